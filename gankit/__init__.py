@@ -1,0 +1,48 @@
+"""gankit: parts for generative adversarial networks, one trainer that runs any of them, presets.
+
+The names below are the whole public face at the top; every part also has its own module.
+"""
+
+from gankit import architectures, blocks, data, errors, latents, losses, presets, regularizers, training
+from gankit.architectures import DISCRIMINATORS, GENERATORS
+from gankit.blocks import BLOCKS
+from gankit.data import DATASETS
+from gankit.errors import GankitError
+from gankit.latents import LATENTS
+from gankit.losses import LOSSES, LossSchedule
+from gankit.optimizers import OPTIMIZERS
+from gankit.presets import PRESETS, Preset
+from gankit.protocols import StepContext
+from gankit.registry import Registry, Spec
+from gankit.regularizers import REGULARIZERS
+from gankit.training import AdversarialTrainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BLOCKS",
+    "DATASETS",
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "LATENTS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "PRESETS",
+    "REGULARIZERS",
+    "AdversarialTrainer",
+    "GankitError",
+    "LossSchedule",
+    "Preset",
+    "Registry",
+    "Spec",
+    "StepContext",
+    "architectures",
+    "blocks",
+    "data",
+    "errors",
+    "latents",
+    "losses",
+    "presets",
+    "regularizers",
+    "training",
+]

@@ -1,0 +1,139 @@
+"""What the architectures share: their two base classes, and how names become layers."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from gankit.blocks import BLOCKS
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_positive
+from gankit.registry import Spec
+
+BlockRef: TypeAlias = "str | Spec | Callable[..., nn.Module]"
+OutputActivation = Literal["sigmoid", "tanh", "identity"]
+
+
+def build_block(
+    block: BlockRef,
+    in_features: int,
+    out_features: int,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> nn.Module:
+    """Build one block of a network; `device` and `dtype` are passed on only where they are given."""
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    given = {key: value for key, value in options.items() if value is not None}
+    return BLOCKS.build(block, in_features, out_features, **given)
+
+
+def output_layers(activation: OutputActivation) -> Iterator[nn.Module]:
+    """Yield the layer of an output activation: sigmoid for [0, 1], tanh for [-1, 1], none for identity."""
+    layers = {"sigmoid": [nn.Sigmoid()], "tanh": [nn.Tanh()], "identity": []}
+    if activation not in layers:
+        raise BadValueError(f"output_activation must be one of {', '.join(layers)}, got {activation!r}")
+    yield from layers[activation]
+
+
+def checked_shape(sample_shape: Sequence[int]) -> tuple[int, ...]:
+    """Return `sample_shape` as a tuple of positive numbers, or raise `BadValueError`."""
+    shape = tuple(sample_shape)
+    if not shape or any(size < 1 for size in shape):
+        raise BadValueError(f"sample_shape must be positive sizes such as (1, 28, 28), got {shape}")
+    return shape
+
+
+def one_hot(owner: nn.Module, condition: Tensor | None, num_classes: int | None, like: Tensor) -> Tensor | None:
+    """Return class labels `(N,)` as `(N, num_classes)`, and None for a network without classes."""
+    name = type(owner).__name__
+    if num_classes is None:
+        if condition is not None:
+            raise BadArgumentsError(
+                f"{name} was built without num_classes, so it takes no condition, got one of shape "
+                f"{tuple(condition.shape)}"
+            )
+        return None
+    if condition is None:
+        raise BadArgumentsError(f"{name} was built with num_classes={num_classes}, so it needs a condition")
+    if condition.shape != like.shape[:1] or condition.dtype.is_floating_point:
+        raise ShapeError(
+            f"{name} needs a condition of integer labels of shape {tuple(like.shape[:1])}, got "
+            f"{condition.dtype} of shape {tuple(condition.shape)}"
+        )
+    empty = torch.zeros(len(condition), num_classes, device=like.device, dtype=like.dtype)
+    return empty.scatter(1, condition.long().unsqueeze(1), 1.0)
+
+
+class Generator(nn.Module):
+    """The outside of a generator: it checks latents, conditions them, and gives samples their shape.
+
+    Conditioning is that of Mirza & Osindero 2014 (section 3.2): the label's one-hot code joins the latent.
+
+    Attributes:
+        network: the inner network, from `(N, latent_dim + classes)` to anything of `sample_shape`'s size.
+    """
+
+    network: nn.Sequential
+
+    def __init__(self, latent_dim: int, sample_shape: Sequence[int], num_classes: int | None) -> None:
+        check_positive("latent_dim", latent_dim)
+        if num_classes is not None:
+            check_positive("num_classes", num_classes)
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.sample_shape = checked_shape(sample_shape)
+        self.num_classes = num_classes
+
+    @property
+    def input_dim(self) -> int:
+        """The inner network's input width."""
+        return self.latent_dim + (self.num_classes or 0)
+
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """`(N, latent_dim)` and labels `(N,)` in, `(N, *sample_shape)` out."""
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ShapeError(
+                f"{type(self).__name__} needs latents of shape (N, {self.latent_dim}), got {tuple(z.shape)}"
+            )
+        code = one_hot(self, condition, self.num_classes, z)
+        if code is not None:
+            z = torch.cat([z, code], dim=1)
+        return self.network(z).view(-1, *self.sample_shape)
+
+
+class Discriminator(nn.Module, abc.ABC):
+    """The outside of a discriminator: it checks samples, conditions them, and gives logits their shape.
+
+    Attributes:
+        network: the inner network, from samples (as `prepare` gives them) to `(N, 1, ...)`.
+    """
+
+    network: nn.Sequential
+
+    def __init__(self, sample_shape: Sequence[int], num_classes: int | None) -> None:
+        if num_classes is not None:
+            check_positive("num_classes", num_classes)
+        super().__init__()
+        self.sample_shape = checked_shape(sample_shape)
+        self.num_classes = num_classes
+
+    @abc.abstractmethod
+    def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:
+        """Bring samples and the label's code into the shape the inner network takes."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """`(N, *sample_shape)` and labels `(N,)` in, logits `(N,)` out."""
+        return self.network(self._prepared(x, condition)).flatten()
+
+    def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """`(N, *sample_shape)` in, what the last layer sees out: `(N, ...)`."""
+        return self.network[:-1](self._prepared(x, condition))
+
+    def _prepared(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        if x.shape[1:] != self.sample_shape:
+            wanted = ", ".join(["N", *map(str, self.sample_shape)])
+            raise ShapeError(f"{type(self).__name__} needs samples of shape ({wanted}), got {tuple(x.shape)}")
+        return self.prepare(x, one_hot(self, condition, self.num_classes, x))

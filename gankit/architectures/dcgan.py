@@ -1,0 +1,164 @@
+"""Deep convolutional GANs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from gankit.architectures.common import (
+    BlockRef,
+    Discriminator,
+    Generator,
+    OutputActivation,
+    build_block,
+    checked_shape,
+    output_layers,
+)
+from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
+from gankit.errors import ShapeError, check_positive
+
+
+def halvings(sample_shape: Sequence[int]) -> tuple[int, int]:
+    """Return how often a picture is halved and the size that remains, 4 to 7 pixels.
+
+    Example:
+        >>> halvings((1, 28, 28)), halvings((3, 64, 64))
+        ((2, 7), (4, 4))
+        >>> halvings((1, 30, 30))
+        Traceback (most recent call last):
+        gankit.errors.ShapeError: dcgan needs square pictures (C, S, S) with S = 4, 5, 6 or 7 times 2, 4, 8, \
+16 ..., got (1, 30, 30)
+    """
+    shape = checked_shape(sample_shape)
+    size, times = shape[-1], 0
+    while size > 7 and size % 2 == 0:
+        size, times = size // 2, times + 1
+    if len(shape) != 3 or shape[1] != shape[2] or times == 0 or not 4 <= size <= 7:
+        raise ShapeError(
+            f"dcgan needs square pictures (C, S, S) with S = 4, 5, 6 or 7 times 2, 4, 8, 16 ..., got {shape}"
+        )
+    return times, size
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw weights from N(0, 0.02), scales from N(1, 0.02) (Radford et al. 2015, section 4)."""
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+
+
+@GENERATORS.register("dcgan")
+class DCGANGenerator(Generator):
+    """Transposed convolutions that double the picture (Radford et al. 2015, fig. 1).
+
+    Formula: the latent becomes a 4 to 7 pixels wide map by a transposed convolution, BatchNorm and ReLU;
+    blocks double the map and halve its channels; a last transposed convolution gives the picture. For 28
+    pixels: `z -> 128 x 7 x 7 -> 64 x 14 x 14 -> 1 x 28 x 28`. Kernels are 4x4 where the paper has 5x5, which
+    avoids checkerboards (Odena et al. 2016).
+
+    Args:
+        latent_dim: the length of one latent.
+        sample_shape: `(C, S, S)` with S a power of two from 8, or 5, 6, 7 times one, such as 28.
+        hidden_dim: channels before the last layer; they double at each step back.
+        block: a name in `BLOCKS`, a `Spec`, or a function of two channel numbers; it doubles the picture.
+        output_activation: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `identity` for any.
+        num_classes: with it, `forward(z, labels)` is conditional (Mirza & Osindero 2014).
+        device: where the weights are made.
+        dtype: the weights' type.
+
+    Raises:
+        ShapeError: for pictures of another size.
+
+    Example:
+        >>> DCGANGenerator(100, (3, 64, 64))(torch.randn(2, 100)).shape
+        torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        sample_shape: Sequence[int],
+        *,
+        hidden_dim: int = 64,
+        block: BlockRef = "conv_transpose_bn_relu",
+        output_activation: OutputActivation = "tanh",
+        num_classes: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(latent_dim, sample_shape, num_classes)
+        check_positive("hidden_dim", hidden_dim)
+        times, base = halvings(sample_shape)
+        channels = [hidden_dim * 2**i for i in reversed(range(times))]
+        self.network = nn.Sequential(
+            nn.Unflatten(1, (self.input_dim, 1, 1)),
+            nn.Sequential(
+                nn.ConvTranspose2d(self.input_dim, channels[0], base, bias=False, device=device, dtype=dtype),
+                nn.BatchNorm2d(channels[0], device=device, dtype=dtype),
+                nn.ReLU(inplace=True),
+            ),
+            *(build_block(block, a, b, device, dtype) for a, b in itertools.pairwise(channels)),
+            nn.ConvTranspose2d(channels[-1], self.sample_shape[0], 4, 2, 1, device=device, dtype=dtype),
+            *output_layers(output_activation),
+        )
+        initialise(self.network)
+
+
+@DISCRIMINATORS.register("dcgan")
+class DCGANDiscriminator(Discriminator):
+    """Strided convolutions that halve the picture (Radford et al. 2015, section 3).
+
+    Formula: a convolution with LeakyReLU(0.2) and no BatchNorm, blocks that halve the map and double its
+    channels, a last convolution to one logit. For 28 pixels: `1 x 28 x 28 -> 64 x 14 x 14 -> 128 x 7 x 7 -> 1`.
+
+    Args:
+        sample_shape: `(C, S, S)` with S a power of two from 8, or 5, 6, 7 times one, such as 28.
+        hidden_dim: channels after the first layer; they double at each step.
+        block: a name in `BLOCKS`, a `Spec`, or a function of two channel numbers; it halves the picture.
+        num_classes: with it, `forward(x, labels)` is conditional: one plane a class joins the picture.
+        device: where the weights are made.
+        dtype: the weights' type.
+
+    Raises:
+        ShapeError: for pictures of another size.
+
+    Example:
+        >>> DCGANDiscriminator((1, 28, 28))(torch.rand(2, 1, 28, 28)).shape
+        torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        sample_shape: Sequence[int],
+        *,
+        hidden_dim: int = 64,
+        block: BlockRef = "conv_bn_leaky_relu",
+        num_classes: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(sample_shape, num_classes)
+        check_positive("hidden_dim", hidden_dim)
+        times, base = halvings(sample_shape)
+        channels = [hidden_dim * 2**i for i in range(times)]
+        inputs = self.sample_shape[0] + (num_classes or 0)
+        self.network = nn.Sequential(
+            nn.Sequential(nn.Conv2d(inputs, channels[0], 4, 2, 1, device=device, dtype=dtype), nn.LeakyReLU(0.2)),
+            *(build_block(block, a, b, device, dtype) for a, b in itertools.pairwise(channels)),
+            nn.Conv2d(channels[-1], 1, base, device=device, dtype=dtype),
+        )
+        initialise(self.network)
+
+    @override
+    def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:
+        """Append the label's code to the picture as constant planes."""
+        if code is None:
+            return x
+        planes = code[:, :, None, None].expand(-1, -1, *self.sample_shape[1:])
+        return torch.cat([x, planes], dim=1)

@@ -1,0 +1,13 @@
+"""The shelves of generators and discriminators."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from gankit.registry import Registry
+
+GENERATORS = Registry[nn.Module]("generator", group="gankit.generators")
+"""Generators, by name; built with `latent_dim` and `sample_shape`."""
+
+DISCRIMINATORS = Registry[nn.Module]("discriminator", group="gankit.discriminators")
+"""Discriminators, by name; built with `sample_shape`."""

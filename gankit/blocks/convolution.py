@@ -1,0 +1,55 @@
+"""Convolutional blocks: `(N, in_channels, H, W)`, the picture halved or doubled."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gankit.blocks.registry import BLOCKS
+
+
+@BLOCKS.register("conv_bn_leaky_relu")
+def conv_bn_leaky_relu(
+    in_channels: int,
+    out_channels: int,
+    *,
+    negative_slope: float = 0.2,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Sequential:
+    """Strided convolution, BatchNorm, LeakyReLU(0.2): halves the picture (Radford et al. 2015, section 3).
+
+    A 4x4 kernel with stride 2 and padding 1; the bias is left to the BatchNorm.
+
+    Example:
+        >>> conv_bn_leaky_relu(64, 128)(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 128, 7, 7])
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 4, 2, 1, bias=False, device=device, dtype=dtype),
+        nn.BatchNorm2d(out_channels, device=device, dtype=dtype),
+        nn.LeakyReLU(negative_slope),
+    )
+
+
+@BLOCKS.register("conv_transpose_bn_relu")
+def conv_transpose_bn_relu(
+    in_channels: int,
+    out_channels: int,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Sequential:
+    """Transposed convolution, BatchNorm, ReLU: doubles the picture (Radford et al. 2015, section 3).
+
+    A 4x4 kernel with stride 2 and padding 1; the bias is left to the BatchNorm.
+
+    Example:
+        >>> conv_transpose_bn_relu(128, 64)(torch.randn(2, 128, 7, 7)).shape
+        torch.Size([2, 64, 14, 14])
+    """
+    return nn.Sequential(
+        nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=False, device=device, dtype=dtype),
+        nn.BatchNorm2d(out_channels, device=device, dtype=dtype),
+        nn.ReLU(inplace=True),
+    )

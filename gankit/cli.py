@@ -1,0 +1,288 @@
+"""The command `gankit`: train, sample, list, show."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+import signal
+import sys
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gankit import __version__
+from gankit.architectures import DISCRIMINATORS, GENERATORS
+from gankit.blocks import BLOCKS
+from gankit.data import DATASETS
+from gankit.errors import BadArgumentsError, BadValueError, GankitError, OutputExistsError
+from gankit.latents import LATENTS
+from gankit.losses import LOSSES, LossSchedule
+from gankit.optimizers import OPTIMIZERS
+from gankit.pictures import save_grid
+from gankit.presets import PRESETS, Preset
+from gankit.registry import Registry, Spec
+from gankit.regularizers import REGULARIZERS
+from gankit.runs import Recipe, Run
+from gankit.training import AdversarialTrainer
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "blocks": BLOCKS,
+    "datasets": DATASETS,
+    "discriminators": DISCRIMINATORS,
+    "generators": GENERATORS,
+    "latents": LATENTS,
+    "losses": LOSSES,
+    "optimizers": OPTIMIZERS,
+    "presets": PRESETS,
+    "regularizers": REGULARIZERS,
+}
+"""What `gankit list` lists."""
+
+INTERRUPTED = 130
+FAILED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0, 2 for an error in what was asked, 130 after Ctrl-C.
+
+    Example:
+        >>> main(["list", "losses", "min*"])
+        minimax  Minimax: G descends the value that D ascends (Goodfellow et al. 2014, eq. 1).
+        0
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except GankitError as error:
+        print(f"gankit: error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("gankit: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `gankit list | head`
+        sys.stderr.close()
+        return 0
+
+
+# --- train -----------------------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace) -> int:
+    preset = PRESETS.get(options.preset)
+    if not isinstance(preset, Preset):
+        raise BadArgumentsError(f"the command line trains a Preset, got {options.preset!r}, which is {preset!r}")
+    preset = preset.replace(**_changes(preset, options))
+    recipe = Recipe(
+        preset=preset,
+        seed=options.seed,
+        device=options.device,
+        **_given(options, "log_every_steps", "sample_every_steps"),
+    )
+    started = time.strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path(options.out or Path("runs") / preset.name / started)
+    run = Run(folder, recipe)
+    with _stop_on_interrupt(run) as interrupted:
+        trainer = run.train(progress=options.progress)
+    _report(run, trainer)
+    return INTERRUPTED if interrupted else 0
+
+
+def _changes(preset: Preset, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the preset's fields that the command line changes."""
+    changes = _given(
+        options,
+        "generator",
+        "discriminator",
+        "latent",
+        "generator_optimizer",
+        "discriminator_optimizer",
+        "discriminator_steps",
+        "discriminator_warmup_steps",
+        "averaging_decay",
+        "max_gradient_norm",
+        "num_classes",
+        "precision",
+        "steps",
+        "batch_size",
+    )
+    if options.loss:
+        changes["loss"] = _loss(options.loss)
+    if options.regularizer:
+        changes["regularizers"] = tuple(options.regularizer)
+    data = options.data or Spec.of(preset.data)
+    if options.root is not None:
+        if not DATASETS.accepts(data, "root"):
+            raise BadArgumentsError(f"--root is for a data set that has one, got it with {data.name!r}")
+        data = data.with_defaults(root=options.root)
+    changes["data"] = data
+    return changes
+
+
+def _loss(stages: Sequence[tuple[int, Spec]]) -> Spec | LossSchedule:
+    if len({step for step, _ in stages}) < len(stages):
+        raise BadValueError(
+            "--loss given more than once needs the step at which each takes over: --loss non_saturating "
+            "--loss minimax@2000"
+        )
+    return stages[0][1] if len(stages) == 1 and stages[0][0] == 0 else LossSchedule(dict(stages))
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt(run: Run) -> Generator[list[int]]:
+    """Let the first Ctrl-C end training after its step; the second one interrupts as usual.
+
+    Yields:
+        A list that is empty as long as there was no Ctrl-C.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, before)
+        print("\nstopping after this step; Ctrl-C again to abort", file=sys.stderr)
+        run.stop()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _report(run: Run, trainer: AdversarialTrainer) -> None:
+    pictures = sorted((run.folder / "samples").glob("*.png"))
+    print(f"{trainer.steps_done} of {run.recipe.preset.steps} steps done")
+    print(f"samples  {pictures[-1]}" if pictures else "no samples")
+    print(f"weights  {run.folder / 'generator.safetensors'}")
+    print(f"more     gankit sample {run.folder} --count 64 --out grid.png")
+
+
+# --- sample, list, show ----------------------------------------------------------------------------------
+
+
+def _sample(options: argparse.Namespace) -> int:
+    run = Run.open(options.run)
+    out = Path(options.out)
+    if out.exists() and not options.overwrite:
+        raise OutputExistsError(f"--out must be a new file, got {options.out!r}; name another, or add --overwrite")
+    trainer = run.load_trainer(options.device)
+    samples = trainer.sample(options.count, run.conditions(options.count), options.seed)
+    save_grid(samples, out, sample_range=run.recipe.preset.sample_range or (0.0, 1.0))
+    print(out)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.kind is None:
+        width = max(map(len, REGISTRIES))
+        for kind, registry in REGISTRIES.items():
+            print(f"{kind:{width}}  {', '.join(registry.names())}")
+        return 0
+    registry = REGISTRIES[options.kind]
+    names = registry.names(options.pattern)
+    width = max(map(len, names), default=0)
+    for name in names:
+        print(f"{name:{width}}  {registry.summary(name)}".rstrip())
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    registry = REGISTRIES[options.kind]
+    part = registry.get(options.name)
+    print(f"{options.name}{registry.signature(options.name)}\n\n{inspect.getdoc(part) or ''}".rstrip())
+    return 0
+
+
+# --- arguments -------------------------------------------------------------------------------------------
+
+
+def _spec(text: str) -> Spec:
+    try:
+        return Spec.parse(text)
+    except GankitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _stage(text: str) -> tuple[int, Spec]:
+    loss, at, step = text.rpartition("@")
+    if at and step.isdigit():
+        return int(step), _spec(loss)
+    return 0, _spec(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gankit", description="Train generative adversarial networks put together from registered parts."
+    )
+    parser.add_argument("--version", action="version", version=f"gankit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a preset", description=_train_help())
+    train.set_defaults(command=_train)
+    train.add_argument("preset", metavar="PRESET", help="a name from `gankit list presets`")
+    parts = train.add_argument_group("parts, by name and arguments: mlp:hidden_dim=256")
+    parts.add_argument("--generator", type=_spec, metavar="NAME")
+    parts.add_argument("--discriminator", type=_spec, metavar="NAME")
+    parts.add_argument(
+        "--loss",
+        type=_stage,
+        metavar="NAME[@STEP]",
+        action="append",
+        help="given again with @STEP, another loss takes over at that step",
+    )
+    parts.add_argument("--regularizer", type=_spec, metavar="NAME", action="append", help="may be repeated")
+    parts.add_argument("--latent", type=_spec, metavar="NAME")
+    parts.add_argument("--generator-optimizer", type=_spec, metavar="NAME")
+    parts.add_argument("--discriminator-optimizer", type=_spec, metavar="NAME")
+    data = train.add_argument_group("data")
+    data.add_argument("--data", type=_spec, metavar="NAME", help="a name from `gankit list datasets`")
+    data.add_argument("--root", metavar="DIR", help="the data set's folder")
+    data.add_argument("--batch-size", type=int, metavar="N")
+    data.add_argument("--num-classes", type=int, metavar="N", help="train a conditional model on the labels")
+    course = train.add_argument_group("training")
+    course.add_argument("--steps", type=int, metavar="N", help="steps in all")
+    course.add_argument("--discriminator-steps", type=int, metavar="N")
+    course.add_argument("--discriminator-warmup-steps", type=int, metavar="N")
+    course.add_argument("--averaging-decay", type=float, metavar="X")
+    course.add_argument("--max-gradient-norm", type=float, metavar="X")
+    course.add_argument("--precision", choices=["float32", "bfloat16"])
+    course.add_argument("--seed", type=int, default=0, metavar="N")
+    course.add_argument("--device", metavar="DEVICE", help="default: cuda where there is one, else cpu")
+    output = train.add_argument_group("output")
+    output.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/PRESET/TIME")
+    output.add_argument("--log-every-steps", type=int, metavar="N")
+    output.add_argument("--sample-every-steps", type=int, metavar="N")
+    output.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+
+    sample = commands.add_parser("sample", help="draw samples from a run")
+    sample.set_defaults(command=_sample)
+    sample.add_argument("run", metavar="RUN", help="the run's folder")
+    sample.add_argument("--count", type=int, default=64, metavar="N")
+    sample.add_argument("--out", default="samples.png", metavar="FILE", help="default: samples.png")
+    sample.add_argument("--overwrite", action="store_true", help="replace FILE")
+    sample.add_argument("--seed", type=int, default=0, metavar="N")
+    sample.add_argument("--device", metavar="DEVICE", help="default: the run's")
+
+    listing = commands.add_parser("list", help="list registered parts")
+    listing.set_defaults(command=_list)
+    listing.add_argument("kind", nargs="?", choices=REGISTRIES, metavar="KIND", help=", ".join(REGISTRIES))
+    listing.add_argument("pattern", nargs="?", default="*", metavar="PATTERN", help="shell wildcards: 'min*'")
+
+    show = commands.add_parser("show", help="show one part's arguments and documentation")
+    show.set_defaults(command=_show)
+    show.add_argument("kind", choices=REGISTRIES, metavar="KIND", help=", ".join(REGISTRIES))
+    show.add_argument("name", metavar="NAME")
+    return parser
+
+
+def _train_help() -> str:
+    return (
+        "Train a preset and write a run: recipe, metrics, sample grids, their animation, curves, weights. Ctrl-C ends "
+        "it after the present step with everything written."
+    )

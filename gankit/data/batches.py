@@ -1,0 +1,87 @@
+"""From whatever people have to batches a trainer takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from gankit.data.resident import TensorBatches, TensorData
+from gankit.data.scaling import SampleRange
+from gankit.data.streams import StreamBatches
+from gankit.errors import BadArgumentsError, DataError, ShapeError
+from gankit.protocols import Batch
+from gankit.seeds import stream_seed
+
+
+def make_batches(
+    data: TensorData | Tensor | Iterable[Any] | Dataset[Any],
+    *,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    sample_range: SampleRange = (0.0, 1.0),
+    sample_shape: tuple[int, ...] | None = None,
+    with_labels: bool = False,
+) -> Iterable[Batch]:
+    """Return batches of `data`.
+
+    A tensor or `TensorData` becomes `TensorBatches` on the device; a `Dataset` is put into a shuffling
+    `DataLoader`; a `DataLoader` or any other iterable is taken to yield batches already.
+
+    Args:
+        data: the data, without a name: names are for `DATASETS.build` and presets.
+        batch_size: samples a batch, where batches are made here.
+        device: where batches go.
+        seed: of the order, where it is made here.
+        sample_range: what bytes are scaled to, and floats must lie in; None for any.
+        sample_shape: what a sample must look like; None for anything.
+        with_labels: yield `(real, labels)`.
+
+    Raises:
+        DataError: for data that is empty, too small, out of range, or not finite.
+        ShapeError: for samples of another shape.
+        BadArgumentsError: for something that is no data.
+
+    Example:
+        >>> batches = make_batches(torch.rand(100, 1, 28, 28), batch_size=10)
+        >>> next(iter(batches)).shape
+        torch.Size([10, 1, 28, 28])
+    """
+    if isinstance(data, Tensor):
+        data = TensorData(data)
+    if isinstance(data, TensorData):
+        if sample_shape is not None and data.sample_shape != sample_shape:
+            raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
+        return TensorBatches(
+            data,
+            batch_size=batch_size,
+            device=device,
+            seed=seed,
+            sample_range=sample_range,
+            with_labels=with_labels,
+        )
+    if isinstance(data, (TensorBatches, StreamBatches)):
+        return data
+    if isinstance(data, Dataset):
+        data = _loader(data, batch_size, seed)
+    if not isinstance(data, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise BadArgumentsError(
+            f"data must be a tensor, a TensorData, a Dataset, or an iterable of batches, got {data!r}"
+        )
+    return StreamBatches(
+        data, device=device, sample_range=sample_range, sample_shape=sample_shape, with_labels=with_labels
+    )
+
+
+def _loader(dataset: Dataset[Any], batch_size: int, seed: int) -> DataLoader[Any]:
+    if isinstance(dataset, IterableDataset):
+        return DataLoader(cast("Dataset[Any]", dataset), batch_size, drop_last=True)
+    size = len(cast(Any, dataset))
+    if size < batch_size:
+        raise DataError(f"data must fill a batch of {batch_size}, got {size} samples")
+    random = torch.Generator().manual_seed(stream_seed(seed, "data order"))
+    return DataLoader(dataset, batch_size, shuffle=True, drop_last=True, generator=random)

@@ -1,0 +1,72 @@
+"""A user's own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gankit.data.registry import DATASETS
+from gankit.data.resident import TensorData
+from gankit.errors import DataError, DataNotFoundError, MissingExtraError, check_positive
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+
+
+@DATASETS.register("image_folder")
+def image_folder(root: str | Path, *, size: int = 28, channels: Literal[1, 3] = 1) -> TensorData:
+    """All pictures below a folder, cut square and resized, in memory.
+
+    The middle square of each picture is scaled to `size` by `size` with antialiasing. Where the folder has
+    subfolders, a picture's label is the number of its subfolder, in alphabetical order.
+
+    Args:
+        root: the folder.
+        size: the side of a sample, in pixels.
+        channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        DataNotFoundError: for a folder that is not there.
+        DataError: for a folder without pictures, or a file that is none.
+
+    Example:
+        >>> image_folder("nowhere")
+        Traceback (most recent call last):
+        gankit.errors.DataNotFoundError: root must be a folder of pictures, got 'nowhere', which is not there
+    """
+    check_positive("size", size)
+    if channels not in (1, 3):
+        raise DataError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")
+    folder = Path(root)
+    if not folder.is_dir():
+        raise DataNotFoundError(f"root must be a folder of pictures, got {str(root)!r}, which is not there")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise DataError(
+            f"root must be a folder of pictures ({' '.join(sorted(_SUFFIXES))}), got {str(root)!r} without any"
+        )
+    samples = torch.stack([_read(file, size, channels) for file in files])
+    tops = [file.relative_to(folder).parts[0] for file in files]
+    classes = {name: number for number, name in enumerate(sorted(set(tops)))}
+    in_subfolders = all(len(file.relative_to(folder).parts) > 1 for file in files)
+    labels = torch.tensor([classes[top] for top in tops]) if in_subfolders else None
+    return TensorData(samples, labels)
+
+
+def _read(file: Path, size: int, channels: int) -> Tensor:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise MissingExtraError("image_folder needs pillow: pip install pillow") from error
+
+    try:
+        with Image.open(file) as opened:
+            picture: Any = ImageOps.fit(
+                opened.convert("L" if channels == 1 else "RGB"), (size, size), Image.Resampling.LANCZOS
+            )
+    except (OSError, ValueError) as error:
+        raise DataError(f"every file must be a picture, got {str(file)!r}: {error}") from error
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return pixels.view(size, size, channels).permute(2, 0, 1)

@@ -1,0 +1,12 @@
+"""The shelf of data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gankit.data.resident import TensorData
+from gankit.protocols import Batch
+from gankit.registry import Registry
+
+DATASETS = Registry[TensorData | Iterable[Batch]]("dataset", group="gankit.datasets")
+"""Data sets, by name; each is a `TensorData`, or an endless iterable of batches."""

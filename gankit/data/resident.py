@@ -1,0 +1,150 @@
+"""Data that lies in memory, on the device where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gankit.data.scaling import SampleRange, check_values, scaled
+from gankit.errors import BadArgumentsError, DataError, check_positive
+from gankit.protocols import Batch, State
+from gankit.seeds import stream_seed
+
+
+@dataclass(frozen=True, eq=False)
+class TensorData:
+    """Samples and, where there are, their labels.
+
+    Args:
+        samples: `(N, *sample_shape)`, bytes (pixels, 0 to 255) or floating point.
+        labels: `(N,)` integers, or None.
+
+    Raises:
+        DataError: for no samples, or another number of labels.
+
+    Example:
+        >>> data = TensorData(torch.rand(10, 1, 8, 8))
+        >>> len(data), data.sample_shape
+        (10, (1, 8, 8))
+    """
+
+    samples: Tensor
+    labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim < 2 or not len(self.samples):
+            raise DataError(f"samples must be (N, *sample_shape) with N above 0, got {tuple(self.samples.shape)}")
+        if self.labels is not None and len(self.labels) != len(self.samples):
+            raise DataError(f"labels must be one a sample, got {len(self.labels)} for {len(self.samples)}")
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return tuple(self.samples.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+class TensorBatches:
+    """Batches of resident data, each epoch shuffled once, without a copy from the host.
+
+    Bytes stay bytes on the device and are scaled batch by batch. Iterating yields the rest of the present
+    epoch, so that a training that stops in the middle goes on there; samples that do not fill a last batch
+    wait for another epoch's shuffle.
+
+    Args:
+        data: a `TensorData`, or its samples alone.
+        batch_size: samples a batch.
+        device: where the data lies.
+        seed: of the order.
+        sample_range: what bytes are scaled to, and floats must lie in; None for any.
+        with_labels: yield `(real, labels)` instead of `real`.
+
+    Attributes:
+        epoch: how many epochs are finished.
+        position: how many batches of the present epoch have been given out.
+
+    Raises:
+        DataError: for fewer samples than a batch, values out of range or not finite, missing labels.
+
+    Example:
+        >>> pixels = torch.arange(6, dtype=torch.uint8).reshape(6, 1)
+        >>> batches = TensorBatches(pixels, batch_size=2)
+        >>> sorted(int(x * 255 + 0.5) for batch in batches for x in batch)
+        [0, 1, 2, 3, 4, 5]
+    """
+
+    known_finite = True
+
+    def __init__(
+        self,
+        data: TensorData | Tensor,
+        *,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        sample_range: SampleRange = (0.0, 1.0),
+        with_labels: bool = False,
+    ) -> None:
+        check_positive("batch_size", batch_size)
+        if isinstance(data, Tensor):
+            data = TensorData(data)
+        if len(data) < batch_size:
+            raise DataError(f"data must fill a batch of {batch_size}, got {len(data)} samples")
+        if with_labels and data.labels is None:
+            raise DataError("data must have labels for a conditional model, got none")
+        check_values(data.samples, sample_range, "the data")
+        scaled(data.samples[:0], sample_range)
+        self.device = torch.device(device)
+        self.batch_size = batch_size
+        self.sample_range = sample_range
+        self.samples = data.samples.to(self.device)
+        self.labels = data.labels.to(self.device) if with_labels and data.labels is not None else None
+        self.epoch = 0
+        self.position = 0
+        self._random = torch.Generator(self.device).manual_seed(stream_seed(seed, "data order"))
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self._random_before = self._random.get_state()
+        self._order = torch.randperm(len(self.samples), generator=self._random, device=self.device)
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return len(self.samples) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.position >= len(self):
+            self.epoch += 1
+            self.position = 0
+            self._shuffle()
+        while self.position < len(self):
+            first = self.position * self.batch_size
+            rows = self._order[first : first + self.batch_size]
+            self.position += 1
+            real = scaled(self.samples.index_select(0, rows), self.sample_range)
+            yield real if self.labels is None else (real, self.labels.index_select(0, rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the data: epoch, position, and the generator before this epoch's shuffle."""
+        return {"epoch": self.epoch, "position": self.position, "random": self._random_before}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on at the place that `state_dict` returned.
+
+        Raises:
+            BadArgumentsError: for a position beyond this data.
+        """
+        if not 0 <= state["position"] <= len(self):
+            raise BadArgumentsError(
+                f"state must be of data with {len(self)} batches an epoch, got position {state['position']}"
+            )
+        self.epoch = state["epoch"]
+        self.position = state["position"]
+        self._random.set_state(state["random"].cpu())
+        self._shuffle()

@@ -1,0 +1,93 @@
+"""Every error that gankit raises on purpose.
+
+Each one also derives from the built-in error a person would expect, so that `except ValueError` keeps
+working, and each message is one sentence: which argument, what was given, what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GankitError(Exception):
+    """The base of every error gankit raises on purpose."""
+
+
+class UnknownNameError(GankitError, LookupError):
+    """No part is registered under this name."""
+
+
+class DuplicateNameError(GankitError, ValueError):
+    """Another part already has this name."""
+
+
+class BadNameError(GankitError, ValueError):
+    """A part's name is not `snake_case`."""
+
+
+class BadArgumentsError(GankitError, TypeError):
+    """The arguments do not fit the signature of what they were meant for."""
+
+
+class BadValueError(GankitError, ValueError):
+    """An argument has the right type and an impossible value."""
+
+
+class DeviceError(BadValueError, RuntimeError):
+    """The device is unknown or not available on this machine."""
+
+
+class ShapeError(GankitError, ValueError):
+    """A tensor has the wrong shape."""
+
+
+class DataError(GankitError, ValueError):
+    """The training data cannot be used: empty, too small, out of range or not finite."""
+
+
+class DataNotFoundError(DataError, FileNotFoundError):
+    """The training data is neither on the disk nor to be had from the network."""
+
+
+class OutputError(GankitError, OSError):
+    """A file or folder cannot be written or read."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """Something is already there, and gankit does not overwrite it without being asked."""
+
+
+class MissingExtraError(GankitError, ImportError):
+    """An optional package is needed here and not installed."""
+
+
+class PluginWarning(UserWarning):
+    """A third party's entry point could not be loaded; everything else goes on."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the nearest known word, or nothing where none is near.
+
+    Example:
+        >>> did_you_mean("hinje", ["hinge", "minimax"])
+        " Did you mean 'hinge'?"
+        >>> did_you_mean("zzz", ["hinge"])
+        ''
+    """
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def check_positive(name: str, value: float, *, zero: bool = False) -> None:
+    """Raise `BadValueError` unless `value` is above zero (or zero, with `zero=True`).
+
+    Example:
+        >>> check_positive("steps", 0)
+        Traceback (most recent call last):
+        gankit.errors.BadValueError: steps must be above 0, got 0
+    """
+    # written so that NaN fails too
+    if not (value >= 0 if zero else value > 0):
+        bound = "0 or more" if zero else "above 0"
+        raise BadValueError(f"{name} must be {bound}, got {value!r}")

@@ -1,0 +1,77 @@
+"""The two losses of Goodfellow et al. 2014: they share the discriminator's half.
+
+With logits `l`, D(x) = sigmoid(l), so that `-log D = softplus(-l)` and `-log(1 - D) = softplus(l)`: exact,
+and finite with the right gradient, however far the logits are from zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import override
+
+from gankit.losses.registry import LOSSES
+from gankit.protocols import check_same_batch
+
+
+@LOSSES.register("minimax")
+@dataclass(frozen=True)
+class Minimax:
+    """Minimax: G descends the value that D ascends (Goodfellow et al. 2014, eq. 1).
+
+    Formula, with V = log D(x) + log(1 - D(G(z))):
+
+    - discriminator: `-V = softplus(-real_logits) + softplus(fake_logits)`
+    - generator: `log(1 - D(G(z))) = -softplus(fake_logits)`
+
+    At the optimal discriminator the mean of V is `-log 4 + 2 JSD(data, model)`, in nats. Early in training
+    the generator's gradient vanishes: `-sigmoid(fake_logits)` is near zero where D is sure of itself. That
+    is what `non_saturating` is for.
+
+    Example:
+        >>> import torch
+        >>> loss = Minimax()
+        >>> loss.discriminator_loss(torch.zeros(2), torch.zeros(2))     # log 4
+        tensor([1.3863, 1.3863])
+        >>> loss.generator_loss(torch.tensor([-1e4, 0.0, 1e4]))
+        tensor([-0.0000e+00, -6.9315e-01, -1.0000e+04])
+    """
+
+    needs_real_logits: ClassVar[bool] = False
+    log_odds: ClassVar[bool] = True
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        check_same_batch(real_logits, fake_logits)
+        return F.softplus(-real_logits) + F.softplus(fake_logits)
+
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """`(..., N)` in, `(..., N)` out, in (-inf, 0]."""
+        return -F.softplus(fake_logits)
+
+
+@LOSSES.register("non_saturating")
+@dataclass(frozen=True)
+class NonSaturating(Minimax):
+    """Non-saturating: G ascends log D(G(z)) (Goodfellow et al. 2014, section 3, the heuristic).
+
+    Formula:
+
+    - discriminator: as `minimax`
+    - generator: `-log D(G(z)) = softplus(-fake_logits)`
+
+    It has the fixed point of `minimax`, and a gradient where D rejects the fakes with confidence.
+
+    Example:
+        >>> import torch
+        >>> NonSaturating().generator_loss(torch.tensor([-1e4, 0.0, 1e4]))
+        tensor([1.0000e+04, 6.9315e-01, 0.0000e+00])
+    """
+
+    @override
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """`(..., N)` in, `(..., N)` out, in [0, inf)."""
+        return F.softplus(-fake_logits)

@@ -1,0 +1,360 @@
+"""`Preset`: a model as names and numbers, and how those become a trainer and its batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from typing_extensions import Unpack
+
+from gankit.architectures import DISCRIMINATORS, GENERATORS
+from gankit.data import DATASETS, TensorData, make_batches
+from gankit.devices import resolve_device
+from gankit.errors import BadArgumentsError, BadValueError, check_positive, did_you_mean
+from gankit.latents import LATENTS
+from gankit.losses import LOSSES, LossSchedule
+from gankit.optimizers import OPTIMIZERS, with_fused_update
+from gankit.protocols import (
+    AdversarialLoss,
+    Batch,
+    Callback,
+    Constraint,
+    Latent,
+    Regularizer,
+    ScheduledLoss,
+)
+from gankit.registry import Registry, Spec
+from gankit.regularizers import REGULARIZERS
+from gankit.seeds import stream_seed
+from gankit.training import AdversarialTrainer, Precision
+from gankit.training.trainer import part_name
+
+Name: TypeAlias = "str | Spec"
+
+PRESETS = Registry[AdversarialTrainer]("preset", group="gankit.presets")
+"""Presets, by name; `PRESETS.get(name)` is the `Preset`, `PRESETS.build(name, ...)` its trainer."""
+
+_SPECS = ("data", "latent", "generator", "discriminator", "generator_optimizer", "discriminator_optimizer")
+_FOR_BATCHES = ("data", "batch_size", "steps")
+_OUTPUT_ACTIVATIONS = {(0.0, 1.0): "sigmoid", (-1.0, 1.0): "tanh", None: "identity"}
+
+
+class Overrides(TypedDict, total=False):
+    """What calling a preset can replace: parts by name, `Spec`, factory or object, and numbers."""
+
+    sample_shape: tuple[int, ...]
+    sample_range: tuple[float, float] | None
+    num_classes: int | None
+    latent: Name | Latent
+    generator: Name | nn.Module | Callable[..., nn.Module]
+    discriminator: Name | nn.Module | Callable[..., nn.Module]
+    loss: Name | AdversarialLoss | ScheduledLoss | Callable[..., AdversarialLoss]
+    regularizers: Sequence[Name | Regularizer | Constraint]
+    generator_optimizer: Name | torch.optim.Optimizer | Callable[..., torch.optim.Optimizer]
+    discriminator_optimizer: Name | torch.optim.Optimizer | Callable[..., torch.optim.Optimizer]
+    discriminator_steps: int
+    discriminator_warmup_steps: int
+    averaging_decay: float | None
+    max_gradient_norm: float | None
+    precision: Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A model as names and numbers; calling it builds the trainer.
+
+    Parts are names or `Spec`s. `replace` gives another preset, `to_dict` and `from_dict` go through JSON.
+
+    Args:
+        name: the preset's name.
+        data: the data set's name.
+        sample_shape: the shape of one sample.
+        sample_range: the lowest and highest value of a sample, to which bytes are scaled and from which
+            named generators choose their output activation; None for any.
+        latent: the latent's name.
+        generator: the generator's name.
+        discriminator: the discriminator's name.
+        loss: the loss's name, or a `LossSchedule` of names.
+        generator_optimizer: the optimizer's name; its update is fused where torch can do so.
+        discriminator_optimizer: likewise.
+        batch_size: samples a batch.
+        steps: how many steps a run makes by default.
+        description: one sentence, with the source.
+        regularizers: names of penalties and constraints.
+        num_classes: makes the model conditional: batches carry labels, named networks take them.
+        discriminator_steps: see `AdversarialTrainer`, as for all below.
+        discriminator_warmup_steps: likewise.
+        averaging_decay: likewise.
+        max_gradient_norm: likewise.
+        precision: likewise.
+
+    Raises:
+        BadValueError: for a number that is not positive.
+        BadArgumentsError: for a part that is an object: objects go into the call.
+
+    Example:
+        >>> from gankit.presets import vanilla_mnist
+        >>> smaller = vanilla_mnist.replace(generator=Spec("mlp", hidden_dim=16), batch_size=32)
+        >>> Preset.from_dict(smaller.to_dict()) == smaller
+        True
+        >>> trainer = smaller(loss="minimax", seed=0, device="cpu")
+        >>> trainer.fit(smaller.batches(device="cpu"), steps=2).steps_done
+        2
+        >>> trainer.sample(4).shape
+        torch.Size([4, 1, 28, 28])
+    """
+
+    name: str
+    data: Name
+    sample_shape: tuple[int, ...]
+    sample_range: tuple[float, float] | None
+    latent: Name
+    generator: Name
+    discriminator: Name
+    loss: Name | LossSchedule
+    generator_optimizer: Name
+    discriminator_optimizer: Name
+    batch_size: int
+    steps: int
+    description: str = ""
+    regularizers: tuple[Name, ...] = ()
+    num_classes: int | None = None
+    discriminator_steps: int = 1
+    discriminator_warmup_steps: int = 0
+    averaging_decay: float | None = None
+    max_gradient_norm: float | None = None
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        def put(field: str, value: object) -> None:
+            object.__setattr__(self, field, value)
+
+        for field in _SPECS:
+            put(field, _named_spec(field, getattr(self, field)))
+        if not isinstance(self.loss, LossSchedule):
+            put("loss", _named_spec("loss", self.loss))
+        put("regularizers", tuple(_named_spec("regularizers", one) for one in self.regularizers))
+        put("sample_shape", tuple(self.sample_shape))
+        if self.sample_range is not None:
+            low, high = self.sample_range
+            put("sample_range", (float(low), float(high)))
+        check_positive("batch_size", self.batch_size)
+        check_positive("steps", self.steps)
+        if self.description:
+            put("__doc__", self.description)
+
+    def replace(self, **changes: Any) -> Preset:
+        """Return a preset with some fields changed.
+
+        Raises:
+            BadArgumentsError: for a field that does not exist.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for field in changes:
+            if field not in known:
+                raise BadArgumentsError(
+                    f"preset {self.name!r} has no field {field!r}.{did_you_mean(field, known)} "
+                    f"It has {', '.join(known)}"
+                )
+        return dataclasses.replace(self, **changes)
+
+    # --- to a trainer ------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        *,
+        device: torch.device | str | None = None,
+        seed: int = 0,
+        log_every_steps: int = 100,
+        callbacks: Sequence[Callback[AdversarialTrainer]] = (),
+        **overrides: Unpack[Overrides],
+    ) -> AdversarialTrainer:
+        """Build the trainer.
+
+        Args:
+            device: where it trains; by default CUDA where there is one, else the CPU.
+            seed: of the initial weights, which are the same on every device, and of the trainer.
+            log_every_steps: see `AdversarialTrainer`.
+            callbacks: see `AdversarialTrainer`.
+            **overrides: fields of the preset to replace; parts may be objects here.
+
+        Raises:
+            BadArgumentsError: for an unknown override, or arguments that do not fit a part.
+            UnknownNameError: for a name no part has.
+            DeviceError: for a device that does not exist here.
+        """
+        self._check_overrides(overrides)
+        chosen: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | overrides
+        place = resolve_device(device)
+        latent = LATENTS.build(chosen["latent"])
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.default_generator.manual_seed(stream_seed(seed, "initial weights"))
+            generator = _network(GENERATORS, "generator", chosen, latent).to(place)
+            discriminator = _network(DISCRIMINATORS, "discriminator", chosen, latent).to(place)
+        regularizers: dict[str, Regularizer | Constraint] = {}
+        for ref in chosen["regularizers"]:
+            part = REGULARIZERS.build(ref)
+            name = Spec.of(ref).name if isinstance(ref, (str, Spec)) else part_name(part)
+            if name in regularizers:
+                raise BadValueError(f"regularizers must have different names, got {name!r} twice")
+            regularizers[name] = part
+        return AdversarialTrainer(
+            generator,
+            discriminator,
+            LOSSES.build(chosen["loss"]),
+            latent=latent,
+            generator_optimizer=_optimizer(chosen["generator_optimizer"], generator, place),
+            discriminator_optimizer=_optimizer(chosen["discriminator_optimizer"], discriminator, place),
+            regularizers=regularizers,
+            discriminator_steps=chosen["discriminator_steps"],
+            discriminator_warmup_steps=chosen["discriminator_warmup_steps"],
+            averaging_decay=chosen["averaging_decay"],
+            max_gradient_norm=chosen["max_gradient_norm"],
+            precision=chosen["precision"],
+            seed=seed,
+            log_every_steps=log_every_steps,
+            callbacks=callbacks,
+        )
+
+    def batches(
+        self,
+        data: Name | TensorData | Tensor | Iterable[Any] | Dataset[Any] | None = None,
+        *,
+        device: torch.device | str | None = None,
+        root: str | Path | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> Iterable[Batch]:
+        """Return batches of real samples for this model.
+
+        Args:
+            data: a name in `DATASETS`, a tensor, a `Dataset`, a `DataLoader`, or an iterable of batches; by
+                default the preset's.
+            device: where batches lie; by default CUDA where there is one, else the CPU.
+            root: the folder of a named data set that has one.
+            batch_size: instead of the preset's.
+            seed: of the order.
+
+        Raises:
+            DataError: for data that is empty, too small, out of the preset's range or not finite.
+            ShapeError: for samples of another shape than the preset's.
+        """
+        source = self.data if data is None else data
+        if isinstance(source, (str, Spec)):
+            options = {} if root is None else {"root": str(root)}
+            source = DATASETS.build(source, **options)
+        elif root is not None:
+            raise BadArgumentsError(f"root is for a data set by name, got it beside {type(source).__name__}")
+        return make_batches(
+            source,
+            batch_size=self.batch_size if batch_size is None else batch_size,
+            device=resolve_device(device),
+            seed=seed,
+            sample_range=self.sample_range,
+            sample_shape=self.sample_shape,
+            with_labels=self.num_classes is not None,
+        )
+
+    def _check_overrides(self, overrides: Mapping[str, Any]) -> None:
+        known = [*Overrides.__annotations__, "device", "seed", "log_every_steps", "callbacks"]
+        for name in overrides:
+            if name in _FOR_BATCHES:
+                raise BadArgumentsError(
+                    f"preset {self.name!r} builds a trainer, which has no {name!r}; give it to .batches(), .fit() or "
+                    ".replace()"
+                )
+            if name not in known:
+                raise BadArgumentsError(
+                    f"preset {self.name!r} got an unexpected argument {name!r}.{did_you_mean(name, known)} "
+                    f"It takes {', '.join(known)}"
+                )
+
+    # --- to JSON -----------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the preset in plain containers that JSON knows."""
+        return {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> Preset:
+        """Return the preset that `to_dict` described.
+
+        Raises:
+            BadArgumentsError: for missing or unknown fields.
+        """
+        fields = dataclasses.fields(cls)
+        unknown = sorted(form.keys() - {field.name for field in fields})
+        needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+        if unknown or needed - form.keys():
+            raise BadArgumentsError(
+                "a preset's JSON form has fields it must not have or lacks some: "
+                f"unknown {unknown}, missing {sorted(needed - form.keys())}"
+            )
+        return cls(**{name: _from_json(name, value) for name, value in form.items()})
+
+
+def _named_spec(field: str, value: object) -> Spec:
+    if isinstance(value, (str, Spec)):
+        return Spec.of(value)
+    raise BadArgumentsError(
+        f"a preset's {field} must be a name or a Spec, got {value!r}; objects go into the call: preset({field}=...)"
+    )
+
+
+def _network(registry: Registry[nn.Module], role: str, chosen: Mapping[str, Any], latent: Latent) -> nn.Module:
+    ref = chosen[role]
+    if isinstance(ref, nn.Module):
+        return ref
+    arguments: dict[str, Any] = {"sample_shape": tuple(chosen["sample_shape"])}
+    if role == "generator":
+        shape: Sequence[int] | None = getattr(latent, "shape", None)
+        if shape is None or len(shape) != 1:
+            raise BadArgumentsError(f"a generator by name needs a latent whose shape is (latent_dim,), got {latent!r}")
+        arguments["latent_dim"] = shape[0]
+        if registry.accepts(ref, "output_activation"):
+            arguments["output_activation"] = _output_activation(chosen["sample_range"])
+    if chosen["num_classes"] is not None:
+        arguments["num_classes"] = chosen["num_classes"]
+    if isinstance(ref, Spec):  # what the spec says for itself stays
+        arguments = {name: value for name, value in arguments.items() if name not in ref.arguments}
+    return registry.build(ref, **arguments)
+
+
+def _output_activation(sample_range: tuple[float, float] | None) -> str:
+    if sample_range not in _OUTPUT_ACTIVATIONS:
+        raise BadValueError(
+            f"sample_range must be (0, 1), (-1, 1) or None for a generator by name, got {sample_range}; give the "
+            "generator's output_activation in a Spec"
+        )
+    return _OUTPUT_ACTIVATIONS[sample_range]
+
+
+def _optimizer(ref: Any, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    if isinstance(ref, torch.optim.Optimizer):
+        return ref
+    if isinstance(ref, (str, Spec)):
+        ref = with_fused_update(Spec.of(ref), device)
+    return OPTIMIZERS.build(ref, network.parameters())
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.to_dict()
+    if isinstance(value, LossSchedule):
+        return {"schedule": {str(step): _to_json(_named_spec("loss", r)) for step, r in value.stages.items()}}
+    return [_to_json(one) for one in cast("tuple[Any]", value)] if isinstance(value, tuple) else value
+
+
+def _from_json(field: str, value: Any) -> Any:
+    if field == "loss" and isinstance(value, Mapping) and "schedule" in value:
+        stages = cast("Mapping[str, Mapping[str, Any]]", value["schedule"])
+        return LossSchedule({int(step): Spec.from_dict(form) for step, form in stages.items()})
+    if isinstance(value, Mapping):
+        return Spec.from_dict(cast("Mapping[str, Any]", value))
+    return tuple(_from_json(field, one) for one in cast("list[Any]", value)) if isinstance(value, list) else value

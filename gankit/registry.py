@@ -1,0 +1,514 @@
+"""Names for parts: `Registry` maps a name to a factory, `Spec` is a name with its arguments.
+
+Only the standard library is needed here.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import functools
+import importlib.metadata
+import inspect
+import json
+import re
+import threading
+import types
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, overload
+
+from gankit.errors import (
+    BadArgumentsError,
+    BadNameError,
+    DuplicateNameError,
+    PluginWarning,
+    UnknownNameError,
+    did_you_mean,
+)
+
+__all__ = [
+    "BadArgumentsError",
+    "BadNameError",
+    "DuplicateNameError",
+    "PluginWarning",
+    "Registry",
+    "Spec",
+    "UnknownNameError",
+]
+
+Part = TypeVar("Part")
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+_SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_BARE_WORD = re.compile(r"[A-Za-z_][\w./-]*")
+
+
+class Spec:
+    """A part's name together with the arguments to build it with.
+
+    A spec is hashable and comparable. Its JSON form is `{"name": "mlp", "hidden_dim": 128}`, its short
+    form, for the command line, `mlp:hidden_dim=128`.
+
+    Args:
+        name: the part's name in its registry.
+        **arguments: keyword arguments for the part's factory. Lists become tuples, so that the spec can
+            be hashed. For `to_dict` they must be what JSON knows, or another `Spec`.
+
+    Raises:
+        BadArgumentsError: for an argument called `name`, or one that cannot be hashed.
+
+    Example:
+        >>> spec = Spec("mlp", hidden_dim=128)
+        >>> spec.to_dict()
+        {'name': 'mlp', 'hidden_dim': 128}
+        >>> str(spec)
+        'mlp:hidden_dim=128'
+        >>> Spec.parse("mlp:hidden_dim=128") == spec == Spec.from_dict(spec.to_dict())
+        True
+    """
+
+    __slots__ = ("_arguments", "_name")
+
+    def __init__(self, name: str, /, **arguments: Any) -> None:
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a spec's name must be a non-empty string, got {name!r}")
+        if "name" in arguments:
+            raise BadArgumentsError(f"spec {name!r} cannot have an argument called 'name'")
+        self._name = name
+        self._arguments = {key: _freeze(key, value) for key, value in arguments.items()}
+
+    @property
+    def name(self) -> str:
+        """The part's name."""
+        return self._name
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments, as a new dictionary."""
+        return dict(self._arguments)
+
+    def with_defaults(self, **arguments: Any) -> Spec:
+        """Return this spec with those of `arguments` added that it does not set itself.
+
+        Example:
+            >>> Spec("adam", lr=0.1).with_defaults(lr=0.5, fused=True)
+            Spec('adam', lr=0.1, fused=True)
+        """
+        missing = {k: v for k, v in arguments.items() if k not in self._arguments}
+        return Spec(self._name, **self._arguments, **missing)
+
+    @classmethod
+    def of(cls, ref: str | Spec) -> Spec:
+        """Return `ref` itself if it is a spec, or the spec of a bare name.
+
+        Example:
+            >>> Spec.of("mlp")
+            Spec('mlp')
+        """
+        return ref if isinstance(ref, Spec) else cls(ref)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; `BadArgumentsError` where an argument has none."""
+        return {"name": self._name} | {
+            key: _to_json(f"{self._name}:{key}", value) for key, value in self._arguments.items()
+        }
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> Spec:
+        """Return the spec of a JSON form; `BadArgumentsError` where it has no name."""
+        if not isinstance(form.get("name"), str):
+            raise BadArgumentsError(f"a spec's JSON form needs a 'name', got {dict(form)!r}")
+        return cls(form["name"], **{key: _from_json(v) for key, v in form.items() if key != "name"})
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Return the spec of a short form such as `mlp:hidden_dim=128,block="maxout",widths=[64,32]`.
+
+        A value is read as JSON or a Python literal, and as a plain word where it is neither.
+
+        Raises:
+            BadArgumentsError: for an argument without a value, without a name, or given twice.
+
+        Example:
+            >>> Spec.parse("mlp:hidden_dim=128,block=maxout,widths=[64, 32]")
+            Spec('mlp', hidden_dim=128, block='maxout', widths=(64, 32))
+        """
+        name, colon, rest = text.partition(":")
+        arguments: dict[str, Any] = {}
+        while rest or colon:
+            key, equals, rest = rest.partition("=")
+            key = key.strip()
+            if not equals or not key.isidentifier():
+                raise BadArgumentsError(
+                    f"cannot read {text!r}: after '{name}:' write argument=value, "
+                    f"separated by commas, got {key + equals + rest!r}"
+                )
+            if key in arguments:
+                raise BadArgumentsError(f"cannot read {text!r}: {key!r} is given twice")
+            arguments[key], colon, rest = _read_value(rest)
+        return cls(name.strip(), **arguments)
+
+    def __str__(self) -> str:
+        if not self._arguments:
+            return self._name
+        values = (f"{key}={_short(self._name, key, v)}" for key, v in self._arguments.items())
+        return f"{self._name}:{','.join(values)}"
+
+    def __repr__(self) -> str:
+        return f"Spec({', '.join([repr(self._name), *_keywords(self._arguments)])})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Spec):
+            return NotImplemented
+        return self._name == other._name and self._arguments == other._arguments
+
+    def __hash__(self) -> int:
+        return hash((self._name, frozenset(self._arguments.items())))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild_spec, (self._name, self._arguments))
+
+
+class Registry(Generic[Part]):
+    """Factories by name, for one kind of part.
+
+    Args:
+        kind: what a part is called, for messages: `"loss"`.
+        group: the entry-point group in which other packages offer parts: `"gankit.losses"`. Their entry
+            points are loaded on the first look-up; one that fails warns and is passed over.
+
+    Example:
+        >>> colours = Registry[str]("colour")
+        >>> @colours.register("red")
+        ... def red(depth: int = 1) -> str:
+        ...     '''Plain red.'''
+        ...     return "red" * depth
+        >>> colours.names(), colours.build("red"), colours.build(Spec("red", depth=2))
+        (['red'], 'red', 'redred')
+        >>> colours.build("ret")
+        Traceback (most recent call last):
+        gankit.errors.UnknownNameError: unknown colour 'ret'. Did you mean 'red'? Known: red
+        >>> colours.build("red", dept=2)
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: colour 'red'(depth: int = 1) got an unexpected argument 'dept'. \
+Did you mean 'depth'?
+    """
+
+    def __init__(self, kind: str, *, group: str | None = None) -> None:
+        self.kind = kind
+        self.group = group
+        self._factories: dict[str, Callable[..., Part]] = {}
+        self._loaded = group is None
+        self._lock = threading.RLock()
+
+    @overload
+    def register(self, name: str, factory: None = None, *, replace: bool = False) -> Callable[[Factory], Factory]: ...
+
+    @overload
+    def register(self, name: str, factory: Factory, *, replace: bool = False) -> Factory: ...
+
+    def register(self, name: str, factory: Any = None, *, replace: bool = False) -> Any:
+        """Give `factory` a name; without one, return a decorator that does.
+
+        Args:
+            name: in `snake_case`.
+            factory: a class or function that builds the part.
+            replace: take the name even from another part (a notebook cell that is run twice).
+
+        Raises:
+            BadNameError: for a name that is not `snake_case`.
+            DuplicateNameError: for a taken name; it names both owners.
+        """
+        if factory is None:
+            return functools.partial(self._register, name, replace=replace)
+        return self._register(name, factory, replace=replace)
+
+    def _register(self, name: str, factory: Any, *, replace: bool) -> Any:
+        if not _SNAKE_CASE.fullmatch(name):
+            raise BadNameError(
+                f"a {self.kind}'s name must be snake_case (letters a-z, digits, single underscores), got {name!r}"
+            )
+        if not callable(factory):
+            raise BadArgumentsError(f"{self.kind} {name!r} needs a class or function that builds it, got {factory!r}")
+        owner = self._factories.get(name)
+        if owner is not None and not replace:
+            raise DuplicateNameError(
+                f"{self.kind} {name!r} is already {_owner(owner)}, so {_owner(factory)} needs another "
+                "name or replace=True"
+            )
+        self._factories[name] = cast("Callable[..., Part]", factory)
+        return factory
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Return the registered names that match a shell wildcard, sorted."""
+        self._load_plugins()
+        return sorted(fnmatch.filter(self._factories, pattern))
+
+    def get(self, name: str) -> Callable[..., Part]:
+        """Return the factory of that name, or raise `UnknownNameError`."""
+        self._load_plugins()
+        if name in self._factories:
+            return self._factories[name]
+        known = ", ".join(sorted(self._factories)) or "none yet"
+        hint = did_you_mean(name, self._factories)
+        if not hint and ":" in name:
+            hint = f" Arguments go into a Spec: Spec.parse({name!r})."
+        raise UnknownNameError(f"unknown {self.kind} {name!r}.{hint} Known: {known}")
+
+    def build(self, ref: Any, /, *args: Any, **kwargs: Any) -> Part:
+        """Return the part that `ref` means.
+
+        Args:
+            ref: a name, a `Spec`, a factory (class, function, partial), or a ready part, which is returned
+                as it is.
+            *args: arguments for the factory.
+            **kwargs: arguments for the factory, beside those of the spec.
+
+        Raises:
+            UnknownNameError: for an unknown name.
+            BadArgumentsError: for arguments that do not fit the factory's signature (found before it is
+                called), are given twice, or are meant for a ready part.
+        """
+        if isinstance(ref, Spec):
+            twice = sorted(ref.arguments.keys() & kwargs.keys())
+            if twice:
+                raise BadArgumentsError(
+                    f"{self.kind} {ref.name!r} got {twice[0]!r} twice: {ref.arguments[twice[0]]!r} in the "
+                    f"spec and {kwargs[twice[0]]!r} from the caller"
+                )
+            kwargs = ref.arguments | kwargs
+            ref = ref.name
+        if isinstance(ref, str):
+            factory, label = self.get(ref), f"{self.kind} {ref!r}"
+        elif _is_factory(ref):
+            factory, label = ref, f"{self.kind} {_qualified_name(ref)}"
+        else:
+            if args or kwargs:
+                raise BadArgumentsError(
+                    f"a ready {self.kind} takes no arguments, got {', '.join([*map(repr, args), *_keywords(kwargs)])} "
+                    f"for {type(ref).__name__}"
+                )
+            return ref
+        _check_arguments(label, factory, args, kwargs)
+        return factory(*args, **kwargs)
+
+    def accepts(self, ref: Any, argument: str) -> bool:
+        """Tell whether building `ref` takes an argument of that name (a ready part takes none).
+
+        Example:
+            >>> colours = Registry[str]("colour")
+            >>> _ = colours.register("blue", lambda depth: "blue" * depth)
+            >>> colours.accepts("blue", "depth"), colours.accepts("blue", "width")
+            (True, False)
+        """
+        if isinstance(ref, Spec):
+            ref = ref.name
+        if isinstance(ref, str):
+            ref = self.get(ref)
+        elif not _is_factory(ref):
+            return False
+        signature = _signature(ref)
+        if signature is None:
+            return False
+        named = signature.parameters.get(argument)
+        return named is not None and named.kind in (named.KEYWORD_ONLY, named.POSITIONAL_OR_KEYWORD)
+
+    def signature(self, name: str) -> str:
+        """Return the arguments of a part as text: `(weight: float = 10.0, every: int = 1)`."""
+        signature = _signature(self.get(name))
+        return "(...)" if signature is None else _text(signature)
+
+    def summary(self, name: str) -> str:
+        """Return the first sentence of a part's documentation."""
+        return (inspect.getdoc(self.get(name)) or "").partition("\n")[0]
+
+    def __contains__(self, name: object) -> bool:
+        self._load_plugins()
+        return name in self._factories
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __repr__(self) -> str:
+        return f"<Registry of {self.kind}: {', '.join(self.names())}>"
+
+    def _load_plugins(self) -> None:
+        if self._loaded:
+            return
+        with self._lock:
+            if self._loaded:
+                return
+            # before loading, because a plug-in may look something up while it is imported
+            self._loaded = True
+            for entry in importlib.metadata.entry_points(group=cast(str, self.group)):
+                try:
+                    factory = entry.load()
+                    # the module may already have registered the part itself, by decorator
+                    if self._factories.get(entry.name) is not factory:
+                        self._register(entry.name, factory, replace=False)
+                except Exception as error:  # noqa: BLE001 (a stranger's import may raise anything)
+                    owner = entry.dist.name if entry.dist else "an unknown package"
+                    warnings.warn(
+                        f"{owner}: the entry point {entry.name!r} = {entry.value!r} in {self.group!r} failed "
+                        f"({type(error).__name__}: {error}); this {self.kind} is not available",
+                        PluginWarning,
+                        stacklevel=2,
+                    )
+
+
+# --- arguments -------------------------------------------------------------------------------------------
+
+
+def _check_arguments(label: str, factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    signature = _signature(factory)
+    if signature is None:
+        return
+    text = f"{label}{_text(signature)}"
+    named = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for key in kwargs:
+        if key not in named and not open_ended:
+            raise BadArgumentsError(f"{text} got an unexpected argument {key!r}.{did_you_mean(key, named)}")
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise BadArgumentsError(f"{text}: {error}") from None
+    try:
+        hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except (NameError, TypeError, AttributeError):
+        return  # annotations that only a type checker can read: nothing to hold the values against
+    for key, value in bound.arguments.items():
+        if key in hints and key in named and not _fits(value, hints[key]):
+            wanted = inspect.formatannotation(signature.parameters[key].annotation).strip("'\"")
+            raise BadArgumentsError(f"{text}: {key!r} must be {wanted}, got {value!r}")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether `value` may be what `hint` says; True wherever that cannot be told simply."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (bool, str):
+        return isinstance(value, hint)
+    if origin in (tuple, list) or (inspect.isclass(origin) and origin.__module__ == "collections.abc"):
+        # a string is a sequence too, and never the one that was meant
+        return not isinstance(value, (str, int, float)) and value is not None
+    return True
+
+
+def _is_factory(ref: object) -> bool:
+    return inspect.isclass(ref) or inspect.isroutine(ref) or isinstance(ref, functools.partial)
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(factory)
+    except (ValueError, TypeError):  # some built-in callables have none
+        return None
+
+
+def _text(signature: inspect.Signature) -> str:
+    parameters = [
+        p.replace(annotation=p.annotation.strip("'\"")) if isinstance(p.annotation, str) else p
+        for p in signature.parameters.values()
+    ]
+    return "(" + ", ".join(_parameter_text(p) for p in parameters) + ")"
+
+
+def _parameter_text(parameter: inspect.Parameter) -> str:
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    text = stars + parameter.name
+    if parameter.annotation is not parameter.empty:
+        shown = parameter.annotation
+        text += f": {shown if isinstance(shown, str) else inspect.formatannotation(shown)}"
+    if parameter.default is not parameter.empty:
+        text += f" = {parameter.default!r}" if ":" in text else f"={parameter.default!r}"
+    return text
+
+
+def _qualified_name(factory: Any) -> str:
+    if isinstance(factory, functools.partial):
+        factory = cast("functools.partial[Any]", factory).func
+    return getattr(factory, "__qualname__", None) or type(factory).__name__
+
+
+def _owner(factory: Any) -> str:
+    return f"{getattr(factory, '__module__', type(factory).__module__)}.{_qualified_name(factory)}"
+
+
+def _keywords(arguments: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value!r}" for key, value in arguments.items()]
+
+
+# --- the forms of a spec ---------------------------------------------------------------------------------
+
+
+def _rebuild_spec(name: str, arguments: dict[str, Any]) -> Spec:
+    return Spec(name, **arguments)
+
+
+def _freeze(key: str, value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_freeze(key, one) for one in cast("list[Any]", value))
+    if isinstance(value, Mapping):
+        return Spec.from_dict(cast("Mapping[str, Any]", value))
+    try:
+        hash(value)
+    except TypeError:
+        raise BadArgumentsError(
+            f"a spec's argument must be hashable, got {key}={value!r}; hand over the ready part instead"
+        ) from None
+    return value
+
+
+def _to_json(where: str, value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_to_json(where, one) for one in cast("tuple[Any, ...]", value)]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise BadArgumentsError(f"{where} has no JSON form: {value!r}; name the part instead of handing it over")
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_from_json(one) for one in cast("list[Any]", value))
+    return Spec.from_dict(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+
+
+def _read_value(text: str) -> tuple[Any, str, str]:
+    """Read one value off `text`: the value, the comma behind it (or nothing), and the rest."""
+    stripped = text.lstrip()
+    try:
+        value, end = json.JSONDecoder().raw_decode(stripped)
+        after = stripped[end:].lstrip()
+        if not after or after[0] == ",":
+            return _from_json(value), after[:1], after[1:]
+    except json.JSONDecodeError:
+        pass  # then it is a Python literal or a plain word
+    word, comma, rest = stripped.partition(",")
+    word = word.strip()
+    try:
+        return ast.literal_eval(word), comma, rest
+    except (ValueError, SyntaxError):
+        return word, comma, rest
+
+
+def _short(name: str, key: str, value: Any) -> str:
+    if isinstance(value, str) and _BARE_WORD.fullmatch(value) and _read_value(value)[0] == value:
+        return value
+    return json.dumps(_to_json(f"{name}:{key}", value), separators=(",", ":"))

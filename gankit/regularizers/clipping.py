@@ -1,0 +1,45 @@
+"""A constraint on the weights themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gankit.errors import check_positive
+from gankit.regularizers.registry import REGULARIZERS
+
+
+@REGULARIZERS.register("weight_clipping")
+@dataclass(frozen=True)
+class WeightClipping:
+    """Weight clipping: every parameter into [-bound, bound] after the update (Arjovsky et al. 2017, alg. 1).
+
+    Args:
+        bound: c of the paper.
+        every: apply in every `every`-th step.
+
+    Raises:
+        BadValueError: for a `bound` that is not above zero, or `every` under 1.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> _ = nn.init.constant_(layer.weight, 3.0)
+        >>> WeightClipping(bound=0.01).apply(layer)
+        >>> layer.weight.abs().max().item() <= 0.0100001
+        True
+    """
+
+    bound: float = 0.01
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        check_positive("bound", self.bound)
+        check_positive("every", self.every)
+
+    @torch.no_grad()
+    def apply(self, network: nn.Module) -> None:
+        """Clip the network's parameters in place."""
+        for parameter in network.parameters():
+            parameter.clamp_(-self.bound, self.bound)

@@ -1,0 +1,272 @@
+"""A training run on disk: one folder with its recipe, metrics, pictures and weights.
+
+```
+recipe.json             enough to rebuild everything
+environment.json        versions and hardware
+metrics.jsonl           one line of metrics every log_every_steps
+samples/                a grid of samples from the same latents every sample_every_steps
+samples.gif             these pictures in motion
+curves.png              losses, D(x) and D(G(z)) over the steps
+generator.safetensors, averaged_generator.safetensors (with averaging), discriminator.safetensors
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import platform
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
+
+from gankit.devices import resolve_device
+from gankit.errors import (
+    BadArgumentsError,
+    DataNotFoundError,
+    MissingExtraError,
+    OutputError,
+    OutputExistsError,
+    check_positive,
+)
+from gankit.pictures import save_animation, save_curves
+from gankit.presets import Preset
+from gankit.training import AdversarialTrainer, MetricsLog, ProgressBar, SampleGrids
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that a run is made from.
+
+    Args:
+        preset: the model, its data and its number of steps.
+        seed: of initial weights, noise, and order of the data.
+        device: where it trains; None for CUDA where there is one, else the CPU.
+        log_every_steps: steps between two lines of metrics.
+        sample_every_steps: steps between two grids of samples.
+
+    Example:
+        >>> from gankit.presets import vanilla_mnist
+        >>> recipe = Recipe(preset=vanilla_mnist, seed=3)
+        >>> Recipe.from_dict(recipe.to_dict()) == recipe
+        True
+    """
+
+    preset: Preset
+    seed: int = 0
+    device: str | None = None
+    log_every_steps: int = 39
+    sample_every_steps: int = 195
+
+    def __post_init__(self) -> None:
+        check_positive("log_every_steps", self.log_every_steps)
+        check_positive("sample_every_steps", self.sample_every_steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe in plain containers that JSON knows."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"format": _FORMAT} | fields | {"preset": self.preset.to_dict()}
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> Recipe:
+        """Return the recipe that `to_dict` described; `BadArgumentsError` where it is none."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        fields: dict[str, Any] = {name: value for name, value in form.items() if name != "format"}
+        if form.get("format") != _FORMAT or fields.keys() != known:
+            raise BadArgumentsError(
+                f"a recipe must have format {_FORMAT} and {', '.join(sorted(known))}, got {sorted(form)}"
+            )
+        fields["preset"] = Preset.from_dict(form["preset"])
+        return cls(**fields)
+
+
+class Run:
+    """A run's folder.
+
+    Args:
+        folder: where it is, or will be; `Run.open` reads the recipe of one that is there.
+        recipe: what it is made from.
+
+    Attributes:
+        folder: where it is.
+        recipe: what it is made from.
+        trainer: what `train` trains, or None before.
+
+    Example:
+        >>> from gankit.presets import vanilla_mnist
+        >>> tiny = vanilla_mnist.replace(steps=2, batch_size=8)
+        >>> trainer = Run("run", Recipe(preset=tiny, device="cpu")).train(progress=False)
+        >>> Run.open("run").load_trainer().sample(4).shape
+        torch.Size([4, 1, 28, 28])
+    """
+
+    def __init__(self, folder: str | Path, recipe: Recipe) -> None:
+        self.folder = Path(folder)
+        self.recipe = recipe
+        self.trainer: AdversarialTrainer | None = None
+
+    @property
+    def metrics_file(self) -> Path:
+        """`metrics.jsonl`."""
+        return self.folder / "metrics.jsonl"
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Read the recipe of a run.
+
+        Raises:
+            DataNotFoundError: for a folder without a recipe.
+            BadArgumentsError: for a recipe that cannot be read.
+        """
+        path = Path(folder) / "recipe.json"
+        try:
+            form = json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise DataNotFoundError(f"a run's folder must hold recipe.json, got {str(folder)!r} without one") from None
+        except ValueError as error:
+            raise BadArgumentsError(f"{path} must be JSON: {error}") from None
+        return cls(folder, Recipe.from_dict(form))
+
+    def build_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
+        """Build the recipe's trainer, untrained, on its device or another one."""
+        recipe = self.recipe
+        return recipe.preset(device=device or recipe.device, seed=recipe.seed, log_every_steps=recipe.log_every_steps)
+
+    def train(self, *, progress: bool = True) -> AdversarialTrainer:
+        """Train from the start in a new folder, and write everything a run holds.
+
+        What is written is usable also when this is interrupted, or stopped by `stop`.
+
+        Args:
+            progress: show a progress bar.
+
+        Raises:
+            OutputExistsError: for a folder that has something in it; it is left alone.
+            OutputError: for a folder that cannot be written.
+            GankitError: for a recipe that cannot be built; there is no folder then.
+        """
+        recipe, preset = self.recipe, self.recipe.preset
+        trainer = self.trainer = self.build_trainer()
+        batches = preset.batches(device=trainer.device, seed=recipe.seed)
+        grids = SampleGrids(
+            self.folder / "samples",
+            every=recipe.sample_every_steps,
+            sample_range=preset.sample_range or (0.0, 1.0),
+            condition=self.conditions(64),
+            seed=recipe.seed,
+        )
+        self._make_folder()
+        trainer.callbacks += [MetricsLog(self.metrics_file, every=recipe.log_every_steps), grids]
+        with contextlib.ExitStack() as stack:
+            if progress:
+                trainer.callbacks.append(stack.enter_context(ProgressBar(preset.steps)))
+            try:
+                grids(trainer)
+                trainer.fit(batches, steps=preset.steps)
+            finally:
+                grids(trainer)
+                self.save_weights(trainer)
+                save_animation(grids.written, self.folder / "samples.gif")
+                self._draw_curves()
+        return trainer
+
+    def stop(self) -> None:
+        """End `train` after the step it is in; for signal handlers."""
+        if self.trainer is not None:
+            self.trainer.stop()
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            taken = any(self.folder.iterdir())
+            if not taken:
+                self._write_json("recipe.json", self.recipe.to_dict())
+                self._write_json("environment.json", _environment(self.recipe.device))
+        except OSError as error:
+            raise OutputError(
+                f"the run's folder must be writable, got {str(self.folder)!r}: {error.strerror}"
+            ) from error
+        if taken:
+            raise OutputExistsError(
+                f"the run's folder must be new or empty, got {str(self.folder)!r} with files in it; name another one"
+            )
+
+    def _draw_curves(self) -> None:
+        try:
+            save_curves(self.read_metrics(), self.folder / "curves.png")
+        except MissingExtraError as error:
+            warnings.warn(f"curves.png is missing: {error}", stacklevel=3)
+
+    def conditions(self, count: int) -> torch.Tensor | None:
+        """Return labels for `count` samples, class after class, or None for a model without classes."""
+        classes = self.recipe.preset.num_classes
+        return None if classes is None else torch.arange(count) % classes
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """Return the lines of `metrics.jsonl`."""
+        if not self.metrics_file.exists():
+            return []
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
+    def save_weights(self, trainer: AdversarialTrainer) -> None:
+        """Write the networks' weights as safetensors."""
+        for name, network in _networks(trainer):
+            state = {key: tensor.contiguous().clone() for key, tensor in network.state_dict().items()}
+            save_file(state, self.folder / f"{name}.safetensors")
+
+    def load_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
+        """Build the recipe's trainer with the weights of the run, for sampling.
+
+        Args:
+            device: instead of the recipe's.
+
+        Raises:
+            DataNotFoundError: for a run without weights.
+            BadArgumentsError: for weights that do not fit the recipe.
+        """
+        trainer = self.build_trainer(device)
+        for name, network in _networks(trainer):
+            file = self.folder / f"{name}.safetensors"
+            try:
+                network.load_state_dict(load_file(file, device=str(trainer.device)))
+            except FileNotFoundError:
+                raise DataNotFoundError(f"the run must hold {file.name}, got {str(self.folder)!r} without it") from None
+            except (SafetensorError, RuntimeError) as error:
+                reason = " ".join(str(error).split())
+                raise BadArgumentsError(f"{file} must hold the recipe's {name}: {reason}") from error
+        return trainer
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        (self.folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Module]]:
+    yield "generator", trainer.generator
+    yield "discriminator", trainer.discriminator
+    if trainer.averaged_generator is not None:
+        yield "averaged_generator", trainer.averaged_generator
+
+
+def _environment(device: str | None) -> dict[str, Any]:
+    from gankit import __version__
+
+    place = resolve_device(device)
+    hardware = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "gankit": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": str(place),
+        "hardware": hardware,
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,27 @@
+"""One seed in, an independent seed for every stream of random numbers out.
+
+Two generators with the *same* seed would repeat each other's numbers: the first weights would equal the
+first noise. So every stream gets a seed of its own, derived from the one the user gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+Stream = Literal["initial weights", "training noise", "sampling", "data order", "toy data"]
+
+
+def stream_seed(seed: int, stream: Stream) -> int:
+    """Return the seed of one stream: the first 63 bits of SHA-256 of `"seed/stream"`.
+
+    Args:
+        seed: the user's seed.
+        stream: what the random numbers are for.
+
+    Example:
+        >>> stream_seed(0, "training noise") != stream_seed(0, "data order")
+        True
+    """
+    digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,14 @@
+"""Training: `AdversarialTrainer`, which knows both losses and networks, and what it does now and then."""
+
+from gankit.training.averaging import WeightAverage
+from gankit.training.callbacks import MetricsLog, ProgressBar, SampleGrids
+from gankit.training.trainer import AdversarialTrainer, Precision
+
+__all__ = [
+    "AdversarialTrainer",
+    "MetricsLog",
+    "Precision",
+    "ProgressBar",
+    "SampleGrids",
+    "WeightAverage",
+]

@@ -1,0 +1,138 @@
+"""What `fit` does now and then: log metrics, draw sample grids, move a progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from gankit.errors import check_positive
+from gankit.pictures import save_grid
+
+if TYPE_CHECKING:
+    from gankit.training.trainer import AdversarialTrainer
+
+
+class MetricsLog:
+    """Append the metrics to a file, one JSON object a line; a value that is not finite becomes null.
+
+    Args:
+        path: a `.jsonl` file; its folder must exist.
+        every: steps between two lines.
+
+    Example:
+        >>> MetricsLog("metrics.jsonl", every=50).every
+        50
+    """
+
+    def __init__(self, path: str | Path, *, every: int = 100) -> None:
+        check_positive("every", every)
+        self.path = Path(path)
+        self.every = every
+
+    def __call__(self, trainer: AdversarialTrainer) -> None:
+        """Append one line."""
+        row = {k: v if math.isfinite(v) else None for k, v in trainer.read_metrics().items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class SampleGrids:
+    """Write a grid of samples from the same latents each time: `step_0000500.png`.
+
+    Args:
+        folder: where the pictures go.
+        every: steps between two pictures.
+        count: samples a picture.
+        sample_range: the values of black and white.
+        condition: the samples' condition, where the networks are conditional.
+        seed: of the latents.
+
+    Attributes:
+        written: the pictures' files, in order.
+
+    Example:
+        >>> SampleGrids("samples", every=500).file_at(500).name
+        'step_0000500.png'
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        every: int = 500,
+        count: int = 64,
+        sample_range: tuple[float, float] = (0.0, 1.0),
+        condition: Tensor | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_positive("every", every)
+        check_positive("count", count)
+        self.folder = Path(folder)
+        self.every = every
+        self.count = count
+        self.sample_range = sample_range
+        self.condition = condition
+        self.seed = seed
+        self.written: list[Path] = []
+
+    def file_at(self, step: int) -> Path:
+        """Return the file of one step."""
+        return self.folder / f"step_{step:07d}.png"
+
+    def __call__(self, trainer: AdversarialTrainer) -> None:
+        """Write one picture."""
+        path = self.file_at(trainer.steps_done)
+        if path not in self.written:
+            samples = trainer.sample(self.count, self.condition, self.seed)
+            save_grid(samples, path, sample_range=self.sample_range)
+            self.written.append(path)
+
+
+class ProgressBar:
+    """A progress bar with losses, D(x), D(G(z)) and steps a second; use it in a `with` block.
+
+    Args:
+        steps: the total.
+        every: steps between two movements.
+        **options: for `tqdm.tqdm`.
+
+    Example:
+        >>> import io
+        >>> with ProgressBar(100, file=io.StringIO()) as bar:
+        ...     bar.every
+        10
+    """
+
+    def __init__(self, steps: int, *, every: int = 10, **options: Any) -> None:
+        from tqdm import tqdm
+
+        check_positive("every", every)
+        self.every = every
+        self._bar: Any = tqdm(total=steps, unit="step", dynamic_ncols=True, **options)
+
+    def __call__(self, trainer: AdversarialTrainer) -> None:
+        """Move the bar to the trainer's step, and show what was read last."""
+        if trainer.history:
+            last = trainer.history[-1]
+            shown = {
+                "D loss": "discriminator_loss",
+                "G loss": "generator_loss",
+                "D(x)": "real_score",
+                "D(G(z))": "fake_score",
+            }
+            text = ", ".join(f"{label} {last[name]:.2f}" for label, name in shown.items() if name in last)
+            self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(trainer.steps_done - self._bar.n)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()

@@ -1,0 +1,119 @@
+"""Checks of what the trainer is given, before anything is trained.
+
+Shapes are found by running fake-tensor copies of the networks: no memory, no draw from a generator, no buffer
+moved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from gankit.errors import BadArgumentsError, DeviceError, GankitError, ShapeError
+
+_ABOUT_SHAPES = re.compile(r"shape|size|dimension|channels|view|broadcast", re.IGNORECASE)
+
+
+def check_shapes(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    latent_shape: Sequence[int],
+    condition: Tensor | None = None,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[int, ...] | None:
+    """Return the generator's sample shape, having held both networks against the shapes of parts.
+
+    Args:
+        generator: G.
+        discriminator: D.
+        latent_shape: the shape of one latent.
+        condition: a condition of the right shape, where the networks take one.
+        device: where the networks are.
+        dtype: the latents' type.
+
+    Returns:
+        None where it cannot be told without a condition or without running the networks for real.
+
+    Raises:
+        ShapeError: where the networks do not fit the latent, or each other.
+    """
+    count = 2 if condition is None else len(condition)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        latents = torch.empty(count, *latent_shape, device=device, dtype=dtype)
+    samples = _dry_run(mode, "generator", generator, latents, condition)
+    if samples is None:
+        return None
+    if samples.ndim < 2 or samples.shape[0] != count:
+        raise ShapeError(
+            f"the generator must answer {count} latents with samples of shape ({count}, *sample_shape), "
+            f"got {tuple(samples.shape)}"
+        )
+    logits = _dry_run(mode, "discriminator", discriminator, samples, condition)
+    if logits is None:
+        return None
+    if logits.shape != (count,):
+        raise ShapeError(
+            f"the discriminator must answer {count} samples with logits of shape ({count},), got "
+            f"{tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"
+        )
+    return tuple(samples.shape[1:])
+
+
+def _dry_run(
+    mode: FakeTensorMode, role: str, network: nn.Module, inputs: Tensor, condition: Tensor | None
+) -> Tensor | None:
+    tensors = dict(chain(network.named_parameters(), network.named_buffers()))
+    fakes: dict[str, Tensor] = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
+    arguments = (inputs,) if condition is None else (inputs, mode.from_tensor(condition))
+    try:
+        with mode, torch.no_grad():
+            return torch.func.functional_call(network, fakes, arguments)
+    except TypeError:
+        if condition is None:
+            return None  # it takes a condition, and none is known yet
+        raise BadArgumentsError(
+            f"the batches carry a condition of shape {tuple(condition.shape)}, which the {role} "
+            f"{type(network).__name__} does not take; give batches without one, or networks built with num_classes"
+        ) from None
+    except GankitError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).partition("\n")[0]
+        if not _ABOUT_SHAPES.search(reason):
+            return None  # something that only a real tensor can answer
+        raise ShapeError(
+            f"the {role} {type(network).__name__} does not fit inputs of shape {tuple(inputs.shape)}: {reason}"
+        ) from error
+
+
+def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
+    """Raise `BadArgumentsError` unless `optimizer` is a torch optimizer over parameters of `network`."""
+    role = name.removesuffix("_optimizer")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise BadArgumentsError(
+            f"{name} must be a torch.optim.Optimizer over the {role}'s parameters, got {optimizer!r}"
+        )
+    own = {id(parameter) for parameter in network.parameters()}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    strangers = sum(id(parameter) not in own for parameter in held)
+    if strangers:
+        raise BadArgumentsError(
+            f"{name} must hold the {role}'s parameters, got {strangers} of {len(held)} that are not; make it "
+            f"from this {role}'s .parameters()"
+        )
+
+
+def common_device(generator: nn.Module, discriminator: nn.Module) -> torch.device:
+    """Return the device both networks are on, or raise `DeviceError`."""
+    tensors = chain(generator.parameters(), discriminator.parameters())
+    devices = sorted({str(tensor.device) for tensor in tensors})
+    if len(devices) > 1:
+        raise DeviceError(f"generator and discriminator must be on one device, got {' and '.join(devices)}")
+    return torch.device(devices[0] if devices else "cpu")
