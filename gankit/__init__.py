@@ -16,8 +16,7 @@ from gankit.protocols import StepContext
 from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
 from gankit.training import AdversarialTrainer
-
-__version__ = "0.1.0"
+from gankit.version import __version__
 
 __all__ = [
     "BLOCKS",
@@ -36,6 +35,7 @@ __all__ = [
     "Registry",
     "Spec",
     "StepContext",
+    "__version__",
     "architectures",
     "blocks",
     "data",

@@ -12,7 +12,6 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gankit import __version__
 from gankit.architectures import DISCRIMINATORS, GENERATORS
 from gankit.blocks import BLOCKS
 from gankit.data import DATASETS
@@ -26,6 +25,7 @@ from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
 from gankit.runs import Recipe, Run
 from gankit.training import AdversarialTrainer
+from gankit.version import __version__
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "blocks": BLOCKS,

@@ -1,22 +1,20 @@
-"""Names for parts: `Registry` maps a name to a factory, `Spec` is a name with its arguments.
+"""Names for parts: `Registry` maps a name to the factory that builds the part.
 
 Only the standard library is needed here.
 """
 
 from __future__ import annotations
 
-import ast
 import fnmatch
 import functools
 import importlib.metadata
 import inspect
-import json
 import re
 import threading
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, overload
 
 from gankit.errors import (
@@ -27,6 +25,7 @@ from gankit.errors import (
     UnknownNameError,
     did_you_mean,
 )
+from gankit.spec import Spec, keywords
 
 __all__ = [
     "BadArgumentsError",
@@ -42,133 +41,6 @@ Part = TypeVar("Part")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_BARE_WORD = re.compile(r"[A-Za-z_][\w./-]*")
-
-
-class Spec:
-    """A part's name together with the arguments to build it with.
-
-    A spec is hashable and comparable. Its JSON form is `{"name": "mlp", "hidden_dim": 128}`, its short
-    form, for the command line, `mlp:hidden_dim=128`.
-
-    Args:
-        name: the part's name in its registry.
-        **arguments: keyword arguments for the part's factory. Lists become tuples, so that the spec can
-            be hashed. For `to_dict` they must be what JSON knows, or another `Spec`.
-
-    Raises:
-        BadArgumentsError: for an argument called `name`, or one that cannot be hashed.
-
-    Example:
-        >>> spec = Spec("mlp", hidden_dim=128)
-        >>> spec.to_dict()
-        {'name': 'mlp', 'hidden_dim': 128}
-        >>> str(spec)
-        'mlp:hidden_dim=128'
-        >>> Spec.parse("mlp:hidden_dim=128") == spec == Spec.from_dict(spec.to_dict())
-        True
-    """
-
-    __slots__ = ("_arguments", "_name")
-
-    def __init__(self, name: str, /, **arguments: Any) -> None:
-        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise BadArgumentsError(f"a spec's name must be a non-empty string, got {name!r}")
-        if "name" in arguments:
-            raise BadArgumentsError(f"spec {name!r} cannot have an argument called 'name'")
-        self._name = name
-        self._arguments = {key: _freeze(key, value) for key, value in arguments.items()}
-
-    @property
-    def name(self) -> str:
-        """The part's name."""
-        return self._name
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments, as a new dictionary."""
-        return dict(self._arguments)
-
-    def with_defaults(self, **arguments: Any) -> Spec:
-        """Return this spec with those of `arguments` added that it does not set itself.
-
-        Example:
-            >>> Spec("adam", lr=0.1).with_defaults(lr=0.5, fused=True)
-            Spec('adam', lr=0.1, fused=True)
-        """
-        missing = {k: v for k, v in arguments.items() if k not in self._arguments}
-        return Spec(self._name, **self._arguments, **missing)
-
-    @classmethod
-    def of(cls, ref: str | Spec) -> Spec:
-        """Return `ref` itself if it is a spec, or the spec of a bare name.
-
-        Example:
-            >>> Spec.of("mlp")
-            Spec('mlp')
-        """
-        return ref if isinstance(ref, Spec) else cls(ref)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; `BadArgumentsError` where an argument has none."""
-        return {"name": self._name} | {
-            key: _to_json(f"{self._name}:{key}", value) for key, value in self._arguments.items()
-        }
-
-    @classmethod
-    def from_dict(cls, form: Mapping[str, Any]) -> Spec:
-        """Return the spec of a JSON form; `BadArgumentsError` where it has no name."""
-        if not isinstance(form.get("name"), str):
-            raise BadArgumentsError(f"a spec's JSON form needs a 'name', got {dict(form)!r}")
-        return cls(form["name"], **{key: _from_json(v) for key, v in form.items() if key != "name"})
-
-    @classmethod
-    def parse(cls, text: str) -> Spec:
-        """Return the spec of a short form such as `mlp:hidden_dim=128,block="maxout",widths=[64,32]`.
-
-        A value is read as JSON or a Python literal, and as a plain word where it is neither.
-
-        Raises:
-            BadArgumentsError: for an argument without a value, without a name, or given twice.
-
-        Example:
-            >>> Spec.parse("mlp:hidden_dim=128,block=maxout,widths=[64, 32]")
-            Spec('mlp', hidden_dim=128, block='maxout', widths=(64, 32))
-        """
-        name, colon, rest = text.partition(":")
-        arguments: dict[str, Any] = {}
-        while rest or colon:
-            key, equals, rest = rest.partition("=")
-            key = key.strip()
-            if not equals or not key.isidentifier():
-                raise BadArgumentsError(
-                    f"cannot read {text!r}: after '{name}:' write argument=value, "
-                    f"separated by commas, got {key + equals + rest!r}"
-                )
-            if key in arguments:
-                raise BadArgumentsError(f"cannot read {text!r}: {key!r} is given twice")
-            arguments[key], colon, rest = _read_value(rest)
-        return cls(name.strip(), **arguments)
-
-    def __str__(self) -> str:
-        if not self._arguments:
-            return self._name
-        values = (f"{key}={_short(self._name, key, v)}" for key, v in self._arguments.items())
-        return f"{self._name}:{','.join(values)}"
-
-    def __repr__(self) -> str:
-        return f"Spec({', '.join([repr(self._name), *_keywords(self._arguments)])})"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Spec):
-            return NotImplemented
-        return self._name == other._name and self._arguments == other._arguments
-
-    def __hash__(self) -> int:
-        return hash((self._name, frozenset(self._arguments.items())))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild_spec, (self._name, self._arguments))
 
 
 class Registry(Generic[Part]):
@@ -287,7 +159,7 @@ Did you mean 'depth'?
         else:
             if args or kwargs:
                 raise BadArgumentsError(
-                    f"a ready {self.kind} takes no arguments, got {', '.join([*map(repr, args), *_keywords(kwargs)])} "
+                    f"a ready {self.kind} takes no arguments, got {', '.join([*map(repr, args), *keywords(kwargs)])} "
                     f"for {type(ref).__name__}"
                 )
             return ref
@@ -447,68 +319,3 @@ def _qualified_name(factory: Any) -> str:
 
 def _owner(factory: Any) -> str:
     return f"{getattr(factory, '__module__', type(factory).__module__)}.{_qualified_name(factory)}"
-
-
-def _keywords(arguments: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value!r}" for key, value in arguments.items()]
-
-
-# --- the forms of a spec ---------------------------------------------------------------------------------
-
-
-def _rebuild_spec(name: str, arguments: dict[str, Any]) -> Spec:
-    return Spec(name, **arguments)
-
-
-def _freeze(key: str, value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return tuple(_freeze(key, one) for one in cast("list[Any]", value))
-    if isinstance(value, Mapping):
-        return Spec.from_dict(cast("Mapping[str, Any]", value))
-    try:
-        hash(value)
-    except TypeError:
-        raise BadArgumentsError(
-            f"a spec's argument must be hashable, got {key}={value!r}; hand over the ready part instead"
-        ) from None
-    return value
-
-
-def _to_json(where: str, value: Any) -> Any:
-    if isinstance(value, Spec):
-        return value.to_dict()
-    if isinstance(value, tuple):
-        return [_to_json(where, one) for one in cast("tuple[Any, ...]", value)]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise BadArgumentsError(f"{where} has no JSON form: {value!r}; name the part instead of handing it over")
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_from_json(one) for one in cast("list[Any]", value))
-    return Spec.from_dict(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
-
-
-def _read_value(text: str) -> tuple[Any, str, str]:
-    """Read one value off `text`: the value, the comma behind it (or nothing), and the rest."""
-    stripped = text.lstrip()
-    try:
-        value, end = json.JSONDecoder().raw_decode(stripped)
-        after = stripped[end:].lstrip()
-        if not after or after[0] == ",":
-            return _from_json(value), after[:1], after[1:]
-    except json.JSONDecodeError:
-        pass  # then it is a Python literal or a plain word
-    word, comma, rest = stripped.partition(",")
-    word = word.strip()
-    try:
-        return ast.literal_eval(word), comma, rest
-    except (ValueError, SyntaxError):
-        return word, comma, rest
-
-
-def _short(name: str, key: str, value: Any) -> str:
-    if isinstance(value, str) and _BARE_WORD.fullmatch(value) and _read_value(value)[0] == value:
-        return value
-    return json.dumps(_to_json(f"{name}:{key}", value), separators=(",", ":"))

@@ -39,6 +39,7 @@ from gankit.errors import (
 from gankit.pictures import save_animation, save_curves
 from gankit.presets import Preset
 from gankit.training import AdversarialTrainer, MetricsLog, ProgressBar, SampleGrids
+from gankit.version import __version__
 
 _FORMAT = 1
 
@@ -110,7 +111,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path, recipe: Recipe) -> None:
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self.recipe = recipe
         self.trainer: AdversarialTrainer | None = None
 
@@ -257,8 +258,6 @@ def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Modul
 
 
 def _environment(device: str | None) -> dict[str, Any]:
-    from gankit import __version__
-
     place = resolve_device(device)
     hardware = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor() or platform.machine()
     return {

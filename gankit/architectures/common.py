@@ -84,7 +84,7 @@ class Generator(nn.Module):
             check_positive("num_classes", num_classes)
         super().__init__()
         self.latent_dim = latent_dim
-        self.sample_shape = checked_shape(sample_shape)
+        self.sample_shape: tuple[int, ...] = checked_shape(sample_shape)
         self.num_classes = num_classes
 
     @property
@@ -117,7 +117,7 @@ class Discriminator(nn.Module, abc.ABC):
         if num_classes is not None:
             check_positive("num_classes", num_classes)
         super().__init__()
-        self.sample_shape = checked_shape(sample_shape)
+        self.sample_shape: tuple[int, ...] = checked_shape(sample_shape)
         self.num_classes = num_classes
 
     @abc.abstractmethod

@@ -96,7 +96,7 @@ class DCGANGenerator(Generator):
         check_positive("hidden_dim", hidden_dim)
         times, base = halvings(sample_shape)
         channels = [hidden_dim * 2**i for i in reversed(range(times))]
-        self.network = nn.Sequential(
+        self.network: nn.Sequential = nn.Sequential(
             nn.Unflatten(1, (self.input_dim, 1, 1)),
             nn.Sequential(
                 nn.ConvTranspose2d(self.input_dim, channels[0], base, bias=False, device=device, dtype=dtype),
@@ -148,7 +148,7 @@ class DCGANDiscriminator(Discriminator):
         times, base = halvings(sample_shape)
         channels = [hidden_dim * 2**i for i in range(times)]
         inputs = self.sample_shape[0] + (num_classes or 0)
-        self.network = nn.Sequential(
+        self.network: nn.Sequential = nn.Sequential(
             nn.Sequential(nn.Conv2d(inputs, channels[0], 4, 2, 1, device=device, dtype=dtype), nn.LeakyReLU(0.2)),
             *(build_block(block, a, b, device, dtype) for a, b in itertools.pairwise(channels)),
             nn.Conv2d(channels[-1], 1, base, device=device, dtype=dtype),

@@ -85,7 +85,7 @@ class MLPGenerator(Generator):
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes)
         hidden = _widths(widths, hidden_dim, depth)
-        self.network = nn.Sequential(
+        self.network: nn.Sequential = nn.Sequential(
             *_blocks(block, [self.input_dim, *hidden], device, dtype),
             nn.Linear(hidden[-1], math.prod(self.sample_shape), device=device, dtype=dtype),
             *output_layers(output_activation),
@@ -136,7 +136,7 @@ class MLPDiscriminator(Discriminator):
         if widths is None:
             hidden.reverse()
         inputs = math.prod(self.sample_shape) + (num_classes or 0)
-        self.network = nn.Sequential(
+        self.network: nn.Sequential = nn.Sequential(
             *_blocks(block, [inputs, *hidden], device, dtype),
             nn.Linear(hidden[-1], 1, device=device, dtype=dtype),
         )

@@ -111,7 +111,7 @@ class Maxout(nn.Module):
         check_positive("pieces", pieces)
         super().__init__()
         self.pieces = pieces
-        self.linear = nn.Linear(in_features, out_features * pieces, device=device, dtype=dtype)
+        self.linear: nn.Linear = nn.Linear(in_features, out_features * pieces, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., in_features)` in, `(..., out_features)` out."""

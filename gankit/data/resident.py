@@ -100,13 +100,13 @@ class TensorBatches:
             raise DataError("data must have labels for a conditional model, got none")
         check_values(data.samples, sample_range, "the data")
         scaled(data.samples[:0], sample_range)
-        self.device = torch.device(device)
+        self.device: torch.device = torch.device(device)
         self.batch_size = batch_size
         self.sample_range = sample_range
-        self.samples = data.samples.to(self.device)
-        self.labels = data.labels.to(self.device) if with_labels and data.labels is not None else None
-        self.epoch = 0
-        self.position = 0
+        self.samples: Tensor = data.samples.to(self.device)
+        self.labels: Tensor | None = data.labels.to(self.device) if with_labels and data.labels is not None else None
+        self.epoch: int = 0
+        self.position: int = 0
         self._random = torch.Generator(self.device).manual_seed(stream_seed(seed, "data order"))
         self._shuffle()
 

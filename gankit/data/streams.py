@@ -46,7 +46,7 @@ class StreamBatches:
         with_labels: bool = False,
     ) -> None:
         self.batches = batches
-        self.device = torch.device(device)
+        self.device: torch.device = torch.device(device)
         self.sample_range = sample_range
         self.sample_shape = sample_shape
         self.with_labels = with_labels
@@ -73,13 +73,14 @@ class StreamBatches:
 
 
 def _parts(batch: Any) -> tuple[Tensor, Tensor | None]:
+    given = type(batch).__name__
     if isinstance(batch, Tensor):
         return batch, None
     if isinstance(batch, (tuple, list)):
-        parts = list(cast("Iterable[Any]", batch))
+        parts: list[Any] = [*cast("Iterable[Any]", batch)]
         if 1 <= len(parts) <= 2 and all(isinstance(part, Tensor) for part in parts):
             return parts[0], parts[1] if len(parts) == 2 else None
     raise DataError(
-        f"a batch must be a tensor, or samples and labels, got {type(batch).__name__}; a transform such as "
+        f"a batch must be a tensor, or samples and labels, got {given}; a transform such as "
         "torchvision's ToTensor makes tensors of pictures"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gankit.presets.preset import PRESETS, Preset
 from gankit.registry import Spec
 
-dcgan_mnist = Preset(
+dcgan_mnist: Preset = Preset(
     name="dcgan_mnist",
     description="DCGAN on MNIST: convolutions, z = 100 uniform, pictures in [-1, 1] (Radford et al. 2015).",
     data="mnist_5k",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gankit.presets.preset import PRESETS, Preset
 from gankit.registry import Spec
 
-vanilla_mnist = Preset(
+vanilla_mnist: Preset = Preset(
     name="vanilla_mnist",
     description="Vanilla GAN on MNIST: multilayer perceptrons, z = 10, non-saturating (Goodfellow et al. 2014).",
     data="mnist_5k",

@@ -44,8 +44,8 @@ class WeightAverage:
         if not 0 <= decay < 1:
             raise BadValueError(f"averaging_decay must be in [0, 1), got {decay!r}")
         self.decay = decay
-        self.updates_done = 0
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.updates_done: int = 0
+        self.network: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
         pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
         self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]

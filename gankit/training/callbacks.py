@@ -31,7 +31,7 @@ class MetricsLog:
 
     def __init__(self, path: str | Path, *, every: int = 100) -> None:
         check_positive("every", every)
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.every = every
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
@@ -72,7 +72,7 @@ class SampleGrids:
     ) -> None:
         check_positive("every", every)
         check_positive("count", count)
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self.every = every
         self.count = count
         self.sample_range = sample_range

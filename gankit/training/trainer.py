@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -27,6 +27,8 @@ from gankit.protocols import (
 from gankit.seeds import stream_seed
 from gankit.training.averaging import WeightAverage
 from gankit.training.checks import check_optimizer, check_shapes, common_device
+from gankit.training.feed import Feed
+from gankit.training.modes import evaluating, frozen
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -143,21 +145,21 @@ class AdversarialTrainer:
         if precision not in _PRECISIONS:
             raise BadValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
 
-        self.device = common_device(generator, discriminator)
-        self.generator = generator.train()
-        self.discriminator = discriminator.train()
-        self.latent = latent
-        self.generator_optimizer = generator_optimizer
-        self.discriminator_optimizer = discriminator_optimizer
-        self.regularizers = _named(regularizers)
-        self.discriminator_steps = discriminator_steps
-        self.discriminator_warmup_steps = discriminator_warmup_steps
-        self.max_gradient_norm = max_gradient_norm
+        self.device: torch.device = common_device(generator, discriminator)
+        self.generator: nn.Module = generator.train()
+        self.discriminator: nn.Module = discriminator.train()
+        self.latent: Latent = latent
+        self.generator_optimizer: torch.optim.Optimizer = generator_optimizer
+        self.discriminator_optimizer: torch.optim.Optimizer = discriminator_optimizer
+        self.regularizers: dict[str, Regularizer | Constraint] = _named(regularizers)
+        self.discriminator_steps: int = discriminator_steps
+        self.discriminator_warmup_steps: int = discriminator_warmup_steps
+        self.max_gradient_norm: float | None = max_gradient_norm
         self.precision: Precision = precision
-        self.seed = seed
-        self.log_every_steps = log_every_steps
-        self.callbacks = list(callbacks)
-        self.steps_done = 0
+        self.seed: int = seed
+        self.log_every_steps: int = log_every_steps
+        self.callbacks: list[Callback[AdversarialTrainer]] = list(callbacks)
+        self.steps_done: int = 0
         self.metrics: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self._reading: dict[str, float] = {}
@@ -170,8 +172,7 @@ class AdversarialTrainer:
         self._average = None if averaging_decay is None else WeightAverage(generator, averaging_decay)
         self._noise = torch.Generator(self.device).manual_seed(stream_seed(seed, "training noise"))
         self._sampling = torch.Generator(self.device).manual_seed(stream_seed(seed, "sampling"))
-        self._feed: _Feed | None = None
-        self._data_finite: Tensor | None = None
+        self._feed: Feed | None = None
         self._stopping = False
         self._mixes_samples = any(isinstance(layer, _BATCH_NORMS) for layer in generator.modules())
         self._sample_shape = self._check_shapes()
@@ -262,7 +263,7 @@ class AdversarialTrainer:
         return results | self._scores(context)
 
     def _update_generator(self, real: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
-        with _frozen(self.discriminator):
+        with frozen(self.discriminator):
             # a context of its own: autocast's cached casts of D's weights are from before D's update
             with self._autocast():
                 latent = self._draw_latent(len(real))
@@ -358,12 +359,10 @@ class AdversarialTrainer:
                 f"more, got {steps}"
             )
         if self._feed is None or self._feed.batches is not batches:
-            self._feed = _Feed(batches)
+            self._feed = Feed(batches, self.device)
         self._stopping = False
         while self.steps_done < steps and not self._stopping:
             group = [next(self._feed) for _ in range(self.discriminator_steps)]
-            if not self._feed.known_finite:
-                self._watch(group)
             self.step(*group)
             if self.steps_done % self.log_every_steps == 0:
                 self.history.append(self.read_metrics())
@@ -391,12 +390,13 @@ class AdversarialTrainer:
         """
         if self._reading.get("step") == self.steps_done:
             return self._reading
-        watched = self._data_finite
+        watched = self._feed.all_finite if self._feed else None
         finite = torch.ones((), device=self.device) if watched is None else watched.float()
         stacked: Any = torch.stack([*self.metrics.values(), finite])
         numbers: list[float] = stacked.tolist()
         *values, all_finite = numbers
-        self._data_finite = None
+        if self._feed:
+            self._feed.all_finite = None
         if not all_finite:
             raise DataError(
                 "batches must be finite, got NaN or infinite values in one of the last "
@@ -442,7 +442,7 @@ class AdversarialTrainer:
             if len(condition) != count:
                 raise ShapeError(f"condition must have one entry a sample, got {len(condition)} for {count}")
             inputs = list(zip(latents, torch.split(condition.to(self.device), batch_size), strict=True))
-        with _evaluating(network), torch.no_grad():
+        with evaluating(network), torch.no_grad():
             return torch.cat([network(*one) for one in inputs])
 
     # --- state -------------------------------------------------------------------------------------------
@@ -548,34 +548,6 @@ class AdversarialTrainer:
             )
         return real, condition
 
-    def _watch(self, group: Sequence[Batch]) -> None:
-        for batch in group:
-            real = batch if isinstance(batch, Tensor) else batch[0]
-            finite = torch.isfinite(real).all().to(self.device)
-            self._data_finite = finite if self._data_finite is None else self._data_finite & finite
-
-
-class _Feed:
-    """Batches without an end, which keep their place between two calls of `fit`."""
-
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self.batches = batches
-        self.known_finite = bool(getattr(batches, "known_finite", False))
-        self._iterator: Iterator[Batch] | None = None
-
-    def __next__(self) -> Batch:
-        for _ in range(2):
-            if self._iterator is None:
-                self._iterator = iter(self.batches)
-            try:
-                return next(self._iterator)
-            except StopIteration:
-                self._iterator = None
-        raise DataError(
-            f"batches must be something that can be iterated over again and is not empty, got "
-            f"{type(self.batches).__name__} without a (further) batch"
-        )
-
 
 def part_name(part: object) -> str:
     """Return the name of a part that has none: its class's, in snake_case.
@@ -622,30 +594,6 @@ def _reduce(terms: Mapping[str, Tensor], logits: Tensor) -> tuple[Tensor, dict[s
     first, *others = means.values()
     total = sum(others, first)
     return total.sum() if total.ndim else total, {name: mean.detach() for name, mean in means.items()}
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Generator[None]:
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Generator[None]:
-    training = [layer for layer in network.modules() if layer.training]
-    for layer in training:
-        layer.training = False
-    try:
-        yield
-    finally:
-        for layer in training:
-            layer.training = True
 
 
 def _default_random_state(device: torch.device) -> Tensor:
