@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.errors import DataError, MissingExtraError, OutputError, ShapeError
+from gankit.errors import DataError, MissingExtraError, OutputError, ShapeError, check_positive
 
 _CURVES = (
     ("losses", ("discriminator_loss", "generator_loss")),
@@ -30,26 +31,30 @@ def save_grid(
     """Write samples as one picture, row by row.
 
     Args:
-        samples: `(N, C, H, W)` with 1 or 3 channels.
+        samples: `(N, C, H, W)` with 1 or 3 channels, floating point or bytes.
         path: a `.png` file.
         sample_range: the values of black and white.
         columns: how many samples a row has.
         zoom: the side, in pixels, of what one pixel of a sample becomes.
 
     Raises:
-        ShapeError: for samples that are no pictures.
+        ShapeError: for samples that are no pictures, or none at all.
+        BadValueError: for `columns` or `zoom` under 1.
         OutputError: where the file cannot be written.
 
     Example:
         >>> save_grid(torch.rand(16, 1, 28, 28), "grid.png")
     """
-    if samples.ndim != 4 or samples.shape[1] not in (1, 3):
+    if samples.ndim != 4 or samples.shape[1] not in (1, 3) or not samples.numel():
         raise ShapeError(f"samples must be pictures (N, 1 or 3, H, W), got {tuple(samples.shape)}")
-    samples = samples.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
+    check_positive("columns", columns)
+    check_positive("zoom", zoom)
+    samples = samples.float().repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     make_grid: Callable[..., Tensor] = importlib.import_module("torchvision.utils").make_grid
     grid = make_grid(samples, columns, padding=2, normalize=True, value_range=sample_range, pad_value=0.5)
     pixels = grid.mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).contiguous()
-    _pillow().fromarray(pixels.numpy()).save(_parent_made(path))
+    with _writable(path) as file:
+        _pillow().fromarray(pixels.numpy()).save(file)
 
 
 def save_animation(frames: Sequence[str | Path], path: str | Path, *, milliseconds: int = 250) -> None:
@@ -62,6 +67,7 @@ def save_animation(frames: Sequence[str | Path], path: str | Path, *, millisecon
 
     Raises:
         DataError: for no frames.
+        OutputError: where the file cannot be written.
 
     Example:
         >>> save_grid(torch.rand(4, 1, 8, 8), "a.png"); save_grid(torch.rand(4, 1, 8, 8), "b.png")
@@ -72,7 +78,8 @@ def save_animation(frames: Sequence[str | Path], path: str | Path, *, millisecon
     pillow = _pillow()
     first, *others = (pillow.open(frame).quantize(64) for frame in frames)
     durations = [milliseconds] * len(others) + [2000]
-    first.save(_parent_made(path), save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
+    with _writable(path) as file:
+        first.save(file, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
@@ -84,6 +91,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
 
     Raises:
         MissingExtraError: without matplotlib (the extra `plots`).
+        OutputError: where the file cannot be written.
 
     Example:
         >>> save_curves([{"step": 1, "real_score": 0.6}, {"step": 2, "real_score": 0.7}], "curves.png")
@@ -105,7 +113,8 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
         if ax.get_legend_handles_labels()[0]:
             ax.legend(frameon=False)
     axes[-1].set_xlabel("steps")
-    figure.savefig(_parent_made(path), dpi=120)
+    with _writable(path) as file:
+        figure.savefig(file, dpi=120)
 
 
 def _pillow() -> ModuleType:
@@ -116,10 +125,12 @@ def _pillow() -> ModuleType:
     return Image
 
 
-def _parent_made(path: str | Path) -> Path:
+@contextlib.contextmanager
+def _writable(path: str | Path) -> Generator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; name a folder that can be written") from error
-    return path
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {path}: {reason}; name a file in a folder that can be written") from error

@@ -90,9 +90,11 @@ Did you mean 'depth'?
             replace: take the name even from another part (a notebook cell that is run twice).
 
         Raises:
-            BadNameError: for a name that is not `snake_case`.
+            BadNameError: for a name that is not `snake_case`, or none (`@register` for `@register(name)`).
             DuplicateNameError: for a taken name; it names both owners.
         """
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadNameError(f"a {self.kind}'s name must be a string, as in register('my_{self.kind}'), got {name!r}")
         if factory is None:
             return functools.partial(self._register, name, replace=replace)
         return self._register(name, factory, replace=replace)
@@ -256,7 +258,7 @@ def _check_arguments(label: str, factory: Callable[..., Any], args: tuple[Any, .
         return  # annotations that only a type checker can read: nothing to hold the values against
     for key, value in bound.arguments.items():
         if key in hints and key in named and not _fits(value, hints[key]):
-            wanted = inspect.formatannotation(signature.parameters[key].annotation).strip("'\"")
+            wanted = _wanted(hints[key], signature.parameters[key])
             raise BadArgumentsError(f"{text}: {key!r} must be {wanted}, got {value!r}")
 
 
@@ -279,6 +281,12 @@ def _fits(value: object, hint: Any) -> bool:
         # a string is a sequence too, and never the one that was meant
         return not isinstance(value, (str, int, float)) and value is not None
     return True
+
+
+def _wanted(hint: Any, parameter: inspect.Parameter) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, get_args(hint)))}"
+    return inspect.formatannotation(parameter.annotation).strip("'\"")
 
 
 def _is_factory(ref: object) -> bool:

@@ -60,7 +60,7 @@ class Spec:
         """The arguments, as a new dictionary."""
         return dict(self._arguments)
 
-    def with_defaults(self, **arguments: Any) -> Spec:
+    def with_defaults(self, /, **arguments: Any) -> Spec:
         """Return this spec with those of `arguments` added that it does not set itself.
 
         Example:
@@ -118,6 +118,8 @@ class Spec:
                 )
             if key in arguments:
                 raise BadArgumentsError(f"cannot read {text!r}: {key!r} is given twice")
+            if rest.lstrip()[:1] in ("", ","):
+                raise BadArgumentsError(f'cannot read {text!r}: {key!r} has no value; an empty one is written ""')
             arguments[key], colon, rest = _read_value(rest)
         return cls(name.strip(), **arguments)
 
@@ -201,5 +203,10 @@ def _short(name: str, key: str, value: Any) -> str:
 
 
 def keywords(arguments: Mapping[str, Any]) -> list[str]:
-    """Return arguments as a call shows them: `["lr=0.1"]`."""
+    """Return arguments as a call shows them.
+
+    Example:
+        >>> keywords({"lr": 0.1, "block": "maxout"})
+        ['lr=0.1', "block='maxout'"]
+    """
     return [f"{key}={value!r}" for key, value in arguments.items()]

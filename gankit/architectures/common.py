@@ -13,7 +13,8 @@ from gankit.blocks import BLOCKS
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_positive
 from gankit.registry import Spec
 
-BlockRef: TypeAlias = "str | Spec | Callable[..., nn.Module]"
+# no string: the registry reads the types of a factory's arguments from other modules
+BlockRef: TypeAlias = str | Spec | Callable[..., nn.Module]
 OutputActivation = Literal["sigmoid", "tanh", "identity"]
 
 
@@ -24,14 +25,24 @@ def build_block(
     device: torch.device | str | None,
     dtype: torch.dtype | None,
 ) -> nn.Module:
-    """Build one block of a network; `device` and `dtype` are passed on only where they are given."""
+    """Build one block of a network; `device` and `dtype` are passed on only where they are given.
+
+    Example:
+        >>> build_block("linear_relu", 3, 5, None, None)[0]
+        Linear(in_features=3, out_features=5, bias=True)
+    """
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     given = {key: value for key, value in options.items() if value is not None}
     return BLOCKS.build(block, in_features, out_features, **given)
 
 
 def output_layers(activation: OutputActivation) -> Iterator[nn.Module]:
-    """Yield the layer of an output activation: sigmoid for [0, 1], tanh for [-1, 1], none for identity."""
+    """Yield the layer of an output activation: sigmoid for [0, 1], tanh for [-1, 1], none for identity.
+
+    Example:
+        >>> list(output_layers("tanh")), list(output_layers("identity"))
+        ([Tanh()], [])
+    """
     layers = {"sigmoid": [nn.Sigmoid()], "tanh": [nn.Tanh()], "identity": []}
     if activation not in layers:
         raise BadValueError(f"output_activation must be one of {', '.join(layers)}, got {activation!r}")
@@ -39,7 +50,12 @@ def output_layers(activation: OutputActivation) -> Iterator[nn.Module]:
 
 
 def checked_shape(sample_shape: Sequence[int]) -> tuple[int, ...]:
-    """Return `sample_shape` as a tuple of positive numbers, or raise `BadValueError`."""
+    """Return `sample_shape` as a tuple of positive numbers, or raise `BadValueError`.
+
+    Example:
+        >>> checked_shape([1, 28, 28])
+        (1, 28, 28)
+    """
     shape = tuple(sample_shape)
     if not shape or any(size < 1 for size in shape):
         raise BadValueError(f"sample_shape must be positive sizes such as (1, 28, 28), got {shape}")
@@ -47,7 +63,23 @@ def checked_shape(sample_shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def one_hot(owner: nn.Module, condition: Tensor | None, num_classes: int | None, like: Tensor) -> Tensor | None:
-    """Return class labels `(N,)` as `(N, num_classes)`, and None for a network without classes."""
+    """Return class labels `(N,)` as `(N, num_classes)`, and None for a network without classes.
+
+    Args:
+        owner: the network, for messages.
+        condition: the labels, or None.
+        num_classes: how many classes the network knows, or None.
+        like: what the labels belong to, `(N, ...)`; the code gets its device and type.
+
+    Raises:
+        BadArgumentsError: for a missing or an unwanted condition.
+        ShapeError: for labels that are not `(N,)` integers.
+
+    Example:
+        >>> one_hot(nn.Identity(), torch.tensor([2, 0]), 3, torch.zeros(2, 10))
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
+    """
     name = type(owner).__name__
     if num_classes is None:
         if condition is not None:
@@ -101,7 +133,7 @@ class Generator(nn.Module):
         code = one_hot(self, condition, self.num_classes, z)
         if code is not None:
             z = torch.cat([z, code], dim=1)
-        return self.network(z).view(-1, *self.sample_shape)
+        return self.network(z).view(z.shape[0], *self.sample_shape)
 
 
 class Discriminator(nn.Module, abc.ABC):
@@ -126,7 +158,7 @@ class Discriminator(nn.Module, abc.ABC):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """`(N, *sample_shape)` and labels `(N,)` in, logits `(N,)` out."""
-        return self.network(self._prepared(x, condition)).flatten()
+        return self.network(self._prepared(x, condition)).view(x.shape[0])
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """`(N, *sample_shape)` in, what the last layer sees out: `(N, ...)`."""

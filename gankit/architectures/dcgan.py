@@ -45,7 +45,14 @@ def halvings(sample_shape: Sequence[int]) -> tuple[int, int]:
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw weights from N(0, 0.02), scales from N(1, 0.02) (Radford et al. 2015, section 4)."""
+    """Draw weights from N(0, 0.02), scales from N(1, 0.02) (Radford et al. 2015, section 4).
+
+    Example:
+        >>> layer = nn.Conv2d(64, 64, 4)
+        >>> initialise(layer)
+        >>> round(layer.weight.std().item(), 2)
+        0.02
+    """
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(layer.weight, 0.0, 0.02)

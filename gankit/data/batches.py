@@ -68,7 +68,7 @@ def make_batches(
         return data
     if isinstance(data, Dataset):
         data = _loader(data, batch_size, seed)
-    if not isinstance(data, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(data, str) or not isinstance(data, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadArgumentsError(
             f"data must be a tensor, a TensorData, a Dataset, or an iterable of batches, got {data!r}"
         )

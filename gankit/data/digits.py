@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import importlib
 import importlib.resources
 import math
-import urllib.error
 import warnings
 import zlib
 from importlib.resources.abc import Traversable
@@ -96,7 +96,8 @@ download=True, or use mnist_5k, which comes with gankit
 
 
 def _read_set(name: str, root: str | Path, train: bool, download: bool, sha256: dict[str, str]) -> TensorData:
-    folder = Path(root) / name / "raw"
+    root = Path(root).expanduser()
+    folder = root / name / "raw"
     prefix = "train" if train else "t10k"
     files = [folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"]
     source = _torchvision_dataset(name)
@@ -106,7 +107,7 @@ def _read_set(name: str, root: str | Path, train: bool, download: bool, sha256: 
             raise DataNotFoundError(f"{name} was not found in {folder}; set download=True, {advice}")
         try:
             source(root, train=train, download=True)
-        except (RuntimeError, OSError, urllib.error.URLError) as error:
+        except (RuntimeError, OSError, http.client.HTTPException) as error:
             raise DataNotFoundError(
                 f"{name} was not found in {folder} and could not be downloaded ({error}); put the files there, {advice}"
             ) from error

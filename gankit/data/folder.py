@@ -29,7 +29,7 @@ def image_folder(root: str | Path, *, size: int = 28, channels: Literal[1, 3] = 
 
     Raises:
         DataNotFoundError: for a folder that is not there.
-        DataError: for a folder without pictures, or a file that is none.
+        DataError: for a folder without pictures, or a file that is none or has more than 8 bits a channel.
 
     Example:
         >>> image_folder("nowhere")
@@ -39,7 +39,7 @@ def image_folder(root: str | Path, *, size: int = 28, channels: Literal[1, 3] = 
     check_positive("size", size)
     if channels not in (1, 3):
         raise DataError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")
-    folder = Path(root)
+    folder = Path(root).expanduser()
     if not folder.is_dir():
         raise DataNotFoundError(f"root must be a folder of pictures, got {str(root)!r}, which is not there")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
@@ -63,10 +63,12 @@ def _read(file: Path, size: int, channels: int) -> Tensor:
 
     try:
         with Image.open(file) as opened:
+            if opened.mode[0] in "IF":  # Pillow would cut 16 bits off at 255
+                raise ValueError(f"it has the mode {opened.mode}")
             picture: Any = ImageOps.fit(
                 opened.convert("L" if channels == 1 else "RGB"), (size, size), Image.Resampling.LANCZOS
             )
-    except (OSError, ValueError) as error:
-        raise DataError(f"every file must be a picture, got {str(file)!r}: {error}") from error
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"every file must be a picture of 8 bits a channel, got {str(file)!r}: {error}") from error
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return pixels.view(size, size, channels).permute(2, 0, 1)

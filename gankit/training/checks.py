@@ -6,8 +6,10 @@ moved.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -16,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gankit.errors import BadArgumentsError, DeviceError, GankitError, ShapeError
 
-_ABOUT_SHAPES = re.compile(r"shape|size|dimension|channels|view|broadcast", re.IGNORECASE)
+_ABOUT_SHAPES = re.compile(r"shape|size|\bdim|channels|broadcast", re.IGNORECASE)
 
 
 def check_shapes(
@@ -42,6 +44,10 @@ def check_shapes(
 
     Raises:
         ShapeError: where the networks do not fit the latent, or each other.
+
+    Example:
+        >>> check_shapes(nn.Linear(10, 3), nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), (10,))
+        (3,)
     """
     count = 2 if condition is None else len(condition)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -73,7 +79,7 @@ def _dry_run(
     fakes: dict[str, Tensor] = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
     arguments = (inputs,) if condition is None else (inputs, mode.from_tensor(condition))
     try:
-        with mode, torch.no_grad():
+        with mode, torch.no_grad(), _quiet(logging.getLogger("torch._subclasses.fake_tensor")):
             return torch.func.functional_call(network, fakes, arguments)
     except TypeError:
         if condition is None:
@@ -93,8 +99,24 @@ def _dry_run(
         ) from error
 
 
+@contextmanager
+def _quiet(logger: logging.Logger) -> Generator[None]:
+    """Keep torch from logging, with a traceback, what is reported here in one sentence."""
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
-    """Raise `BadArgumentsError` unless `optimizer` is a torch optimizer over parameters of `network`."""
+    """Raise `BadArgumentsError` unless `optimizer` is a torch optimizer over parameters of `network`.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> check_optimizer("generator_optimizer", torch.optim.SGD(layer.parameters()), layer)
+    """
     role = name.removesuffix("_optimizer")
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise BadArgumentsError(
@@ -111,7 +133,12 @@ def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
 
 
 def common_device(generator: nn.Module, discriminator: nn.Module) -> torch.device:
-    """Return the device both networks are on, or raise `DeviceError`."""
+    """Return the device both networks are on, or raise `DeviceError`.
+
+    Example:
+        >>> common_device(nn.Linear(1, 1), nn.Linear(1, 1))
+        device(type='cpu')
+    """
     tensors = chain(generator.parameters(), discriminator.parameters())
     devices = sorted({str(tensor.device) for tensor in tensors})
     if len(devices) > 1:
