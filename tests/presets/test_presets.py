@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from gankit import DISCRIMINATORS, GENERATORS, LOSSES, PRESETS, LossSchedule, Preset, Spec
+from gankit.architectures import MLPDiscriminator, MLPGenerator
+from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, ShapeError, UnknownNameError
+from gankit.losses import Minimax
+from gankit.presets import dcgan_mnist, vanilla_mnist
+from gankit.regularizers import R1
+
+EVERY = pytest.mark.parametrize("name", PRESETS.names())
+
+
+def train(preset: Preset, steps: int = 2, **overrides):
+    small = preset.replace(batch_size=16)
+    return small(device="cpu", **overrides).fit(small.batches(device="cpu"), steps=steps)
+
+
+# --- every preset ----------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_it_goes_through_json_and_comes_back_equal(name):
+    preset = PRESETS.get(name)
+    assert isinstance(preset, Preset)
+    assert Preset.from_dict(json.loads(json.dumps(preset.to_dict()))) == preset
+
+
+@EVERY
+def test_it_trains_and_samples_in_its_range(name):
+    preset = PRESETS.get(name)
+    images = train(preset).sample(3)
+    assert images.shape == (3, *preset.sample_shape)
+    low, high = preset.sample_range
+    assert low <= images.min()
+    assert images.max() <= high
+
+
+@EVERY
+def test_its_batches_have_its_shape_and_its_range(name):
+    preset = PRESETS.get(name)
+    real = next(iter(preset.batches(device="cpu")))
+    assert real.shape == (preset.batch_size, *preset.sample_shape)
+    assert (real.min(), real.max()) == preset.sample_range
+
+
+@EVERY
+def test_building_by_name_gives_its_trainer(name):
+    assert PRESETS.build(name, device="cpu").steps_done == 0
+    assert PRESETS.build(Spec(name, loss="minimax"), device="cpu").loss == Minimax()
+
+
+# --- parts by name ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES.names())
+def test_the_vanilla_gan_trains_with_every_loss_by_name(loss):
+    trainer = train(vanilla_mnist, loss=loss)
+    assert all(torch.isfinite(value) for value in trainer.metrics.values())
+
+
+@pytest.mark.parametrize("generator", GENERATORS.names())
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS.names())
+@pytest.mark.parametrize("preset", [vanilla_mnist, dcgan_mnist], ids=lambda preset: preset.name)
+def test_any_generator_meets_any_discriminator_without_another_change(preset, generator, discriminator):
+    images = train(preset, generator=generator, discriminator=discriminator).sample(2)
+    assert images.shape == (2, 1, 28, 28)
+    assert images.min() >= preset.sample_range[0]
+
+
+def test_the_vanilla_gan_is_the_lectures():
+    trainer = vanilla_mnist(device="cpu")
+    assert isinstance(trainer.generator, MLPGenerator)
+    assert isinstance(trainer.discriminator, MLPDiscriminator)
+    assert sum(p.numel() for p in trainer.generator.parameters()) == 1_498_768
+    assert sum(p.numel() for p in trainer.discriminator.parameters()) == 566_273
+    assert trainer.latent.shape == (10,)
+    assert trainer.discriminator_steps == 1
+    for optimizer in (trainer.generator_optimizer, trainer.discriminator_optimizer):
+        assert isinstance(optimizer, torch.optim.Adam)
+        assert optimizer.defaults["lr"] == 2e-4
+        assert optimizer.defaults["betas"] == (0.5, 0.999)
+        assert optimizer.defaults["fused"] is True
+    assert len(vanilla_mnist.batches(device="cpu")) == 5_000 // 128
+
+
+def test_a_conditional_model_is_one_argument():
+    preset = vanilla_mnist.replace(num_classes=10, batch_size=16)
+    trainer = preset(device="cpu").fit(preset.batches(device="cpu"), steps=2)
+    digits = trainer.sample(10, condition=torch.arange(10))
+    assert digits.shape == (10, 1, 28, 28)
+    with pytest.raises(BadArgumentsError, match="needs a condition"):
+        trainer.sample(10)
+
+
+def test_arguments_of_a_spec_beat_those_of_the_preset():
+    trainer = dcgan_mnist(device="cpu", generator=Spec("mlp", output_activation="sigmoid", widths=[8]))
+    assert isinstance(trainer.generator.network[-1], nn.Sigmoid)
+
+
+# --- parts as objects ------------------------------------------------------------------------------------
+
+
+def test_objects_are_taken_as_they_are():
+    G, D = MLPGenerator(10, (1, 28, 28), widths=[16]), MLPDiscriminator((1, 28, 28), widths=[16])
+    optimizer = torch.optim.SGD(G.parameters(), lr=0.5)
+    loss, penalty = Minimax(), R1(weight=1.0)
+    trainer = vanilla_mnist(
+        generator=G, discriminator=D, generator_optimizer=optimizer, loss=loss, regularizers=[penalty], device="cpu"
+    )
+    assert trainer.generator is G
+    assert trainer.discriminator is D
+    assert trainer.generator_optimizer is optimizer
+    assert optimizer.defaults["lr"] == 0.5
+    assert optimizer.defaults["fused"] is None
+    assert trainer.loss is loss
+    assert trainer.regularizers == {"r1": penalty}
+
+
+def test_factories_are_called():
+    trainer = vanilla_mnist(
+        generator=MLPGenerator,
+        loss=Minimax,
+        generator_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        device="cpu",
+    )
+    assert isinstance(trainer.generator, MLPGenerator)
+    assert isinstance(trainer.generator_optimizer, torch.optim.SGD)
+
+
+def test_what_a_spec_says_of_fused_stays():
+    trainer = vanilla_mnist(generator_optimizer=Spec("adam", lr=0.1, fused=False), device="cpu")
+    assert trainer.generator_optimizer.defaults["fused"] is False
+
+
+# --- seeds -----------------------------------------------------------------------------------------------
+
+
+def test_one_seed_is_one_training():
+    def weights(seed):
+        small = vanilla_mnist.replace(batch_size=16)
+        trainer = small(seed=seed, device="cpu").fit(small.batches(seed=seed, device="cpu"), steps=3)
+        return torch.cat([p.detach().flatten() for p in trainer.generator.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_building_moves_no_global_generator():
+    before = torch.get_rng_state()
+    vanilla_mnist(device="cpu")
+    vanilla_mnist.batches(device="cpu")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# --- replacing and describing ----------------------------------------------------------------------------
+
+
+def test_a_schedule_goes_through_json():
+    preset = vanilla_mnist.replace(loss=LossSchedule({0: "non_saturating", 2_000: "minimax"}), regularizers=["r1"])
+    assert Preset.from_dict(json.loads(json.dumps(preset.to_dict()))) == preset
+
+
+def test_a_preset_does_not_change():
+    changed = vanilla_mnist.replace(steps=5)
+    assert (changed.steps, vanilla_mnist.steps) == (5, 3_120)
+    with pytest.raises(AttributeError):
+        vanilla_mnist.steps = 5
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: vanilla_mnist(los="minimax"), BadArgumentsError, "unexpected argument 'los'. Did you mean 'loss'"),
+        (lambda: vanilla_mnist(loss="minmax"), UnknownNameError, "unknown loss 'minmax'. Did you mean 'minimax'"),
+        (lambda: vanilla_mnist(batch_size=3), BadArgumentsError, r"has no 'batch_size'; give it to \.batches\(\)"),
+        (lambda: vanilla_mnist(device="gpu"), DeviceError, "one torch knows, such as 'cpu' or 'cuda', got 'gpu'"),
+        (
+            lambda: vanilla_mnist(generator=Spec("mlp", hiden_dim=3), device="cpu"),
+            BadArgumentsError,
+            "'hiden_dim'. Did you mean 'hidden_dim'",
+        ),
+        (
+            lambda: vanilla_mnist(generator=Spec("mlp", hidden_dim="wide"), device="cpu"),
+            BadArgumentsError,
+            "'hidden_dim' must be int, got 'wide'",
+        ),
+        (lambda: vanilla_mnist(regularizers=["r1", "r1"], device="cpu"), BadValueError, "got 'r1' twice"),
+        (
+            lambda: vanilla_mnist(latent=lambda count, *, generator, device: torch.zeros(count, 3), device="cpu"),
+            BadArgumentsError,
+            "'generator'|needs a latent whose shape",
+        ),
+        (lambda: vanilla_mnist(sample_range=(0, 2), device="cpu"), BadValueError, r"sample_range must be \(0, 1\)"),
+        (lambda: vanilla_mnist.replace(stepps=3), BadArgumentsError, "no field 'stepps'. Did you mean 'steps'"),
+        (lambda: vanilla_mnist.replace(batch_size=0), BadValueError, "batch_size must be above 0, got 0"),
+        (lambda: vanilla_mnist.replace(generator=nn.Identity()), BadArgumentsError, "objects go into the call"),
+        (lambda: Preset.from_dict({"name": "x", "colour": 1}), BadArgumentsError, r"unknown \['colour'\]"),
+        (lambda: vanilla_mnist.batches("mnist_5kk"), UnknownNameError, "Did you mean 'mnist_5k'"),
+        (lambda: vanilla_mnist.batches(root="x"), BadArgumentsError, "unexpected argument 'root'"),
+        (
+            lambda: vanilla_mnist.batches(torch.zeros(200, 1, 28, 28), root="x"),
+            BadArgumentsError,
+            "root is for a data set by name",
+        ),
+        (lambda: vanilla_mnist.batches(3), BadArgumentsError, "data must be a tensor"),
+        (lambda: vanilla_mnist.batches(torch.zeros(0, 1, 28, 28)), DataError, "N above 0"),
+        (lambda: vanilla_mnist.batches(torch.zeros(5, 1, 28, 28)), DataError, "fill a batch of 128, got 5"),
+        (lambda: vanilla_mnist.batches(torch.zeros(200, 3, 32, 32)), ShapeError, r"\(1, 28, 28\), got \(3, 32, 32\)"),
+        (lambda: vanilla_mnist.batches(torch.full((200, 1, 28, 28), 9.0)), DataError, r"in \[0, 1\], got values from"),
+        (
+            lambda: vanilla_mnist.batches(torch.full((200, 1, 28, 28), float("nan"))),
+            DataError,
+            "finite, got NaN or infinite values in 200 samples, first in number 0",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(call, error, says):
+    with pytest.raises(error, match=says) as caught:
+        call()
+    assert "\n" not in str(caught.value)
