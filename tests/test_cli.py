@@ -28,7 +28,8 @@ def test_train_writes_a_run_and_sample_draws_from_it(capsys):
     assert train() == 0
     assert "4 of 4 steps done" in capsys.readouterr().out
     assert main(["sample", "run", "--count", "16", "--out", "grid.png"]) == 0
-    assert Image.open("grid.png").width > 8 * 28
+    with Image.open("grid.png") as grid:
+        assert grid.width > 8 * 28
 
 
 def test_the_default_folder_is_named_after_preset_and_time():

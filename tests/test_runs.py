@@ -42,7 +42,8 @@ def test_a_run_holds_what_the_page_says():
         *(f"samples/step_{step:07d}.png" for step in (0, 4, 6)),
     }
     assert [row["step"] for row in run.read_metrics()] == [2, 4, 6]
-    assert Image.open("run/samples.gif").n_frames == 3
+    with Image.open("run/samples.gif") as animation:
+        assert animation.n_frames == 3
     assert json.loads(Path("run/environment.json").read_text())["torch"] == torch.__version__
 
 
