@@ -1,9 +1,14 @@
 """What every test and doctest shares."""
 
-from pathlib import Path
+import os
 
-import pytest
-import torch
+# OpenMP's threads spin while they wait, which stalls everything where other programs use the cores too
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -110,6 +110,23 @@ class Latent(Protocol):
         ...
 
 
+State: TypeAlias = Mapping[str, Any]
+"""What `state_dict` returns: plain containers, numbers and tensors, so that it loads without running code."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A part with a state to save, such as an `nn.Module`."""
+
+    def state_dict(self) -> State:
+        """Return the state."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> Any:
+        """Continue from a state."""
+        ...
+
+
 TrainerT = TypeVar("TrainerT", contravariant=True)
 
 
@@ -269,7 +286,3 @@ def check_same_batch(real_logits: Tensor, fake_logits: Tensor) -> None:
             "real_logits and fake_logits must have the same shape (N,), "
             f"got {tuple(real_logits.shape)} and {tuple(fake_logits.shape)}"
         )
-
-
-State: TypeAlias = Mapping[str, Any]
-"""What `state_dict` returns: plain containers, numbers and tensors, so that it loads without running code."""

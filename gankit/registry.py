@@ -305,7 +305,11 @@ def _text(signature: inspect.Signature) -> str:
         p.replace(annotation=p.annotation.strip("'\"")) if isinstance(p.annotation, str) else p
         for p in signature.parameters.values()
     ]
-    return "(" + ", ".join(_parameter_text(p) for p in parameters) + ")"
+    shown = [_parameter_text(p) for p in parameters]
+    keyword_only = [p.kind is p.KEYWORD_ONLY for p in parameters]
+    if any(keyword_only) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        shown.insert(keyword_only.index(True), "*")
+    return f"({', '.join(shown)})"
 
 
 def _parameter_text(parameter: inspect.Parameter) -> str:

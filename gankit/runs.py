@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import platform
 import warnings
 from collections.abc import Iterator, Mapping
@@ -114,6 +115,7 @@ class Run:
         self.folder: Path = Path(folder)
         self.recipe = recipe
         self.trainer: AdversarialTrainer | None = None
+        self._stopping = False
 
     @property
     def metrics_file(self) -> Path:
@@ -157,6 +159,8 @@ class Run:
         """
         recipe, preset = self.recipe, self.recipe.preset
         trainer = self.trainer = self.build_trainer()
+        if self._stopping:  # asked for while the trainer was built
+            trainer.stop()
         batches = preset.batches(device=trainer.device, seed=recipe.seed)
         grids = SampleGrids(
             self.folder / "samples",
@@ -182,6 +186,7 @@ class Run:
 
     def stop(self) -> None:
         """End `train` after the step it is in; for signal handlers."""
+        self._stopping = True
         if self.trainer is not None:
             self.trainer.stop()
 
@@ -267,5 +272,6 @@ def _environment(device: str | None) -> dict[str, Any]:
         "system": platform.platform(),
         "device": str(place),
         "hardware": hardware,
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }

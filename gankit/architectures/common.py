@@ -95,7 +95,8 @@ def one_hot(owner: nn.Module, condition: Tensor | None, num_classes: int | None,
             f"{name} needs a condition of integer labels of shape {tuple(like.shape[:1])}, got "
             f"{condition.dtype} of shape {tuple(condition.shape)}"
         )
-    empty = torch.zeros(len(condition), num_classes, device=like.device, dtype=like.dtype)
+    # shape[0], because len() would fix the batch size of an exported network
+    empty = torch.zeros(like.shape[0], num_classes, device=like.device, dtype=like.dtype)
     return empty.scatter(1, condition.long().unsqueeze(1), 1.0)
 
 

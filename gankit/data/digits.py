@@ -108,8 +108,10 @@ def _read_set(name: str, root: str | Path, train: bool, download: bool, sha256: 
         try:
             source(root, train=train, download=True)
         except (RuntimeError, OSError, http.client.HTTPException) as error:
+            reason = " ".join(str(error).split())
             raise DataNotFoundError(
-                f"{name} was not found in {folder} and could not be downloaded ({error}); put the files there, {advice}"
+                f"{name} was not found in {folder} and could not be downloaded ({reason}); "
+                f"put the files there, {advice}"
             ) from error
     md5: dict[str, str] = dict(source.resources)
     images, labels = (_read_checked(file, md5, sha256) for file in files)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gankit.errors import BadValueError
 from gankit.losses.registry import LOSSES
-from gankit.protocols import AdversarialLoss
+from gankit.protocols import AdversarialLoss, State, Stateful
 from gankit.registry import Spec
 
 
@@ -44,6 +44,16 @@ class LossSchedule:
         """Return the loss for the trainer step `step`."""
         first = max(start for start in self._losses if start <= step)
         return self._losses[first]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of those losses that have one, by step."""
+        return {str(step): loss.state_dict() for step, loss in self._losses.items() if isinstance(loss, Stateful)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from what `state_dict` returned."""
+        for step, loss in self._losses.items():
+            if isinstance(loss, Stateful):
+                loss.load_state_dict(state[str(step)])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LossSchedule) and self.stages == other.stages

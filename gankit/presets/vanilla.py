@@ -20,4 +20,6 @@ vanilla_mnist: Preset = Preset(
     batch_size=128,
     steps=3_120,  # 80 epochs of mnist_5k
 )
+"""The vanilla GAN on MNIST, as the lecture teaches it (Goodfellow et al. 2014)."""
+
 PRESETS.register(vanilla_mnist.name, vanilla_mnist)

@@ -21,6 +21,7 @@ from gankit.protocols import (
     Latent,
     Regularizer,
     ScheduledLoss,
+    Stateful,
     StepContext,
     widened,
 )
@@ -360,19 +361,21 @@ class AdversarialTrainer:
             )
         if self._feed is None or self._feed.batches is not batches:
             self._feed = Feed(batches, self.device)
-        self._stopping = False
-        while self.steps_done < steps and not self._stopping:
-            group = [next(self._feed) for _ in range(self.discriminator_steps)]
-            self.step(*group)
-            if self.steps_done % self.log_every_steps == 0:
-                self.history.append(self.read_metrics())
-            for callback in self.callbacks:
-                if self.steps_done % callback.every == 0:
-                    callback(self)
+        try:
+            while self.steps_done < steps and not self._stopping:
+                group = [next(self._feed) for _ in range(self.discriminator_steps)]
+                self.step(*group)
+                if self.steps_done % self.log_every_steps == 0:
+                    self.history.append(self.read_metrics())
+                for callback in self.callbacks:
+                    if self.steps_done % callback.every == 0:
+                        callback(self)
+        finally:
+            self._stopping = False
         return self
 
     def stop(self) -> None:
-        """Let `fit` return after the step it is in; for callbacks and signal handlers."""
+        """Let `fit` return after the step it is in, or at once if it is called next; for callbacks and signals."""
         self._stopping = True
 
     def read_metrics(self) -> dict[str, float]:
@@ -505,9 +508,9 @@ class AdversarialTrainer:
         _set_default_random_state(self.device, state["random"]["default"].cpu())
         self.steps_done = state["steps_done"]
 
-    def _parts_with_state(self) -> Iterator[tuple[str, nn.Module]]:
+    def _parts_with_state(self) -> Iterator[tuple[str, Stateful]]:
         for name, part in {"loss": self._loss, **self.regularizers}.items():
-            if isinstance(part, nn.Module):
+            if isinstance(part, Stateful):
                 yield name, part
 
     # --- checks ------------------------------------------------------------------------------------------

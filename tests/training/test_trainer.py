@@ -300,6 +300,26 @@ def test_stop_ends_fit_after_the_step(make_trainer, batches):
     assert trainer.steps_done == 8
 
 
+def test_stop_before_fit_ends_it_at_once(make_trainer, batches):
+    trainer = make_trainer()
+    trainer.stop()
+    assert trainer.fit(batches, steps=5).steps_done == 0
+    assert trainer.fit(batches, steps=5).steps_done == 5
+
+
+def test_the_state_of_a_scheduled_loss_is_saved(make_trainer):
+    class Counting(nn.Module, NonSaturating):
+        def __init__(self):
+            nn.Module.__init__(self)
+            self.register_buffer("count", torch.zeros(()))
+
+    first = make_trainer(loss=LossSchedule({0: Counting(), 5: "minimax"}))
+    first.loss.count.fill_(7.0)
+    second = make_trainer(loss=LossSchedule({0: Counting(), 5: "minimax"}))
+    second.load_state_dict(first.state_dict())
+    assert second.loss.count == 7.0
+
+
 def test_nan_in_a_stream_is_reported_with_the_logs(make_trainer, batches):
     batches[2][0, 0, 0, 0] = float("nan")
     with pytest.raises(DataError, match="finite, got NaN or infinite values in one of the last 4 steps before step 4"):
