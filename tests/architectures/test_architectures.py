@@ -1,0 +1,432 @@
+"""What holds for every registered generator and discriminator, and the pictures dcgan knows."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from gankit import BLOCKS, DISCRIMINATORS, GENERATORS, Spec
+from gankit.architectures import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError
+
+LATENT_DIM = 6
+SHAPE = (1, 28, 28)
+CLASSES = 3
+ODD_BATCH = 3
+
+ROLES = [("generator", name) for name in GENERATORS.names()] + [("discriminator", name) for name in DISCRIMINATORS]
+EVERY = pytest.mark.parametrize(("role", "name"), ROLES)
+EVERY_GENERATOR = pytest.mark.parametrize("name", GENERATORS.names())
+EVERY_DISCRIMINATOR = pytest.mark.parametrize("name", DISCRIMINATORS.names())
+OURS = pytest.mark.parametrize("name", ["mlp", "dcgan"])
+CONDITIONAL = pytest.mark.parametrize("num_classes", [None, CLASSES])
+
+
+SMALL = {"mlp": {"hidden_dim": 16}, "dcgan": {"hidden_dim": 8}}  # the others come in their own size
+
+
+def build(role, name, **arguments):
+    arguments = {"sample_shape": SHAPE} | SMALL.get(name, {}) | arguments
+    if role == "generator":
+        return GENERATORS.build(name, **{"latent_dim": LATENT_DIM} | arguments)
+    return DISCRIMINATORS.build(name, **arguments)
+
+
+def inputs_for(role, num_classes=None, count=ODD_BATCH, dtype=torch.float32):
+    """What the network is called with: latents or samples, and labels where it is conditional."""
+    first = (
+        torch.randn(count, LATENT_DIM, dtype=dtype) if role == "generator" else torch.rand(count, *SHAPE, dtype=dtype)
+    )
+    return (first,) if num_classes is None else (first, torch.arange(count) % num_classes)
+
+
+# --- every one -------------------------------------------------------------------------------------------
+
+
+@EVERY
+@CONDITIONAL
+def test_latents_become_samples_and_samples_become_logits(role, name, num_classes):
+    network = build(role, name, num_classes=num_classes)
+    out = network(*inputs_for(role, num_classes))
+    assert out.shape == ((ODD_BATCH, *SHAPE) if role == "generator" else (ODD_BATCH,))
+    assert out.isfinite().all()
+
+
+@EVERY
+def test_it_is_described(role, name):
+    assert {"generator": GENERATORS, "discriminator": DISCRIMINATORS}[role].summary(name)
+
+
+@EVERY
+@CONDITIONAL
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_it_runs_and_learns_in_the_type_asked_for(role, name, num_classes, dtype):
+    network = build(role, name, num_classes=num_classes, dtype=dtype)
+    out = network(*inputs_for(role, num_classes, dtype=dtype))
+    out.sum().backward()
+    assert out.dtype == dtype
+    for parameter in network.parameters():
+        assert parameter.dtype == dtype
+        assert parameter.grad.isfinite().all()
+
+
+@EVERY
+def test_its_weights_are_made_on_the_device_asked_for(role, name):
+    network = build(role, name, device="meta", num_classes=CLASSES)
+    assert {tensor.device.type for tensor in [*network.parameters(), *network.buffers()]} == {"meta"}
+
+
+@EVERY
+@CONDITIONAL
+def test_gradients_reach_every_parameter_and_the_input(role, name, num_classes):
+    network = build(role, name, num_classes=num_classes)
+    x, *labels = inputs_for(role, num_classes, count=5)
+    x.requires_grad_()
+    out = network(x, *labels)
+    (out * torch.randn_like(out)).sum().backward()
+    for key, tensor in [("input", x), *network.named_parameters()]:
+        assert tensor.grad is not None, key
+        assert tensor.grad.any(), key
+
+
+@EVERY
+def test_its_state_makes_another_one_equal(role, name):
+    one, other = build(role, name), build(role, name)
+    inputs = inputs_for(role)
+    one(*inputs)  # moves running statistics, where there are any
+    one.eval()
+    other.eval()
+    assert not torch.equal(one(*inputs), other(*inputs))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(*inputs), other(*inputs))
+
+
+@EVERY
+def test_it_leaves_its_input_and_torchs_generator_as_they_were(role, name):
+    network = build(role, name)
+    inputs = inputs_for(role)
+    before, random = inputs[0].clone(), torch.get_rng_state()
+    network(*inputs)
+    assert torch.equal(inputs[0], before)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@EVERY
+@CONDITIONAL
+def test_it_exports_with_any_batch_size(role, name, num_classes):
+    network = build(role, name, num_classes=num_classes).eval()
+    inputs = inputs_for(role, num_classes)
+    batch = torch.export.Dim("batch", min=2)
+    exported = torch.export.export(network, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+    others = inputs_for(role, num_classes, count=5)
+    torch.testing.assert_close(exported.module()(*others), network(*others))
+
+
+@EVERY
+def test_the_inner_network_is_a_sequence_of_layers_with_unprefixed_keys(role, name):
+    network = build(role, name)
+    assert isinstance(network.network, nn.Sequential)
+    assert {key.partition(".")[0] for key in network.state_dict()} == {"network"}
+    assert {key.removeprefix("network.") for key in network.state_dict()} == network.network.state_dict().keys()
+
+
+@EVERY
+def test_an_empty_batch_gives_an_empty_batch(role, name):
+    network = build(role, name).eval()
+    assert network(*inputs_for(role, count=0)).shape == ((0, *SHAPE) if role == "generator" else (0,))
+
+
+@EVERY
+def test_misspelt_and_ill_typed_arguments_are_refused(role, name):
+    with pytest.raises(BadArgumentsError, match=f"^{role} '{name}'.* argument 'hiden_dim'. Did you mean 'hidden_dim'"):
+        build(role, name, hiden_dim=128)
+    with pytest.raises(BadArgumentsError, match=f"^{role} '{name}'.* must be Sequence.int., got '28'"):
+        build(role, name, sample_shape="28")
+
+
+@pytest.mark.parametrize("generator", GENERATORS.names())
+@pytest.mark.parametrize("discriminator", DISCRIMINATORS.names())
+@CONDITIONAL
+def test_any_generator_meets_any_discriminator(generator, discriminator, num_classes):
+    G = build("generator", generator, num_classes=num_classes)
+    D = build("discriminator", discriminator, num_classes=num_classes)
+    z, *labels = inputs_for("generator", num_classes)
+    logits = D(G(z, *labels), *labels)
+    logits.sum().backward()
+    assert logits.shape == (ODD_BATCH,)
+    assert all(parameter.grad is not None for parameter in [*G.parameters(), *D.parameters()])
+
+
+@EVERY_GENERATOR
+def test_the_generators_samples_are_the_inner_networks_in_shape(name):
+    network = build("generator", name).eval()
+    (z,) = inputs_for("generator")
+    assert torch.equal(network(z), network.network(z).reshape(ODD_BATCH, *SHAPE))
+
+
+@EVERY_DISCRIMINATOR
+@CONDITIONAL
+def test_features_are_what_the_last_layer_turns_into_logits(name, num_classes):
+    network = build("discriminator", name, num_classes=num_classes).eval()
+    inputs = inputs_for("discriminator", num_classes)
+    features = network.features(*inputs)
+    assert len(features) == ODD_BATCH
+    assert features.numel() > ODD_BATCH
+    assert torch.equal(network.network[-1](features).flatten(), network(*inputs))
+
+
+# --- wrong inputs ----------------------------------------------------------------------------------------
+
+
+@EVERY_GENERATOR
+@pytest.mark.parametrize("shape", [(3, LATENT_DIM + 1), (LATENT_DIM,), (3, LATENT_DIM, 1), (3, 1, LATENT_DIM)])
+def test_latents_of_another_shape_are_refused(name, shape):
+    with pytest.raises(ShapeError) as refusal:
+        build("generator", name)(torch.randn(shape))
+    assert str(refusal.value).endswith(f"needs latents of shape (N, {LATENT_DIM}), got {shape}")
+
+
+@EVERY_DISCRIMINATOR
+@pytest.mark.parametrize("shape", [(3, 784), (1, 28, 28), (3, 1, 28, 27), (3, 3, 28, 28), (3, 2, 1, 28, 28)])
+def test_samples_of_another_shape_are_refused(name, shape):
+    with pytest.raises(ShapeError) as refusal:
+        build("discriminator", name)(torch.rand(shape))
+    assert str(refusal.value).endswith(f"needs samples of shape (N, 1, 28, 28), got {shape}")
+
+
+@EVERY
+def test_impossible_sizes_are_refused(role, name):
+    for shape in [(), (0, 28, 28), (1, -28, 28)]:
+        with pytest.raises(BadValueError, match="sample_shape must be positive sizes") as refusal:
+            build(role, name, sample_shape=shape)
+        assert str(refusal.value).endswith(f"got {shape}")
+    with pytest.raises(BadValueError, match="num_classes must be above 0, got 0"):
+        build(role, name, num_classes=0)
+    if role == "generator":
+        with pytest.raises(BadValueError, match="latent_dim must be above 0, got 0"):
+            build(role, name, latent_dim=0)
+
+
+# --- conditions ------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_another_label_gives_another_output(role, name):
+    network = build(role, name, num_classes=CLASSES).eval()
+    x, _ = inputs_for(role, CLASSES, count=1)
+    outputs = [network(x, torch.tensor([label])) for label in range(CLASSES)]
+    for one, other in itertools.combinations(outputs, 2):
+        assert not torch.equal(one, other)
+
+
+@EVERY
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+def test_labels_of_any_integer_type_mean_the_same(role, name, dtype):
+    network = build(role, name, num_classes=CLASSES).eval()
+    x, labels = inputs_for(role, CLASSES)
+    assert torch.equal(network(x, labels.to(dtype)), network(x, labels))
+
+
+@EVERY
+def test_each_sample_gets_its_own_label(role, name):
+    network = build(role, name, num_classes=CLASSES, dtype=torch.float64).eval()
+    x, labels = inputs_for(role, CLASSES, dtype=torch.float64)
+    for n in range(ODD_BATCH):
+        torch.testing.assert_close(network(x, labels)[n : n + 1], network(x[n : n + 1], labels[n : n + 1]))
+
+
+@EVERY
+def test_a_missing_condition_is_refused(role, name):
+    network = build(role, name, num_classes=CLASSES)
+    with pytest.raises(BadArgumentsError, match=f"built with num_classes={CLASSES}, so it needs a condition"):
+        network(*inputs_for(role))
+
+
+@EVERY
+def test_an_unwanted_condition_is_refused(role, name):
+    with pytest.raises(BadArgumentsError, match=r"built without num_classes, so it takes no condition, got .* \(3,\)"):
+        build(role, name)(*inputs_for(role, CLASSES))
+
+
+@EVERY
+@pytest.mark.parametrize(
+    "condition",
+    [
+        torch.zeros(ODD_BATCH, 1, dtype=torch.long),
+        torch.zeros(ODD_BATCH - 1, dtype=torch.long),
+        torch.zeros(1, dtype=torch.long),
+        torch.tensor(0),
+        torch.zeros(ODD_BATCH),
+        torch.eye(CLASSES),
+    ],
+    ids=lambda tensor: f"{tensor.dtype} {tuple(tensor.shape)}",
+)
+def test_an_ill_shaped_condition_is_refused(role, name, condition):
+    network = build(role, name, num_classes=CLASSES)
+    with pytest.raises(ShapeError) as refusal:
+        network(*inputs_for(role), condition)
+    message = str(refusal.value)
+    assert f"integer labels of shape ({ODD_BATCH},)" in message
+    assert message.endswith(f"got {condition.dtype} of shape {tuple(condition.shape)}")
+
+
+# --- arguments of ours -----------------------------------------------------------------------------------
+
+
+@OURS
+def test_output_activations_squash_the_same_numbers(name):
+    plain = build("generator", name, output_activation="identity").eval()
+    (z,) = inputs_for("generator")
+    raw = plain(z)
+    for activation, function in [("sigmoid", torch.sigmoid), ("tanh", torch.tanh)]:
+        squashed = build("generator", name, output_activation=activation).eval()
+        squashed.load_state_dict(plain.state_dict())
+        assert torch.equal(squashed(z), function(raw))
+
+
+@pytest.mark.parametrize("network", [MLPGenerator, DCGANGenerator])
+def test_another_output_activation_is_refused(network):
+    with pytest.raises(BadValueError, match="must be one of sigmoid, tanh, identity, got 'softmax'"):
+        network(LATENT_DIM, SHAPE, output_activation="softmax")
+
+
+@OURS
+def test_by_name_another_output_activation_is_refused_with_the_choices(name):
+    with pytest.raises(BadArgumentsError, match="must be one of 'sigmoid', 'tanh', 'identity', got 'softmax'$"):
+        build("generator", name, output_activation="softmax")
+
+
+@OURS
+@pytest.mark.parametrize("role", ["generator", "discriminator"])
+def test_an_impossible_width_is_refused(role, name):
+    with pytest.raises(BadValueError, match="^hidden_dim must be above 0, got 0$"):
+        build(role, name, hidden_dim=0)
+
+
+@OURS
+@pytest.mark.parametrize("role", ["generator", "discriminator"])
+@pytest.mark.parametrize("way", ["name", "spec", "function", "partial"])
+def test_a_block_is_taken_by_name_spec_or_function(role, name, way):
+    kind = {
+        ("generator", "dcgan"): "conv_transpose_bn_relu",
+        ("discriminator", "dcgan"): "conv_bn_leaky_relu",
+    }.get((role, name), "linear_leaky_relu")
+    made = []
+
+    def function(in_features, out_features, **options):
+        made.append(BLOCKS.build(kind, in_features, out_features, **options))
+        return made[-1]
+
+    block = {"name": kind, "spec": Spec(kind), "function": function, "partial": functools.partial(function)}[way]
+    torch.manual_seed(0)
+    network = build(role, name, block=block, hidden_dim=4)
+    torch.manual_seed(0)
+    by_name = build(role, name, block=kind, hidden_dim=4)
+    inputs = inputs_for(role)
+    assert torch.equal(network(*inputs), by_name(*inputs))
+    assert bool(made) == (way in ("function", "partial"))
+    assert all(any(layer is one for layer in network.network) for one in made)
+
+
+@OURS
+@pytest.mark.parametrize("role", ["generator", "discriminator"])
+def test_a_blocks_own_arguments_are_checked(role, name):
+    with pytest.raises(BadArgumentsError, match="^block 'maxout'.* got an unexpected argument 'peices'"):
+        build(role, name, block=Spec("maxout", peices=5))
+
+
+def test_a_function_of_two_widths_alone_is_enough_for_a_block():
+    network = build("generator", "mlp", block=lambda a, b: nn.Linear(a, b))
+    assert network(*inputs_for("generator")).shape == (ODD_BATCH, *SHAPE)
+
+
+def test_blocks_that_spoil_the_picture_are_never_taken_for_a_smaller_batch():
+    def keeps_its_size(in_channels, out_channels):
+        return nn.Conv2d(in_channels, out_channels, 1)
+
+    # the generator's answer has the numbers of a quarter of the samples, the discriminator's too many logits
+    G = build("generator", "dcgan", block=keeps_its_size)
+    D = build("discriminator", "dcgan", block=keeps_its_size)
+    for network, role in [(G, "generator"), (D, "discriminator")]:
+        with pytest.raises(RuntimeError, match="invalid for input of size"):
+            network(*inputs_for(role, count=4))
+
+
+# --- dcgan's pictures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+def test_dcgan_makes_and_judges_pictures_of_powers_of_two(size, channels):
+    shape = (channels, size, size)
+    pictures = build("generator", "dcgan", sample_shape=shape, hidden_dim=4)(torch.randn(ODD_BATCH, LATENT_DIM))
+    assert pictures.shape == (ODD_BATCH, *shape)
+    assert pictures.abs().max() <= 1
+    assert build("discriminator", "dcgan", sample_shape=shape, hidden_dim=4)(pictures).shape == (ODD_BATCH,)
+
+
+@pytest.mark.parametrize("size", [10, 12, 20, 24, 28, 40, 48, 56])
+def test_dcgan_makes_and_judges_pictures_of_5_6_and_7_times_powers_of_two(size):
+    shape = (1, size, size)
+    pictures = build("generator", "dcgan", sample_shape=shape, hidden_dim=2)(torch.randn(ODD_BATCH, LATENT_DIM))
+    assert pictures.shape == (ODD_BATCH, *shape)
+    assert build("discriminator", "dcgan", sample_shape=shape, hidden_dim=2)(pictures).shape == (ODD_BATCH,)
+
+
+@pytest.mark.parametrize("role", ["generator", "discriminator"])
+@pytest.mark.parametrize(
+    "shape", [(784,), (28, 28), (1, 28, 32), (1, 30, 30), (1, 9, 9), (1, 7, 7), (1, 2, 2), (1, 1, 28, 28)]
+)
+def test_dcgan_refuses_other_pictures(role, shape):
+    with pytest.raises(ShapeError) as refusal:
+        build(role, "dcgan", sample_shape=shape)
+    assert str(refusal.value).startswith("dcgan needs square pictures (C, S, S)")
+    assert str(refusal.value).endswith(f"got {shape}")
+
+
+def maps(network, x):
+    """The shapes of what the layers of a sequence give, without the batch."""
+    shapes = []
+    for layer in network:
+        x = layer(x)
+        shapes.append(tuple(x.shape[1:]))
+    return shapes
+
+
+def test_dcgans_maps_for_28_pixels_are_those_of_the_documentation():
+    G, D = DCGANGenerator(100, SHAPE, output_activation="identity"), DCGANDiscriminator(SHAPE)
+    assert maps(G.network, torch.randn(2, 100)) == [(100, 1, 1), (128, 7, 7), (64, 14, 14), (1, 28, 28)]
+    assert maps(D.network, torch.rand(2, *SHAPE)) == [(64, 14, 14), (128, 7, 7), (1, 1, 1)]
+
+
+def test_dcgans_channels_follow_hidden_dim():
+    G = DCGANGenerator(5, (3, 32, 32), hidden_dim=2, output_activation="identity")
+    D = DCGANDiscriminator((3, 32, 32), hidden_dim=2)
+    assert maps(G.network, torch.randn(2, 5)) == [(5, 1, 1), (8, 4, 4), (4, 8, 8), (2, 16, 16), (3, 32, 32)]
+    assert maps(D.network, torch.rand(2, 3, 32, 32)) == [(2, 16, 16), (4, 8, 8), (8, 4, 4), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("network", [DCGANGenerator(100, SHAPE), DCGANDiscriminator(SHAPE)], ids=["G", "D"])
+def test_dcgan_starts_from_the_papers_weights(network):
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            assert layer.weight.mean().abs() < 0.003
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.weight.mean().item() == pytest.approx(1.0, abs=0.01)
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.4)
+
+
+def test_the_papers_discriminator_has_no_norm_on_its_first_layer():
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in DCGANDiscriminator(SHAPE).network[0].modules())
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 3), (2, 3, 4, 5)])
+def test_mlp_takes_samples_of_any_shape(shape):
+    samples = MLPGenerator(LATENT_DIM, shape, hidden_dim=4)(torch.randn(ODD_BATCH, LATENT_DIM))
+    assert samples.shape == (ODD_BATCH, *shape)
+    assert MLPDiscriminator(shape, hidden_dim=4)(samples).shape == (ODD_BATCH,)

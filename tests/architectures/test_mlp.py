@@ -1,0 +1,218 @@
+"""The multilayer perceptrons are the lecture's, to the last bit."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from gankit.architectures import MLPDiscriminator, MLPGenerator, load_lecture_state_dict
+from gankit.errors import BadArgumentsError, BadValueError
+
+SHAPE = (1, 28, 28)
+
+
+# --- the lecture's classes, written by hand --------------------------------------------------------------
+
+
+def generator_block(input_dim, output_dim):
+    return nn.Sequential(nn.Linear(input_dim, output_dim), nn.BatchNorm1d(output_dim), nn.ReLU(inplace=True))
+
+
+def discriminator_block(input_dim, output_dim):
+    return nn.Sequential(nn.Linear(input_dim, output_dim), nn.LeakyReLU(0.2))
+
+
+class Generator(nn.Module):
+    def __init__(self, z_dim=10, im_dim=784, hidden_dim=128):
+        super().__init__()
+        self.gen = nn.Sequential(
+            generator_block(z_dim, hidden_dim),
+            generator_block(hidden_dim, hidden_dim * 2),
+            generator_block(hidden_dim * 2, hidden_dim * 4),
+            generator_block(hidden_dim * 4, hidden_dim * 8),
+            nn.Linear(hidden_dim * 8, im_dim),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, noise):
+        return self.gen(noise)
+
+    def get_gen(self):
+        return self.gen
+
+
+class Discriminator(nn.Module):
+    def __init__(self, im_dim=784, hidden_dim=128):
+        super().__init__()
+        self.disc = nn.Sequential(
+            discriminator_block(im_dim, hidden_dim * 4),
+            discriminator_block(hidden_dim * 4, hidden_dim * 2),
+            discriminator_block(hidden_dim * 2, hidden_dim),
+            nn.Linear(hidden_dim, 1),
+        )
+
+    def forward(self, image):
+        return self.disc(image)
+
+    def get_disc(self):
+        return self.disc
+
+
+def moved(network, inputs):
+    """The network after some steps, so that no weight and no running statistic is what it was made with."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(inputs).square().mean().backward()
+        optimizer.step()
+    return network
+
+
+def test_the_lectures_generator_and_ours_give_the_same_bits():
+    theirs = moved(Generator(), torch.randn(16, 10))
+    ours = MLPGenerator(10, SHAPE)
+    load_lecture_state_dict(ours, theirs.state_dict())
+    z = torch.randn(7, 10)
+    assert torch.equal(ours(z), theirs(z).view(7, *SHAPE))  # in train mode, which moves the running statistics
+    theirs.eval()
+    ours.eval()
+    assert torch.equal(ours(z), theirs(z).view(7, *SHAPE))
+    for key, value in theirs.get_gen().state_dict().items():
+        assert torch.equal(ours.network.state_dict()[key], value)
+
+
+def test_the_lectures_discriminator_and_ours_give_the_same_bits():
+    theirs = moved(Discriminator(), torch.rand(16, 784))
+    ours = MLPDiscriminator(SHAPE)
+    load_lecture_state_dict(ours, theirs.state_dict())
+    x = torch.rand(7, *SHAPE)
+    for train in (True, False):
+        theirs.train(train)
+        ours.train(train)
+        assert torch.equal(ours(x), theirs(x.view(7, -1)).squeeze(1))
+    assert theirs.get_disc().state_dict().keys() == ours.network.state_dict().keys()
+
+
+def test_the_gradients_are_the_lectures_too():
+    theirs = Discriminator()
+    ours = MLPDiscriminator(SHAPE)
+    load_lecture_state_dict(ours, theirs.state_dict())
+    x = torch.rand(7, *SHAPE)
+    theirs(x.view(7, -1)).mean().backward()
+    ours(x).mean().backward()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+
+
+def test_the_weights_are_copied_and_not_shared():
+    theirs = Discriminator()
+    ours = MLPDiscriminator(SHAPE)
+    load_lecture_state_dict(ours, theirs.state_dict())
+    x = torch.rand(7, *SHAPE)
+    before = ours(x)
+    moved(theirs, x.view(7, -1))
+    assert torch.equal(ours(x), before)
+
+
+@pytest.mark.parametrize(
+    ("network", "state", "given"),
+    [
+        (MLPGenerator(10, SHAPE), Discriminator().state_dict(), "called gen.*, got 'disc.0.0.weight'"),
+        (MLPDiscriminator(SHAPE), Generator().state_dict(), "called disc.*, got 'gen.0.0.weight'"),
+        (MLPDiscriminator(SHAPE), Discriminator().disc.state_dict(), "called disc.*, got '0.0.weight'"),
+    ],
+)
+def test_weights_of_another_prefix_are_refused(network, state, given):
+    with pytest.raises(BadArgumentsError) as refusal:
+        load_lecture_state_dict(network, state)
+    assert str(refusal.value).endswith(given)
+
+
+@pytest.mark.parametrize(
+    ("network", "state", "key"),
+    [
+        (MLPGenerator(20, SHAPE), Generator().state_dict(), "0.0.weight"),
+        (MLPGenerator(10, (2,)), Generator().state_dict(), "4.weight"),
+        (MLPGenerator(10, SHAPE, depth=3), Generator().state_dict(), "3.0.weight"),
+        (MLPDiscriminator(SHAPE, hidden_dim=64), Discriminator().state_dict(), "0.0.weight"),
+        (MLPDiscriminator(SHAPE), {}, "0.0.weight"),
+    ],
+    ids=["latents", "samples", "depth", "width", "nothing"],
+)
+def test_weights_of_another_size_are_refused(network, state, key):
+    with pytest.raises(BadArgumentsError, match=f"do not fit the {type(network).__name__}: ") as refusal:
+        load_lecture_state_dict(network, state)
+    assert key in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+# --- sizes -----------------------------------------------------------------------------------------------
+
+
+def chain(network):
+    return [(m.in_features, m.out_features) for m in network.modules() if isinstance(m, nn.Linear)]
+
+
+def test_the_default_sizes_are_the_lectures():
+    G, D = MLPGenerator(10, SHAPE), MLPDiscriminator(SHAPE)
+    assert chain(G) == [(10, 128), (128, 256), (256, 512), (512, 1024), (1024, 784)]
+    assert chain(D) == [(784, 512), (512, 256), (256, 128), (128, 1)]
+    assert sum(parameter.numel() for parameter in G.parameters()) == 1_498_768
+    assert sum(parameter.numel() for parameter in D.parameters()) == 566_273
+
+
+@pytest.mark.parametrize(
+    ("arguments", "widths"),
+    [
+        ({"hidden_dim": 4}, [4, 8, 16, 32]),
+        ({"hidden_dim": 4, "depth": 2}, [4, 8]),
+        ({"depth": 1}, [128]),
+        ({"widths": (7, 5, 3)}, [7, 5, 3]),
+        ({"widths": [9], "hidden_dim": 4, "depth": 2}, [9]),
+    ],
+    ids=str,
+)
+def test_the_generators_widths_follow_its_arguments(arguments, widths):
+    assert chain(MLPGenerator(10, (2,), **arguments)) == list(itertools.pairwise([10, *widths, 2]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "widths"),
+    [
+        ({"hidden_dim": 4}, [16, 8, 4]),
+        ({"hidden_dim": 4, "depth": 2}, [8, 4]),
+        ({"depth": 1}, [128]),
+        ({"widths": (3, 5, 7)}, [3, 5, 7]),
+        ({"widths": [9], "hidden_dim": 4, "depth": 2}, [9]),
+    ],
+    ids=str,
+)
+def test_the_discriminators_widths_follow_its_arguments(arguments, widths):
+    assert chain(MLPDiscriminator((2,), **arguments)) == list(itertools.pairwise([2, *widths, 1]))
+
+
+def test_classes_widen_the_first_layer_alone():
+    assert chain(MLPGenerator(10, (2,), widths=(5,), num_classes=3)) == [(13, 5), (5, 2)]
+    assert chain(MLPDiscriminator((2,), widths=(5,), num_classes=3)) == [(5, 5), (5, 1)]
+
+
+@pytest.mark.parametrize(
+    "network", [lambda **a: MLPGenerator(10, SHAPE, **a), lambda **a: MLPDiscriminator(SHAPE, **a)]
+)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"hidden_dim": 0}, "hidden_dim must be above 0, got 0"),
+        ({"depth": 0}, "depth must be above 0, got 0"),
+        ({"widths": ()}, "widths must be one or more positive numbers, got ()"),
+        ({"widths": [8, 0]}, "widths must be one or more positive numbers, got (8, 0)"),
+    ],
+    ids=str,
+)
+def test_impossible_widths_are_refused(network, arguments, sentence):
+    with pytest.raises(BadValueError) as refusal:
+        network(**arguments)
+    assert str(refusal.value) == sentence

@@ -1,0 +1,364 @@
+"""The digits that come with gankit, and files in torchvision's layout: read, checked, or refused."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import sys
+import urllib.error
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from gankit import DATASETS
+from gankit.data import digits
+from gankit.errors import DataError, DataNotFoundError, MissingExtraError
+
+FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+BOTH = pytest.mark.parametrize("name", FOLDERS)
+IMAGES = torch.randint(0, 256, (6, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+LABELS = torch.tensor([3, 1, 4, 1, 5, 9], dtype=torch.uint8)
+
+
+def idx(values):
+    """The bytes of a file in the IDX format (http://yann.lecun.com/exdb/mnist)."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+    return bytes([0, 0, 8, values.ndim]) + sizes + bytes(values.flatten().tolist())
+
+
+class Files:
+    """A data set's files in torchvision's layout, and the digests they are held against."""
+
+    def __init__(self, name, root, monkeypatch):
+        self.root = root
+        self.folder = root / FOLDERS[name] / "raw"
+        self.folder.mkdir(parents=True)
+        self._source = getattr(torchvision.datasets, FOLDERS[name])
+        self._monkeypatch = monkeypatch
+
+    def write(self, file, content, *, compressed=True):
+        path = self.folder / (f"{file}.gz" if compressed else file)
+        path.write_bytes(gzip.compress(content) if compressed else content)
+        return path
+
+    def write_set(self, prefix="train", images=IMAGES, labels=LABELS, *, compressed=True):
+        self.write(f"{prefix}-images-idx3-ubyte", idx(images), compressed=compressed)
+        self.write(f"{prefix}-labels-idx1-ubyte", idx(labels), compressed=compressed)
+
+    def trust(self):
+        """Make the known digests those of the files that are there now."""
+        md5 = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in self.folder.glob("*.gz")]
+        self._monkeypatch.setattr(self._source, "resources", md5)
+        for path in self.folder.glob("*-ubyte"):
+            known = hashlib.sha256(path.read_bytes()).hexdigest()
+            self._monkeypatch.setitem(digits._MNIST_SHA256, path.name, known)
+
+
+@pytest.fixture
+def files(name, tmp_path, monkeypatch):
+    return Files(name, tmp_path / "root", monkeypatch)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Let any attempt to download fail the test."""
+
+    def refuse(*arguments, **options):
+        pytest.fail("there was an attempt to download")
+
+    for name in FOLDERS.values():
+        monkeypatch.setattr(getattr(torchvision.datasets, name), "__init__", refuse)
+
+
+# --- the digits inside -----------------------------------------------------------------------------------
+
+
+def test_mnist_5k_has_500_digits_of_each_class(offline):
+    data = DATASETS.build("mnist_5k")
+    assert data.samples.shape == (5_000, 1, 28, 28)
+    assert data.samples.dtype == torch.uint8
+    assert data.labels.dtype == torch.int64
+    assert data.labels.bincount().tolist() == [500] * 10
+
+
+def test_mnist_5k_looks_like_mnist():
+    data = DATASETS.build("mnist_5k")
+    mean, deviation = data.samples.float().div(255).mean(), data.samples.float().div(255).std()
+    assert float(mean) == pytest.approx(0.1307, abs=0.005)  # the known numbers of the 60,000
+    assert float(deviation) == pytest.approx(0.3081, abs=0.005)
+    assert (int(data.samples.min()), int(data.samples.max())) == (0, 255)
+    ones, zeros = (data.samples[data.labels == digit].float().mean() for digit in (1, 0))
+    assert ones < zeros / 2  # a one needs the least ink, a zero the most
+
+
+def test_mnist_5k_needs_no_torchvision(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    assert len(DATASETS.build("mnist_5k")) == 5_000
+
+
+def test_two_calls_share_no_memory():
+    first = DATASETS.build("mnist_5k")
+    first.samples.zero_()
+    assert DATASETS.build("mnist_5k").samples.any()
+
+
+# --- files that are there --------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("download", [True, False])
+def test_files_are_read_as_they_are_without_a_network(name, files, offline, download):
+    files.write_set()
+    files.trust()
+    data = DATASETS.build(name, root=files.root, download=download)
+    assert torch.equal(data.samples, IMAGES.unsqueeze(1))
+    assert torch.equal(data.labels, LABELS.long())
+
+
+@BOTH
+def test_training_and_test_files_are_kept_apart(name, files, offline):
+    files.write_set("train")
+    files.write_set("t10k", IMAGES[:2], LABELS[:2])
+    files.trust()
+    assert len(DATASETS.build(name, root=str(files.root))) == 6
+    assert len(DATASETS.build(name, root=str(files.root), train=False)) == 2
+
+
+@pytest.mark.parametrize("name", ["mnist"])
+def test_decompressed_files_are_read_and_checked(name, files, offline):
+    files.write_set(compressed=False)
+    files.trust()
+    assert torch.equal(DATASETS.build(name, root=files.root).samples, IMAGES.unsqueeze(1))
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist"])
+def test_decompressed_files_without_a_known_digest_are_used_with_a_warning(name, files, offline):
+    files.write_set(compressed=False)
+    with pytest.warns(UserWarning, match="ubyte is used unchecked: no digest of the decompressed file is known"):
+        data = DATASETS.build(name, root=files.root)
+    assert torch.equal(data.samples, IMAGES.unsqueeze(1))
+
+
+@BOTH
+def test_the_compressed_file_is_the_one_that_counts(name, files, offline):
+    files.write_set()
+    files.write("train-images-idx3-ubyte", b"something else", compressed=False)
+    files.trust()
+    assert torch.equal(DATASETS.build(name, root=files.root).samples, IMAGES.unsqueeze(1))
+
+
+@BOTH
+def test_a_tilde_is_the_home_folder(name, files, offline, monkeypatch):
+    monkeypatch.setenv("HOME", str(files.root.parent))
+    files.write_set()
+    files.trust()
+    assert len(DATASETS.build(name, root="~/root", download=False)) == 6
+
+
+# --- files that are wrong --------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("wrong", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_a_compressed_file_that_is_not_the_known_one_is_refused(name, files, offline, wrong):
+    files.write_set()
+    files.trust()
+    path = files.write(wrong, idx(LABELS + 1))
+    with pytest.raises(DataError, match="must have the MD5 digest .*; remove the file to download it again") as refusal:
+        DATASETS.build(name, root=files.root)
+    assert str(path) in str(refusal.value)
+    assert hashlib.md5(path.read_bytes()).hexdigest() in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["mnist"])
+def test_a_decompressed_file_that_is_not_the_known_one_is_refused(name, files, offline):
+    files.write_set(compressed=False)
+    with pytest.raises(DataError, match="must have the SHA-256 digest ba891046"):
+        DATASETS.build(name, root=files.root)
+
+
+def cut_compressed(files):
+    path = files.write("train-images-idx3-ubyte", idx(IMAGES))
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def cut_inside(files):
+    files.write("train-images-idx3-ubyte", idx(IMAGES)[:-1])
+
+
+def cut_in_the_head(files):
+    files.write("train-images-idx3-ubyte", idx(IMAGES)[:3])
+
+
+def one_byte_more(files):
+    files.write("train-images-idx3-ubyte", idx(IMAGES) + b"x")
+
+
+def of_floats(files):
+    content = bytearray(idx(IMAGES))
+    content[2] = 0x0D  # the format's code for float32
+    files.write("train-images-idx3-ubyte", bytes(content))
+
+
+def no_archive(files):
+    (files.folder / "train-images-idx3-ubyte.gz").write_bytes(b"<html>no such file</html>")
+
+
+def empty(files):
+    (files.folder / "train-images-idx3-ubyte.gz").write_bytes(b"")
+
+
+def wrong_pixel(files):
+    path = files.write("train-images-idx3-ubyte", idx(IMAGES))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def wrong_block(files):
+    path = files.write("train-images-idx3-ubyte", idx(IMAGES))
+    content = bytearray(path.read_bytes())
+    content[10] = 0xFF  # the first byte behind gzip's head: a kind of block there is not
+    path.write_bytes(bytes(content))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_compressed,
+        cut_inside,
+        cut_in_the_head,
+        one_byte_more,
+        of_floats,
+        no_archive,
+        empty,
+        wrong_pixel,
+        wrong_block,
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_even_with_a_fitting_digest(name, files, offline, damage):
+    files.write_set()
+    damage(files)
+    files.trust()
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz must be a file in the IDX format"):
+        DATASETS.build(name, root=files.root)
+
+
+@BOTH
+def test_images_and_labels_of_other_numbers_are_refused(name, files, offline):
+    files.write_set(labels=LABELS[:-1])
+    files.trust()
+    with pytest.raises(DataError, match="labels must be one a sample, got 5 for 6"):
+        DATASETS.build(name, root=files.root)
+
+
+# --- files that are not there ----------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("missing", [["train-images-idx3-ubyte"], ["train-labels-idx1-ubyte"], []])
+def test_without_download_missing_files_are_named_with_the_way_out(name, files, offline, missing):
+    if missing:
+        files.write_set()
+    for file in missing:
+        (files.folder / f"{file}.gz").unlink()
+    with pytest.raises(DataNotFoundError) as refusal:
+        DATASETS.build(name, root=files.root, download=False)
+    assert str(refusal.value) == (
+        f"{FOLDERS[name]} was not found in {files.folder}; set download=True, or use mnist_5k, which comes with gankit"
+    )
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried a mirror, got:\nnothing\n"),
+        urllib.error.URLError("no such host"),
+        ConnectionResetError("the other side hung up"),
+        PermissionError("this folder is not yours"),
+        http.client.IncompleteRead(b""),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_failed_download_is_named_with_the_folder_and_the_way_out(name, files, monkeypatch, failure):
+    def fail(*arguments, **options):
+        raise failure
+
+    monkeypatch.setattr(torchvision.datasets, FOLDERS[name], fail)
+    with pytest.raises(DataNotFoundError) as refusal:
+        DATASETS.build(name, root=files.root)
+    message = str(refusal.value)
+    reason = " ".join(str(failure).split())
+    assert f"{FOLDERS[name]} was not found in {files.folder} and could not be downloaded ({reason})" in message
+    assert message.endswith("put the files there, or use mnist_5k, which comes with gankit")
+    assert refusal.value.__cause__ is failure
+
+
+@BOTH
+@pytest.mark.parametrize("train", [True, False])
+def test_missing_files_are_fetched_by_torchvision(name, files, monkeypatch, train):
+    asked = []
+
+    def download(dataset):
+        asked.append((dataset.root, dataset.train))
+        files.write_set("train" if dataset.train else "t10k")
+        files.trust()
+        # torchvision leaves the decompressed files beside them
+        for prefix in ("train", "t10k"):
+            files.write(f"{prefix}-images-idx3-ubyte", idx(IMAGES), compressed=False)
+            files.write(f"{prefix}-labels-idx1-ubyte", idx(LABELS), compressed=False)
+
+    monkeypatch.setattr(getattr(torchvision.datasets, FOLDERS[name]), "download", download)
+    data = DATASETS.build(name, root=str(files.root), train=train)
+    assert [(Path(root), train) for root, train in asked] == [(files.root, train)]
+    assert torch.equal(data.samples, IMAGES.unsqueeze(1))
+
+
+@BOTH
+def test_without_torchvision_it_says_what_to_install(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(MissingExtraError, match="pip install torchvision .* mnist_5k needs none"):
+        DATASETS.build(name, root="nowhere", download=False)
+
+
+# --- the real ones ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.mnist
+@pytest.mark.skipif(
+    "GANKIT_TEST_DATA" not in os.environ, reason="GANKIT_TEST_DATA names no folder that holds MNIST/raw"
+)
+@pytest.mark.parametrize(
+    ("train", "count", "of_each_class"),
+    [
+        (True, 60_000, [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]),
+        (False, 10_000, [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]),
+    ],
+)
+def test_the_real_mnist_has_its_known_numbers(offline, train, count, of_each_class):
+    data = DATASETS.build("mnist", root=os.environ["GANKIT_TEST_DATA"], train=train, download=False)
+    assert data.samples.shape == (count, 1, 28, 28)
+    assert data.labels.bincount().tolist() == of_each_class
+
+
+@pytest.mark.mnist
+@pytest.mark.skipif(
+    "GANKIT_TEST_DATA" not in os.environ, reason="GANKIT_TEST_DATA names no folder that holds MNIST/raw"
+)
+def test_mnist_5k_is_part_of_the_real_mnist(offline):
+    whole = DATASETS.build("mnist", root=os.environ["GANKIT_TEST_DATA"], download=False)
+    part = DATASETS.build("mnist_5k")
+
+    def labelled(data):
+        pixels = data.samples.flatten(1).numpy()
+        return [(row.tobytes(), label) for row, label in zip(pixels, data.labels.tolist(), strict=True)]
+
+    digits_of_part = labelled(part)
+    assert set(digits_of_part) <= set(labelled(whole))
+    assert len(set(digits_of_part)) == 5_000

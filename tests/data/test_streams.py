@@ -1,0 +1,117 @@
+"""Foreign batches arrive on the device, in range, in one form; the first one is looked at."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from gankit.data import StreamBatches
+from gankit.errors import DataError, ShapeError
+
+SAMPLES = torch.rand(4, 1, 8, 8)
+LABELS = torch.arange(4)
+FORMS = {
+    "tensor": SAMPLES,
+    "one in a list": [SAMPLES],
+    "one in a tuple": (SAMPLES,),
+    "list": [SAMPLES, LABELS],
+    "tuple": (SAMPLES, LABELS),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_samples_come_out_whatever_form_they_came_in(form):
+    (batch,) = StreamBatches([form])
+    assert torch.equal(batch, SAMPLES)
+
+
+@pytest.mark.parametrize("form", ["list", "tuple"])
+def test_labels_come_out_where_they_are_asked_for(form):
+    ((samples, labels),) = StreamBatches([FORMS[form]], with_labels=True)
+    assert torch.equal(samples, SAMPLES)
+    assert torch.equal(labels, LABELS)
+
+
+@pytest.mark.parametrize("form", ["tensor", "one in a list", "one in a tuple"])
+def test_missing_labels_are_refused(form):
+    with pytest.raises(DataError, match=r"must be \(samples, labels\) for a conditional model, got samples alone"):
+        next(iter(StreamBatches([FORMS[form]], with_labels=True)))
+
+
+@pytest.mark.parametrize("sample_range", [(0.0, 1.0), (-1.0, 1.0)])
+def test_bytes_are_scaled_to_the_range(sample_range):
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
+    (batch,) = StreamBatches([pixels], sample_range=sample_range)
+    low, high = sample_range
+    assert torch.equal(batch, pixels.float() / 255 * (high - low) + low)
+    assert pixels.dtype == torch.uint8
+
+
+def test_bytes_without_a_range_are_refused():
+    with pytest.raises(DataError, match="needs a sample_range to scale it to, got None"):
+        next(iter(StreamBatches([torch.zeros(2, 3, dtype=torch.uint8)], sample_range=None)))
+
+
+def test_every_batch_of_a_loader_comes_out_in_its_order_and_again_next_time():
+    data = torch.arange(10.0).unsqueeze(1)
+    batches = StreamBatches(DataLoader(TensorDataset(data), batch_size=4), sample_range=None)
+    for _ in range(2):
+        assert torch.equal(torch.cat(list(batches)), data)
+
+
+def test_nothing_is_read_before_it_is_asked_for():
+    read = []
+
+    def stream():
+        for number in range(3):
+            read.append(number)
+            yield SAMPLES
+
+    batches = iter(StreamBatches(stream()))
+    assert read == []
+    next(batches)
+    assert read == [0]
+
+
+@pytest.mark.parametrize(
+    ("samples", "arguments", "error", "sentence"),
+    [
+        (SAMPLES, {"sample_shape": (1, 28, 28)}, ShapeError, "samples of shape (1, 28, 28), got (1, 8, 8)"),
+        (SAMPLES + 1, {}, DataError, "the batches must be in [0, 1], got values from 1"),
+        (SAMPLES - 1, {}, DataError, "the batches must be in [0, 1], got values from -"),
+        (SAMPLES - 2, {"sample_range": (-1.0, 1.0)}, DataError, "the batches must be in [-1, 1], got values from -"),
+        (SAMPLES * math.nan, {}, DataError, "NaN or infinite values in 4 samples, first in number 0"),
+        (SAMPLES.long(), {}, DataError, "must be bytes or floating point, got torch.int64"),
+    ],
+)
+def test_a_first_batch_that_cannot_be_used_is_refused_while_iterating(samples, arguments, error, sentence):
+    batches = StreamBatches([samples], **arguments)
+    for _ in range(2):  # a second try does not let it through
+        with pytest.raises(error) as refusal:
+            next(iter(batches))
+        assert sentence in str(refusal.value)
+
+
+def test_later_batches_are_left_to_the_trainer():
+    (_, later) = StreamBatches([SAMPLES, SAMPLES * math.nan])
+    assert later.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("batch", "given"),
+    [
+        ({"image": SAMPLES}, "dict"),
+        ("a picture", "str"),
+        (3, "int"),
+        ([], "list"),
+        ((SAMPLES, LABELS, LABELS), "tuple"),
+        ([SAMPLES, 3], "list"),
+        ((None, LABELS), "tuple"),
+    ],
+)
+def test_what_is_no_batch_is_refused_with_its_type(batch, given):
+    with pytest.raises(DataError, match=f"must be a tensor, or samples and labels, got {given};"):
+        next(iter(StreamBatches([batch])))

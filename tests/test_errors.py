@@ -1,0 +1,83 @@
+"""What holds for every error gankit raises on purpose."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gankit import errors
+from gankit.errors import BadValueError, GankitError, PluginWarning, check_positive, did_you_mean
+
+CLASSES = {name: one for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)}
+ERRORS = {name: one for name, one in CLASSES.items() if not issubclass(one, Warning)}
+
+BUILT_IN = {
+    "UnknownNameError": LookupError,
+    "DuplicateNameError": ValueError,
+    "BadNameError": ValueError,
+    "BadArgumentsError": TypeError,
+    "BadValueError": ValueError,
+    "DeviceError": RuntimeError,
+    "ShapeError": ValueError,
+    "DataError": ValueError,
+    "DataNotFoundError": FileNotFoundError,
+    "OutputError": OSError,
+    "OutputExistsError": FileExistsError,
+    "MissingExtraError": ImportError,
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_is_a_gankit_error_with_a_sentence_of_its_own(name):
+    assert issubclass(ERRORS[name], GankitError)
+    assert ERRORS[name].__doc__
+
+
+@pytest.mark.parametrize("name", sorted(ERRORS.keys() - {"GankitError"}))
+def test_every_error_is_also_a_built_in_one(name):
+    bases = {base for base in ERRORS[name].__mro__ if base.__module__ == "builtins"}
+    assert bases - {Exception, BaseException, object}
+
+
+@pytest.mark.parametrize(("name", "built_in"), BUILT_IN.items())
+def test_the_expected_except_clause_catches_it(name, built_in):
+    with pytest.raises(built_in, match="what went wrong"):
+        raise ERRORS[name]("what went wrong")
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [("DeviceError", "BadValueError"), ("DataNotFoundError", "DataError"), ("OutputExistsError", "OutputError")],
+)
+def test_a_narrow_error_is_caught_with_the_wide_one(narrow, wide):
+    assert issubclass(ERRORS[narrow], ERRORS[wide])
+
+
+def test_the_plugin_warning_is_a_warning_and_no_error():
+    assert issubclass(PluginWarning, UserWarning)
+    assert not issubclass(PluginWarning, GankitError)
+
+
+def test_the_nearest_word_is_proposed_and_a_far_one_is_not():
+    assert did_you_mean("wieght", ["every", "weight"]) == " Did you mean 'weight'?"
+    assert did_you_mean("wieght", ["momentum"]) == ""
+    assert did_you_mean("wieght", []) == ""
+
+
+@pytest.mark.parametrize("value", [0, -1, -0.5, math.nan])
+def test_what_is_not_positive_is_refused_with_the_name_and_the_value(value):
+    with pytest.raises(BadValueError, match=rf"^steps must be above 0, got {value}$"):
+        check_positive("steps", value)
+
+
+@pytest.mark.parametrize("value", [-1, -1e-9, math.nan])
+def test_zero_passes_where_it_is_allowed_and_less_does_not(value):
+    check_positive("weight", 0, zero=True)
+    with pytest.raises(BadValueError, match=rf"^weight must be 0 or more, got {value}$"):
+        check_positive("weight", value, zero=True)
+
+
+@pytest.mark.parametrize("value", [1, 1e-9, math.inf])
+def test_what_is_positive_passes(value):
+    check_positive("steps", value)

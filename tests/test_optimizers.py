@@ -1,0 +1,117 @@
+"""Optimizers by name are torch's own, and each takes a step."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from torch import nn, optim
+
+from gankit import OPTIMIZERS, Spec
+from gankit.errors import BadArgumentsError, UnknownNameError
+from gankit.optimizers import with_fused_update
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+EVERY = pytest.mark.parametrize("name", OPTIMIZERS.names())
+
+
+def small_network(device=CPU):
+    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1)).to(device)
+
+
+def take_a_step(network, optimizer):
+    device = next(network.parameters()).device
+    network(torch.randn(5, 4, device=device)).square().mean().backward()
+    optimizer.step()
+
+
+@functools.cache
+def torch_can_fuse(name, device):
+    """Whether torch itself takes `fused=True` for this optimizer on this device."""
+    network = small_network(device)
+    try:
+        take_a_step(network, OPTIMIZERS.build(name, network.parameters(), fused=True))
+    except (BadArgumentsError, RuntimeError):
+        return False
+    return True
+
+
+@EVERY
+def test_a_step_changes_every_weight(name):
+    network = small_network()
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    optimizer = OPTIMIZERS.build(name, network.parameters())
+    take_a_step(network, optimizer)
+    assert isinstance(optimizer, optim.Optimizer)
+    for old, new in zip(before, network.parameters(), strict=True):
+        assert new.isfinite().all()
+        assert not torch.equal(old, new)
+
+
+@EVERY
+def test_it_is_torchs_class_of_that_name(name):
+    factory = OPTIMIZERS.get(name)
+    assert factory.__name__.lower() == name
+    assert getattr(optim, factory.__name__) is factory
+
+
+@EVERY
+def test_arguments_reach_it(name):
+    optimizer = OPTIMIZERS.build(Spec(name, lr=0.125), small_network().parameters())
+    assert optimizer.param_groups[0]["lr"] == 0.125
+
+
+@EVERY
+def test_misspelt_arguments_are_refused(name):
+    with pytest.raises(BadArgumentsError, match=f"optimizer '{name}'.* got an unexpected argument 'weight_dekay'"):
+        OPTIMIZERS.build(name, small_network().parameters(), weight_dekay=0.1)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+def test_those_of_the_papers_are_there(name):
+    assert name in OPTIMIZERS
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "sparseadam", "muon"])
+def test_those_that_cannot_train_a_gan_as_they_are_stay_out(name):
+    with pytest.raises(UnknownNameError, match=f"unknown optimizer '{name}'"):
+        OPTIMIZERS.build(name, small_network().parameters())
+
+
+@EVERY
+def test_the_update_is_fused_just_where_torch_can_on_the_cpu(name):
+    spec = with_fused_update(Spec(name, lr=0.1), CPU)
+    assert spec == (Spec(name, lr=0.1, fused=True) if torch_can_fuse(name, CPU) else Spec(name, lr=0.1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@EVERY
+def test_the_update_is_fused_only_where_torch_can_on_cuda(name):
+    if "fused" in with_fused_update(Spec(name), CUDA).arguments:
+        assert torch_can_fuse(name, CUDA)
+
+
+@EVERY
+@pytest.mark.parametrize("choice", [{"fused": False}, {"foreach": True}, {"foreach": False}, {"differentiable": True}])
+def test_what_a_spec_says_of_its_update_stays(name, choice):
+    assert with_fused_update(Spec(name, **choice), CPU) == Spec(name, **choice)
+
+
+def test_elsewhere_nothing_is_fused():
+    assert with_fused_update(Spec("adam"), torch.device("meta")) == Spec("adam")
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OPTIMIZERS.names() if torch_can_fuse(name, CPU)))
+def test_a_fused_step_is_the_plain_step_up_to_rounding(name):
+    networks = []
+    for spec in (Spec(name), with_fused_update(Spec(name), CPU)):
+        torch.manual_seed(0)
+        network = small_network()
+        optimizer = OPTIMIZERS.build(spec, network.parameters())
+        for _ in range(3):
+            optimizer.zero_grad()
+            take_a_step(network, optimizer)
+        networks.append(network)
+    torch.testing.assert_close(networks[0].state_dict(), networks[1].state_dict())

@@ -1,0 +1,252 @@
+"""Pictures of a run have the right size and the right pixels, and what cannot be drawn is refused."""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision.utils  # noqa: F401 (imported before a test hides pillow, which it needs)
+from PIL import Image
+
+from gankit.errors import BadValueError, DataError, MissingExtraError, OutputError, ShapeError
+from gankit.pictures import save_animation, save_curves, save_grid
+
+BORDER = 2  # pixels between samples and around them
+
+
+def flat(*colours, size=(4, 3)):
+    """Samples of one grey each."""
+    return torch.tensor(colours, dtype=torch.float32).reshape(-1, 1, 1, 1).expand(-1, 1, *size)
+
+
+def read(path):
+    """A picture's pixels, `(height, width, 3)`."""
+    with Image.open(path) as picture:
+        rgb = picture.convert("RGB")
+        return torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8).reshape(rgb.height, rgb.width, 3)
+
+
+def cell(pixels, row, column, size, zoom):
+    """The pixels of one sample in a grid."""
+    height, width = (side * zoom for side in size)
+    top, left = BORDER + row * (height + BORDER), BORDER + column * (width + BORDER)
+    return pixels[top : top + height, left : left + width]
+
+
+# --- grids -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zoom", [1, 2, 5])
+@pytest.mark.parametrize(("count", "columns", "rows", "wide"), [(8, 8, 1, 8), (9, 8, 2, 8), (2, 8, 1, 2), (5, 1, 5, 1)])
+def test_a_grid_has_room_for_every_sample_and_borders(count, columns, rows, wide, zoom):
+    save_grid(torch.rand(count, 1, 4, 3), "grid.png", columns=columns, zoom=zoom)
+    height, width, _ = read("grid.png").shape
+    assert height == rows * (4 * zoom + BORDER) + BORDER
+    assert width == wide * (3 * zoom + BORDER) + BORDER
+
+
+@pytest.mark.parametrize("zoom", [1, 2])
+def test_samples_are_put_row_by_row_with_their_pixels(zoom):
+    samples = torch.randint(0, 256, (5, 3, 4, 3))
+    save_grid(samples / 255, "grid.png", columns=2, zoom=zoom)
+    pixels = read("grid.png")
+    for number, sample in enumerate(samples):
+        enlarged = sample.permute(1, 2, 0).repeat_interleave(zoom, 0).repeat_interleave(zoom, 1)
+        assert torch.equal(cell(pixels, number // 2, number % 2, (4, 3), zoom).long(), enlarged)
+
+
+def test_the_border_is_neither_black_nor_white():
+    save_grid(flat(0.0, 1.0), "grid.png")
+    pixels = read("grid.png").float()
+    for border in (pixels[:BORDER], pixels[-BORDER:], pixels[:, :BORDER], pixels[:, -BORDER:]):
+        assert (border - 127.5).abs().max() < 1
+
+
+@pytest.mark.parametrize(
+    ("sample_range", "samples", "pixels"),
+    [
+        ((0.0, 1.0), [0.0, 0.2, 1.0], [0, 51, 255]),
+        ((-1.0, 1.0), [-1.0, -0.6, 1.0], [0, 51, 255]),
+        ((0.0, 255.0), [0.0, 51.0, 255.0], [0, 51, 255]),
+        ((0.0, 1.0), [-5.0, 0.2, 5.0], [0, 51, 255]),  # what lies outside is clipped
+    ],
+)
+def test_the_range_says_what_is_black_and_white(sample_range, samples, pixels):
+    save_grid(flat(*samples), "grid.png", sample_range=sample_range)
+    drawn = read("grid.png")
+    for column, wanted in enumerate(pixels):
+        assert (cell(drawn, 0, column, (4, 3), 2) == wanted).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64, torch.bfloat16])
+def test_samples_of_every_type_are_drawn(dtype):
+    save_grid(flat(0, 128, 255).to(dtype), "grid.png", sample_range=(0.0, 255.0))
+    drawn = read("grid.png")
+    for column, wanted in enumerate(flat(0, 128, 255).to(dtype)[:, 0, 0, 0].double().clamp(max=255).tolist()):
+        assert (cell(drawn, 0, column, (4, 3), 2) == wanted).all()
+
+
+def test_samples_with_a_graph_are_drawn_and_left_as_they_were():
+    samples = torch.rand(2, 1, 4, 3, requires_grad=True)
+    before = samples.detach().clone()
+    save_grid(samples, "grid.png")
+    assert torch.equal(samples, before)
+    assert samples.requires_grad
+
+
+def test_one_sample_alone_is_drawn():
+    save_grid(flat(1.0), "grid.png", zoom=3)
+    assert (read("grid.png") == 255).sum() == 3 * (4 * 3) * (3 * 3)
+
+
+def test_folders_are_made_and_a_picture_is_written_over():
+    for grey in (0.0, 1.0):
+        save_grid(flat(grey, grey), "a/new/folder/grid.png")
+    assert (cell(read("a/new/folder/grid.png"), 0, 0, (4, 3), 2) == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 3), (2, 2, 4, 3), (2, 784), (0, 1, 4, 3), (2, 1, 0, 3)])
+def test_what_is_no_picture_is_refused(shape):
+    with pytest.raises(ShapeError) as refusal:
+        save_grid(torch.rand(shape), "grid.png")
+    assert str(refusal.value) == f"samples must be pictures (N, 1 or 3, H, W), got {shape}"
+    assert not Path("grid.png").exists()
+
+
+@pytest.mark.parametrize("argument", ["columns", "zoom"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_impossible_grids_are_refused(argument, value):
+    with pytest.raises(BadValueError, match=f"^{argument} must be above 0, got {value}$"):
+        save_grid(flat(0.0, 1.0), "grid.png", **{argument: value})
+
+
+# --- animations ------------------------------------------------------------------------------------------
+
+
+def frames(count):
+    """Pictures that all differ."""
+    paths = [f"frame_{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        save_grid(flat(number / count, 1 - number / count), path)
+    return paths
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_an_animation_has_every_frame_in_order(count):
+    paths = frames(count)
+    save_animation(paths, "a/new/folder/all.gif")
+    with Image.open("a/new/folder/all.gif") as animation:
+        assert getattr(animation, "n_frames", 1) == count
+        for number, path in enumerate(paths):
+            animation.seek(number)
+            shown = torch.frombuffer(bytearray(animation.convert("RGB").tobytes()), dtype=torch.uint8)
+            assert (shown.int() - read(path).flatten().int()).abs().max() <= 1
+
+
+def test_frames_stand_as_long_as_asked_and_the_last_one_for_two_seconds():
+    save_animation(frames(3), "all.gif", milliseconds=120)
+    durations = []
+    with Image.open("all.gif") as animation:
+        for number in range(3):
+            animation.seek(number)
+            durations.append(animation.info["duration"])
+        assert animation.info["loop"] == 0  # for ever
+    assert durations == [120, 120, 2000]
+
+
+def test_an_animation_without_frames_is_refused():
+    with pytest.raises(DataError, match="^an animation needs one frame or more, got none$"):
+        save_animation([], "all.gif")
+
+
+# --- curves ----------------------------------------------------------------------------------------------
+
+HISTORY = [
+    {"step": 1, "discriminator_loss": 1.4, "generator_loss": 0.7, "real_score": 0.6, "fake_score": 0.4},
+    {"step": 2, "discriminator_loss": 1.2, "generator_loss": 0.9, "real_score": 0.7, "fake_score": 0.3},
+]
+CURVES = ["discriminator loss", "generator loss", "real score", "fake score"]
+
+
+def words(path):
+    """The words that stand in a vector picture."""
+    return set(re.findall(r"<!-- (.*?) -->", Path(path).read_text()))
+
+
+def test_curves_are_a_picture():
+    save_curves(HISTORY, "a/new/folder/curves.png")
+    content = Path("a/new/folder/curves.png").read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", content[16:24]) == (8 * 120, 5 * 120)  # inches times dots an inch
+
+
+def test_curves_may_be_a_vector_picture_with_every_name():
+    save_curves(HISTORY, "curves.svg")
+    assert words("curves.svg") >= {*CURVES, "losses", "D(x), D(G(z))", "steps"}
+
+
+@pytest.mark.parametrize("missing", CURVES)
+def test_what_the_history_does_not_have_is_not_drawn(missing):
+    key = missing.replace(" ", "_")
+    without = [{name: value for name, value in row.items() if name != key} for row in HISTORY]
+    save_curves(without, "without.svg")
+    save_curves([row | {key: None} for row in HISTORY], "none.svg")
+    for path in ("without.svg", "none.svg"):
+        assert words(path) & set(CURVES) == set(CURVES) - {missing}
+
+
+def test_rows_that_lack_a_value_are_passed_over():
+    save_curves([*HISTORY, {"step": 3, "real_score": 0.8}], "curves.svg")
+    assert words("curves.svg") >= set(CURVES)
+
+
+def test_a_history_of_nothing_gives_empty_axes():
+    save_curves([], "curves.svg")
+    assert not words("curves.svg") & set(CURVES)
+
+
+# --- where it cannot be done -----------------------------------------------------------------------------
+
+WRITERS = {
+    "grid.png": lambda path: save_grid(flat(0.0, 1.0), path),
+    "all.gif": lambda path: save_animation(frames(2), path),
+    "curves.png": lambda path: save_curves(HISTORY, path),
+}
+EVERY_WRITER = pytest.mark.parametrize(("name", "write"), WRITERS.items())
+
+
+@EVERY_WRITER
+def test_a_path_under_a_file_is_refused_with_the_path(name, write):
+    Path("file").write_text("in the way")
+    path = Path("file") / name
+    with pytest.raises(OutputError) as refusal:
+        write(path)
+    assert str(refusal.value).startswith(f"cannot write {path}: ")
+    assert isinstance(refusal.value.__cause__, OSError)
+
+
+@EVERY_WRITER
+def test_a_folder_in_the_place_of_the_file_is_refused(name, write):
+    Path(name).mkdir()
+    with pytest.raises(OutputError, match=f"^cannot write {re.escape(name)}: "):
+        write(name)
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "matplotlib.figure"])
+def test_curves_without_matplotlib_say_what_to_install(monkeypatch, module):
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"^curves need matplotlib: pip install 'gankit\[plots\]'$"):
+        save_curves(HISTORY, "curves.png")
+    assert not Path("curves.png").exists()
+
+
+@pytest.mark.parametrize("write", [WRITERS["grid.png"], lambda path: save_animation(["frame.png"], path)])
+def test_pictures_without_pillow_say_what_to_install(monkeypatch, write):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MissingExtraError, match="^pictures need pillow: pip install pillow$"):
+        write("picture.png")
