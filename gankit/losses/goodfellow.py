@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
+from gankit.errors import BadValueError
 from gankit.losses.registry import LOSSES
 from gankit.protocols import check_same_batch
 
@@ -31,6 +32,14 @@ class Minimax:
     the generator's gradient vanishes: `-sigmoid(fake_logits)` is near zero where D is sure of itself. That
     is what `non_saturating` is for.
 
+    Args:
+        label_smoothing: D's target for real samples is 1 minus this; for fakes it stays 0 (one-sided,
+            Salimans et al. 2016, section 3.4). The real half is then
+            `(1 - s) softplus(-real_logits) + s softplus(real_logits)`.
+
+    Raises:
+        BadValueError: for a smoothing outside [0, 1).
+
     Example:
         >>> import torch
         >>> loss = Minimax()
@@ -40,13 +49,20 @@ class Minimax:
         tensor([-0.0000e+00, -6.9315e-01, -1.0000e+04])
     """
 
+    label_smoothing: float = 0.0
     needs_real_logits: ClassVar[bool] = False
     log_odds: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise BadValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing!r}")
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
         check_same_batch(real_logits, fake_logits)
-        return F.softplus(-real_logits) + F.softplus(fake_logits)
+        loss = F.softplus(-real_logits) + F.softplus(fake_logits)
+        # softplus(l) = softplus(-l) + l, so smoothing adds s l
+        return loss + self.label_smoothing * real_logits if self.label_smoothing else loss
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """`(..., N)` in, `(..., N)` out, in (-inf, 0]."""
@@ -64,6 +80,9 @@ class NonSaturating(Minimax):
     - generator: `-log D(G(z)) = softplus(-fake_logits)`
 
     It has the fixed point of `minimax`, and a gradient where D rejects the fakes with confidence.
+
+    Args:
+        label_smoothing: as in `minimax`.
 
     Example:
         >>> import torch

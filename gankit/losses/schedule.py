@@ -26,7 +26,7 @@ class LossSchedule:
     Example:
         >>> schedule = LossSchedule({0: "non_saturating", 2_000: "minimax"})
         >>> schedule.loss_at(1_999), schedule.loss_at(2_000)
-        (NonSaturating(), Minimax())
+        (NonSaturating(label_smoothing=0.0), Minimax(label_smoothing=0.0))
     """
 
     def __init__(self, stages: Mapping[int, str | Spec | AdversarialLoss]) -> None:

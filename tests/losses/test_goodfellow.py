@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gankit import LOSSES
+from gankit.errors import BadValueError
 
 LOGITS = torch.cat([torch.linspace(-30, 30, 121), torch.tensor([-1e4, -100.0, 100.0, 1e4])])
 
@@ -52,6 +53,22 @@ def test_the_generators_half_has_the_value_and_the_gradient_of_its_formula(name,
     close(out, [value(x) for x in LOGITS.tolist()])
     (gradient,) = torch.autograd.grad(out.sum(), logits)
     close(gradient, [slope(x) for x in LOGITS.tolist()])
+
+
+@pytest.mark.parametrize("name", ["minimax", "non_saturating"])
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_one_sided_smoothing_is_a_soft_target_for_real_samples_alone(name, smoothing):
+    loss, fake = LOSSES.build(name, label_smoothing=smoothing), torch.zeros_like(LOGITS)
+    targets = torch.full_like(LOGITS, 1 - smoothing)
+    on_real = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, targets, reduction="none")
+    torch.testing.assert_close(loss.discriminator_loss(LOGITS, fake), on_real + math.log(2))
+    assert torch.equal(loss.generator_loss(LOGITS), LOSSES.build(name).generator_loss(LOGITS))
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_an_impossible_smoothing_is_refused(smoothing):
+    with pytest.raises(BadValueError, match=r"label_smoothing must be in \[0, 1\)"):
+        LOSSES.build("minimax", label_smoothing=smoothing)
 
 
 def test_the_heuristic_has_a_gradient_where_minimax_has_none():

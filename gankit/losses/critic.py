@@ -1,0 +1,145 @@
+"""Losses of a critic: its logits are scores on a scale of their own, not log-odds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import override
+
+from gankit.errors import check_positive
+from gankit.losses.registry import LOSSES
+from gankit.protocols import check_same_batch
+
+
+@LOSSES.register("wasserstein")
+@dataclass(frozen=True)
+class Wasserstein:
+    """Wasserstein: the critic's mean difference (Arjovsky et al. 2017, eq. 2 and algorithm 1).
+
+    Formula:
+
+    - discriminator: `fake_logits - real_logits`
+    - generator: `-fake_logits`
+
+    Minus the discriminator's mean estimates the Wasserstein-1 distance, up to the critic's Lipschitz
+    constant, which must be bounded: by `weight_clipping`, `wasserstein_gradient_penalty`, or spectral
+    normalisation.
+
+    Example:
+        >>> import torch
+        >>> Wasserstein().discriminator_loss(torch.tensor([3.0]), torch.tensor([1.0]))
+        tensor([-2.])
+    """
+
+    needs_real_logits: ClassVar[bool] = False
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out; `ShapeError` for unequal shapes."""
+        check_same_batch(real_logits, fake_logits)
+        return fake_logits - real_logits
+
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """`(..., N)` in, `(..., N)` out."""
+        return -fake_logits
+
+
+@LOSSES.register("hinge")
+@dataclass(frozen=True)
+class Hinge(Wasserstein):
+    """Hinge: a margin of 1 on each side of zero (Lim & Ye 2017; Miyato et al. 2018, eq. 16 and 17).
+
+    Formula:
+
+    - discriminator: `max(0, 1 - real_logits) + max(0, 1 + fake_logits)`
+    - generator: as `wasserstein`
+
+    Example:
+        >>> import torch
+        >>> Hinge().discriminator_loss(torch.tensor([0.0, 2.0]), torch.tensor([0.0, -2.0]))
+        tensor([2., 0.])
+    """
+
+    @override
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        check_same_batch(real_logits, fake_logits)
+        return F.relu(1 - real_logits) + F.relu(1 + fake_logits)
+
+
+@LOSSES.register("energy_based")
+@dataclass(frozen=True)
+class EnergyBased(Wasserstein):
+    """Energy-based: D gives real samples low energy, fakes at least the margin (Zhao et al. 2016, eq. 1 and 2).
+
+    Formula, with the energy E = -logit:
+
+    - discriminator: `E(x) + max(0, margin - E(G(z)))`
+    - generator: `E(G(z))`, which is `wasserstein`'s half
+
+    Its discriminator is `autoencoder`, whose logit is minus its reconstruction error, so that E is 0 or more.
+
+    Args:
+        margin: m of the paper, in units of energy.
+
+    Raises:
+        BadValueError: for a margin that is not above zero.
+
+    Example:
+        >>> import torch
+        >>> EnergyBased(margin=10.0).discriminator_loss(torch.tensor([-1.0]), torch.tensor([-4.0]))     # 1 + (10 - 4)
+        tensor([7.])
+    """
+
+    margin: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_positive("margin", self.margin)
+
+    @override
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out; `ShapeError` for unequal shapes."""
+        check_same_batch(real_logits, fake_logits)
+        return F.relu(self.margin + fake_logits) - real_logits
+
+
+@LOSSES.register("least_squares")
+@dataclass(frozen=True)
+class LeastSquares:
+    """Least squares: logits are drawn to targets (Mao et al. 2017, eq. 2; targets of eq. 9).
+
+    Formula:
+
+    - discriminator: `(real_logits - b)^2 / 2 + (fake_logits - a)^2 / 2`
+    - generator: `(fake_logits - c)^2 / 2`
+
+    With `b - c = 1` and `b - a = 2` (a = -1, b = 1, c = 0, eq. 8), the generator's half plus
+    `(real_logits - c)^2 / 2` is, at the optimal discriminator, half the Pearson chi^2 divergence between
+    data + model and twice the model.
+
+    Args:
+        a: D's target for fakes.
+        b: D's target for real samples.
+        c: what G wants D to answer for fakes.
+
+    Example:
+        >>> import torch
+        >>> LeastSquares().discriminator_loss(torch.tensor([0.0]), torch.tensor([1.0]))
+        tensor([1.])
+    """
+
+    a: float = 0.0
+    b: float = 1.0
+    c: float = 1.0
+    needs_real_logits: ClassVar[bool] = False
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        check_same_batch(real_logits, fake_logits)
+        return (real_logits - self.b).square() / 2 + (fake_logits - self.a).square() / 2
+
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """`(..., N)` in, `(..., N)` out, in [0, inf)."""
+        return (fake_logits - self.c).square() / 2

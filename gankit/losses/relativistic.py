@@ -1,0 +1,129 @@
+"""Relativistic losses: D says whether a real sample is more realistic than a fake one.
+
+In all of them the generator's half is the discriminator's with real and fake exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+from typing_extensions import override
+
+from gankit.errors import BadArgumentsError
+from gankit.losses.registry import LOSSES
+from gankit.protocols import check_same_batch
+
+
+@LOSSES.register("relativistic")
+@dataclass(frozen=True)
+class Relativistic:
+    """Relativistic pairing, RSGAN and RpGAN (Jolicoeur-Martineau 2018, section 4.1; R3GAN, Huang et al. 2024).
+
+    Formula, pairing the i-th real with the i-th fake sample:
+
+    - discriminator: `softplus(fake_logits - real_logits)`
+    - generator: `softplus(real_logits - fake_logits)`
+
+    R3GAN adds the penalty `r1_r2`.
+
+    Example:
+        >>> import torch
+        >>> Relativistic().discriminator_loss(torch.tensor([0.0, 50.0]), torch.tensor([0.0, 0.0]))
+        tensor([6.9315e-01, 1.9287e-22])
+    """
+
+    needs_real_logits: ClassVar[bool] = True
+
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        check_same_batch(real_logits, fake_logits)
+        return F.softplus(fake_logits - real_logits)
+
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out; `BadArgumentsError` without the real logits."""
+        if real_logits is None:
+            raise BadArgumentsError(
+                f"the generator's half of {type(self).__name__} compares with real_logits, got None; give D(real)"
+            )
+        return self.discriminator_loss(fake_logits, real_logits)
+
+
+@LOSSES.register("relativistic_average")
+@dataclass(frozen=True)
+class RelativisticAverage(Relativistic):
+    """Relativistic average, RaSGAN (Jolicoeur-Martineau 2018, section 4.3).
+
+    Formula, with means over the batch:
+
+    - discriminator: `softplus(-(real_logits - mean(fake_logits))) + softplus(fake_logits - mean(real_logits))`
+    - generator: the same with real and fake exchanged
+
+    Example:
+        >>> import torch
+        >>> RelativisticAverage().discriminator_loss(torch.zeros(2), torch.zeros(2))     # log 4
+        tensor([1.3863, 1.3863])
+    """
+
+    @override
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        real, fake = _relative(real_logits, fake_logits)
+        return F.softplus(-real) + F.softplus(fake)
+
+
+@LOSSES.register("relativistic_average_least_squares")
+@dataclass(frozen=True)
+class RelativisticAverageLeastSquares(Relativistic):
+    """Relativistic average least squares, RaLSGAN (Jolicoeur-Martineau 2018, appendix).
+
+    Formula, with means over the batch:
+
+    - discriminator: `(real_logits - mean(fake_logits) - 1)^2 + (fake_logits - mean(real_logits) + 1)^2`
+    - generator: the same with real and fake exchanged
+
+    Example:
+        >>> import torch
+        >>> RelativisticAverageLeastSquares().discriminator_loss(torch.ones(2), torch.zeros(2))
+        tensor([0., 0.])
+    """
+
+    @override
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        real, fake = _relative(real_logits, fake_logits)
+        return (real - 1).square() + (fake + 1).square()
+
+
+@LOSSES.register("relativistic_average_hinge")
+@dataclass(frozen=True)
+class RelativisticAverageHinge(Relativistic):
+    """Relativistic average hinge, RaHingeGAN (Jolicoeur-Martineau 2018, appendix).
+
+    Formula, with means over the batch:
+
+    - discriminator: `max(0, 1 - (real_logits - mean(fake_logits))) + max(0, 1 + (fake_logits - mean(real_logits)))`
+    - generator: the same with real and fake exchanged
+
+    Example:
+        >>> import torch
+        >>> RelativisticAverageHinge().discriminator_loss(torch.ones(2), torch.zeros(2))
+        tensor([0., 0.])
+    """
+
+    @override
+    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        real, fake = _relative(real_logits, fake_logits)
+        return F.relu(1 - real) + F.relu(1 + fake)
+
+
+def _relative(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Each logit less the mean of the other side's."""
+    check_same_batch(real_logits, fake_logits)
+    return (
+        real_logits - fake_logits.mean(-1, keepdim=True),
+        fake_logits - real_logits.mean(-1, keepdim=True),
+    )
