@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -34,6 +35,34 @@ def build_block(
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     given = {key: value for key, value in options.items() if value is not None}
     return BLOCKS.build(block, in_features, out_features, **given)
+
+
+def build_blocks(
+    block: BlockRef, widths: Sequence[int], device: torch.device | str | None, dtype: torch.dtype | None
+) -> list[nn.Module]:
+    """Build the blocks from each width to the next.
+
+    Example:
+        >>> [type(one).__name__ for one in build_blocks("maxout", [3, 5, 7], None, None)]
+        ['Maxout', 'Maxout']
+    """
+    return [build_block(block, a, b, device, dtype) for a, b in itertools.pairwise(widths)]
+
+
+def layer_widths(widths: Sequence[int] | None, hidden_dim: int, depth: int) -> list[int]:
+    """Return the given widths, or `depth` of them that double from `hidden_dim`.
+
+    Example:
+        >>> layer_widths(None, 128, 3), layer_widths([7, 5], 128, 3)
+        ([128, 256, 512], [7, 5])
+    """
+    check_positive("hidden_dim", hidden_dim)
+    check_positive("depth", depth)
+    if widths is None:
+        return [hidden_dim * 2**i for i in range(depth)]
+    if not widths or any(width < 1 for width in widths):
+        raise BadValueError(f"widths must be one or more positive numbers, got {tuple(widths)}")
+    return list(widths)
 
 
 def output_layers(activation: OutputActivation) -> Iterator[nn.Module]:
@@ -146,7 +175,7 @@ class Discriminator(nn.Module, abc.ABC):
 
     network: nn.Sequential
 
-    def __init__(self, sample_shape: Sequence[int], num_classes: int | None) -> None:
+    def __init__(self, sample_shape: Sequence[int], num_classes: int | None = None) -> None:
         if num_classes is not None:
             check_positive("num_classes", num_classes)
         super().__init__()
@@ -159,13 +188,14 @@ class Discriminator(nn.Module, abc.ABC):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """`(N, *sample_shape)` and labels `(N,)` in, logits `(N,)` out."""
-        return self.network(self._prepared(x, condition)).view(x.shape[0])
+        return self.network(self.prepared(x, condition)).view(x.shape[0])
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """`(N, *sample_shape)` in, what the last layer sees out: `(N, ...)`."""
-        return self.network[:-1](self._prepared(x, condition))
+        return self.network[:-1](self.prepared(x, condition))
 
-    def _prepared(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def prepared(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return what the inner network takes; `ShapeError` for samples of another shape."""
         if x.shape[1:] != self.sample_shape:
             wanted = ", ".join(["N", *map(str, self.sample_shape)])
             raise ShapeError(f"{type(self).__name__} needs samples of shape ({wanted}), got {tuple(x.shape)}")

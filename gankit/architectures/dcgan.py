@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -14,10 +13,11 @@ from gankit.architectures.common import (
     Discriminator,
     Generator,
     OutputActivation,
-    build_block,
+    build_blocks,
     checked_shape,
     output_layers,
 )
+from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
 from gankit.errors import ShapeError, check_positive
 
@@ -110,7 +110,7 @@ class DCGANGenerator(Generator):
                 nn.BatchNorm2d(channels[0], device=device, dtype=dtype),
                 nn.ReLU(inplace=True),
             ),
-            *(build_block(block, a, b, device, dtype) for a, b in itertools.pairwise(channels)),
+            *build_blocks(block, channels, device, dtype),
             nn.ConvTranspose2d(channels[-1], self.sample_shape[0], 4, 2, 1, device=device, dtype=dtype),
             *output_layers(output_activation),
         )
@@ -128,6 +128,8 @@ class DCGANDiscriminator(Discriminator):
         sample_shape: `(C, S, S)` with S a power of two from 8, or 5, 6, 7 times one, such as 28.
         hidden_dim: channels after the first layer; they double at each step.
         block: a name in `BLOCKS`, a `Spec`, or a function of two channel numbers; it halves the picture.
+        spectral_norm: divide every weight by its largest singular value (Miyato et al. 2018).
+        minibatch_std: let the last layer see how much the batch varies (Karras et al. 2017).
         num_classes: with it, `forward(x, labels)` is conditional: one plane a class joins the picture.
         device: where the weights are made.
         dtype: the weights' type.
@@ -146,6 +148,8 @@ class DCGANDiscriminator(Discriminator):
         *,
         hidden_dim: int = 64,
         block: BlockRef = "conv_bn_leaky_relu",
+        spectral_norm: bool = False,
+        minibatch_std: bool = False,
         num_classes: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -157,10 +161,13 @@ class DCGANDiscriminator(Discriminator):
         inputs = self.sample_shape[0] + (num_classes or 0)
         self.network: nn.Sequential = nn.Sequential(
             nn.Sequential(nn.Conv2d(inputs, channels[0], 4, 2, 1, device=device, dtype=dtype), nn.LeakyReLU(0.2)),
-            *(build_block(block, a, b, device, dtype) for a, b in itertools.pairwise(channels)),
-            nn.Conv2d(channels[-1], 1, base, device=device, dtype=dtype),
+            *build_blocks(block, channels, device, dtype),
+            *([MinibatchStandardDeviation()] if minibatch_std else []),
+            nn.Conv2d(channels[-1] + minibatch_std, 1, base, device=device, dtype=dtype),
         )
         initialise(self.network)
+        if spectral_norm:
+            normalise_spectrally(self.network)
 
     @override
     def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:

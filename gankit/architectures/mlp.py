@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -15,28 +14,13 @@ from gankit.architectures.common import (
     Discriminator,
     Generator,
     OutputActivation,
-    build_block,
+    build_blocks,
+    layer_widths,
     output_layers,
 )
+from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
-from gankit.errors import BadArgumentsError, BadValueError, check_positive
-
-
-def _widths(widths: Sequence[int] | None, hidden_dim: int, depth: int) -> list[int]:
-    """Return the given widths, or `depth` of them that double from `hidden_dim`."""
-    check_positive("hidden_dim", hidden_dim)
-    check_positive("depth", depth)
-    if widths is None:
-        return [hidden_dim * 2**i for i in range(depth)]
-    if not widths or any(width < 1 for width in widths):
-        raise BadValueError(f"widths must be one or more positive numbers, got {tuple(widths)}")
-    return list(widths)
-
-
-def _blocks(
-    block: BlockRef, widths: Sequence[int], device: torch.device | str | None, dtype: torch.dtype | None
-) -> list[nn.Module]:
-    return [build_block(block, a, b, device, dtype) for a, b in itertools.pairwise(widths)]
+from gankit.errors import BadArgumentsError
 
 
 @GENERATORS.register("mlp")
@@ -84,9 +68,9 @@ class MLPGenerator(Generator):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes)
-        hidden = _widths(widths, hidden_dim, depth)
+        hidden = layer_widths(widths, hidden_dim, depth)
         self.network: nn.Sequential = nn.Sequential(
-            *_blocks(block, [self.input_dim, *hidden], device, dtype),
+            *build_blocks(block, [self.input_dim, *hidden], device, dtype),
             nn.Linear(hidden[-1], math.prod(self.sample_shape), device=device, dtype=dtype),
             *output_layers(output_activation),
         )
@@ -105,6 +89,8 @@ class MLPDiscriminator(Discriminator):
         depth: the number of blocks.
         widths: every block's width, first to last, instead of `hidden_dim` and `depth`.
         block: a name in `BLOCKS`, a `Spec`, or a function of two widths.
+        spectral_norm: divide every weight by its largest singular value (Miyato et al. 2018).
+        minibatch_std: let the last layer see how much the batch varies (Karras et al. 2017).
         num_classes: with it, `forward(x, labels)` is conditional: the one-hot code joins the sample.
         device: where the weights are made.
         dtype: the weights' type.
@@ -127,19 +113,24 @@ class MLPDiscriminator(Discriminator):
         depth: int = 3,
         widths: Sequence[int] | None = None,
         block: BlockRef = "linear_leaky_relu",
+        spectral_norm: bool = False,
+        minibatch_std: bool = False,
         num_classes: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(sample_shape, num_classes)
-        hidden = _widths(widths, hidden_dim, depth)
+        hidden = layer_widths(widths, hidden_dim, depth)
         if widths is None:
             hidden.reverse()
         inputs = math.prod(self.sample_shape) + (num_classes or 0)
         self.network: nn.Sequential = nn.Sequential(
-            *_blocks(block, [inputs, *hidden], device, dtype),
-            nn.Linear(hidden[-1], 1, device=device, dtype=dtype),
+            *build_blocks(block, [inputs, *hidden], device, dtype),
+            *([MinibatchStandardDeviation()] if minibatch_std else []),
+            nn.Linear(hidden[-1] + minibatch_std, 1, device=device, dtype=dtype),
         )
+        if spectral_norm:
+            normalise_spectrally(self.network)
 
     @override
     def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:

@@ -49,7 +49,8 @@ def check_shapes(
         >>> check_shapes(nn.Linear(10, 3), nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), (10,))
         (3,)
     """
-    count = 2 if condition is None else len(condition)
+    # a discriminator that joins samples, as packing does, says by how many
+    count = 2 * int(getattr(discriminator, "batch_multiple", 1)) if condition is None else len(condition)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         latents = torch.empty(count, *latent_shape, device=device, dtype=dtype)
