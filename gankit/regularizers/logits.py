@@ -18,7 +18,7 @@ from gankit.regularizers.registry import REGULARIZERS
 @REGULARIZERS.register("logit_drift")
 @dataclass(frozen=True)
 class LogitDrift:
-    """Logit drift: keeps D's logits on real samples near zero (Karras et al. 2018, appendix A.1).
+    """Logit drift: keeps D's logits on real samples near zero (Karras et al. 2017, appendix A.1).
 
     Formula: `weight * D(x)^2` at real x. A Wasserstein critic is free up to a constant, and this holds it. It
     reuses the forward pass of the loss.
