@@ -62,6 +62,19 @@ class MissingExtraError(GankitError, ImportError):
     """An optional package is needed here and not installed."""
 
 
+class ConformanceError(GankitError, AssertionError):
+    """A part breaks a rule of its kind; raised by the checks of `gankit.testing`.
+
+    Args:
+        message: the part, the rule, the input that broke it, and the usual cause.
+        rule: the rule's name.
+    """
+
+    def __init__(self, message: str, *, rule: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
 class PluginWarning(UserWarning):
     """A third party's entry point could not be loaded; everything else goes on."""
 

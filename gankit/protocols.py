@@ -247,7 +247,9 @@ class StepContext:
         """Return D's logits on other samples, under this step's condition; computed at each call."""
         arguments = (samples,) if self.condition is None else (samples, self.condition)
         logits = widened(self.discriminator(*arguments))
-        if logits.shape != samples.shape[: logits.ndim] or logits.shape[-1:] != samples.shape[:1]:
+        # (R, N) with replicas; (N, 1) is the usual mistake, and no replicas of one sample
+        column = logits.ndim > 1 and logits.shape[-1] == 1
+        if not logits.ndim or column or logits.shape != samples.shape[: logits.ndim]:
             raise ShapeError(
                 f"the discriminator must answer {len(samples)} samples with logits of shape "
                 f"({len(samples)},), got {tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"

@@ -25,6 +25,7 @@ BUILT_IN = {
     "OutputError": OSError,
     "OutputExistsError": FileExistsError,
     "MissingExtraError": ImportError,
+    "ConformanceError": AssertionError,
 }
 
 

@@ -1,0 +1,405 @@
+"""The check of a regularizer or a constraint."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from gankit.protocols import Constraint, Regularizer, Stateful, StepContext
+from gankit.testing._scenes import COUNT, Scene
+from gankit.testing.common import (
+    HostReads,
+    Offence,
+    Rules,
+    Subject,
+    global_random_state,
+    normal,
+    reason,
+    same_random_state,
+    shape_text,
+    title_of,
+)
+from gankit.testing.constraints import RULES as CONSTRAINT_RULES
+from gankit.testing.constraints import Limit, bad_every
+
+_GRADIENT_INPUTS = frozenset({"real", "fake", "latent"})
+
+
+class _Penalty(Subject):
+    def __init__(self, part: Regularizer, sample_shapes: Sequence[Sequence[int]], batch_statistic: bool) -> None:
+        super().__init__(title_of(part))
+        self.part = part
+        self.sample_shapes = [tuple(shape) for shape in sample_shapes]
+        self.batch_statistic = batch_statistic
+
+    def scene(self, shape: Sequence[int] | None = None, *, conditional: bool = False, device: str = "cpu") -> Scene:
+        return Scene(self.part, shape or self.sample_shapes[0], conditional, device)
+
+    def __call__(
+        self,
+        scene: Scene,
+        *,
+        fake: Tensor | None = None,
+        all_inputs: bool = False,
+        part: Regularizer | None = None,
+        afresh: bool = True,
+    ) -> Tensor:
+        part = self.part if part is None else part
+        part = copy.deepcopy(part) if afresh else part  # a copy, so that one with a state begins with it
+        if isinstance(part, nn.Module):
+            part.to(scene.device)
+        fake = scene.samples(part) if fake is None else fake
+        inputs: Any = part.gradient_inputs if scene.half == "discriminator" else ()
+        context = StepContext(
+            discriminator=scene.discriminator,
+            generator=scene.generator,
+            real=scene.real,
+            fake=fake,
+            latent=scene.latent,
+            condition=scene.condition,
+            step=1000,
+            random=torch.Generator().manual_seed(7) if scene.device == "cpu" else None,
+            gradient_inputs=cast(Any, _GRADIENT_INPUTS) if all_inputs else inputs,
+        )
+        self.doing = (
+            f"the call on {COUNT} samples of shape {shape_text(scene.real[0])}, device {scene.device}"
+            f"{', with labels' if scene.condition is not None else ''},"
+        )
+        return self.tensor(part(context))
+
+
+RULES = Rules[_Penalty]("check_regularizer")
+
+
+def check_regularizer(
+    regularizer: Regularizer | Constraint,
+    *,
+    batch_statistic: bool = False,
+    sample_shapes: Sequence[Sequence[int]] = ((3, 8, 8), (1, 8, 8), (2,)),
+    skip: Collection[str] = (),
+) -> None:
+    """Check that a regularizer keeps the rules of `Regularizer`, or a constraint those of `Constraint`.
+
+    It is called in its own half of a step, with small networks, fakes and a generator of random numbers as the
+    trainer would give them.
+
+    Args:
+        regularizer: the part, built.
+        batch_statistic: whether a sample's penalty may depend on the rest of the batch.
+        sample_shapes: the shapes of samples it must work with: by default pictures of 3 channels and of 1, and
+            points of the plane. Most rules use the first.
+        skip: names of rules that are not checked.
+
+    Raises:
+        ConformanceError: for the first rule that is broken, with its name in `rule`.
+        BadValueError: for a name in `skip` that is no rule.
+
+    Example:
+        >>> from gankit.regularizers import R1
+        >>> check_regularizer(R1())
+        >>> class OfTheBatch(R1):
+        ...     def __call__(self, context):
+        ...         (g,) = torch.autograd.grad(context.logits("real").sum(), context.real, create_graph=True)
+        ...         return self.weight / 2 * g.square().sum().expand(len(g))
+        >>> check_regularizer(OfTheBatch())
+        Traceback (most recent call last):
+        gankit.errors.ConformanceError: check_regularizer: OfTheBatch(weight=10.0, every=1) breaks the rule \
+'per-sample': the first sample's penalty changes with the other samples of a batch of 5; the usual cause is a norm \
+or a mean over the whole batch; a batch statistic that is meant is checked with batch_statistic=True
+    """
+    if isinstance(regularizer, Constraint) and not isinstance(regularizer, Regularizer):
+        CONSTRAINT_RULES.check(Limit(regularizer), skip)
+    else:
+        RULES.check(_Penalty(regularizer, sample_shapes, batch_statistic), skip)
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-6)
+
+
+def _gradients(penalty: Tensor, network: nn.Module) -> list[Tensor]:
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if not penalty.requires_grad:
+        return []
+    found = torch.autograd.grad(penalty.mean(), parameters, allow_unused=True)
+    return [gradient for gradient in cast("tuple[Tensor | None, ...]", found) if gradient is not None]
+
+
+@RULES.rule("protocol", "a missing member, a misspelt half, or a class instead of an object")
+def _(subject: _Penalty) -> Offence:
+    if isinstance(subject.part, type):
+        return "it is a class, not an object"
+    missing = [name for name in ("half", "every", "gradient_inputs") if not hasattr(subject.part, name)]
+    if missing:
+        return f"it has no {', '.join(missing)}"
+    if not isinstance(subject.part, Regularizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return "it cannot be called, and has no apply either"
+    if subject.part.half not in ("discriminator", "generator"):
+        return f"half is {subject.part.half!r}, neither 'discriminator' nor 'generator'"
+    inputs: Any = subject.part.gradient_inputs
+    if not isinstance(inputs, frozenset) or not inputs <= _GRADIENT_INPUTS:
+        return f"gradient_inputs is {inputs!r}, not a frozenset of 'real', 'fake' and 'latent'"
+    return bad_every(subject.part)
+
+
+@RULES.rule("gradient-inputs", "gradient_inputs that do not name a tensor the penalty differentiates with respect to")
+def _(subject: _Penalty) -> Offence:
+    if subject.part.half == "generator":
+        return None
+    try:
+        subject(subject.scene())
+    except RuntimeError as error:
+        subject(subject.scene(), all_inputs=True)  # where this fails too, the reason is another
+        declared = sorted(subject.part.gradient_inputs)
+        return f"it works with gradients for every input, and with those for {declared} it raises: {reason(error)}"
+    return None
+
+
+@RULES.rule("not-reduced", "a .mean() or .sum() at the end; the trainer reduces")
+def _(subject: _Penalty) -> Offence:
+    penalty = subject(subject.scene())
+    return f"of {COUNT} samples it gives one number" if penalty.ndim == 0 else None
+
+
+@RULES.rule("shape", "a dimension left from the sample's shape, or a batch statistic that is not expanded")
+def _(subject: _Penalty) -> Offence:
+    penalty = subject(subject.scene())
+    if penalty.shape != (COUNT,):
+        return f"of {COUNT} samples it gives the shape {shape_text(penalty)}"
+    return None
+
+
+@RULES.rule("frozen-discriminator", "a requires_grad_(True) on D or its parameters")
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene()
+    if scene.half == "discriminator":
+        return None
+    penalty = subject(scene)
+    scene.discriminator.zero_grad()
+    if penalty.requires_grad:
+        torch.autograd.backward(penalty.mean())
+    for key, parameter in scene.discriminator.named_parameters():
+        if parameter.grad is not None:
+            return f"a term of the generator's half gives the frozen discriminator's parameter {key} a gradient"
+    return None
+
+
+@RULES.rule("no-trace", "torch.autograd.backward instead of grad, requires_grad_() on the caller's tensor, or eval()")
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene()
+    fake = scene.samples(subject.part)
+    latent_before = scene.latent.requires_grad
+    networks = {"D": scene.discriminator, "G": scene.generator}
+    before = {(n, key): p.requires_grad for n, network in networks.items() for key, p in network.named_parameters()}
+    subject(scene, fake=fake)
+    for name, network in networks.items():
+        if not all(module.training for module in network.modules()):
+            return f"after the call {name} is in eval mode"
+        for key, parameter in network.named_parameters():
+            if parameter.grad is not None:
+                return f"after the call {name}'s parameter {key} has a .grad"
+            if parameter.requires_grad != before[name, key]:
+                return f"after the call the requires_grad of {name}'s parameter {key} is {parameter.requires_grad}"
+    attached = scene.half == "generator"
+    for name, tensor, wanted in (
+        ("real", scene.real, False),
+        ("fake", fake, attached),
+        ("latent", scene.latent, latent_before),
+    ):
+        if tensor.requires_grad != wanted:
+            return f"after the call the requires_grad of the caller's {name} is {tensor.requires_grad}"
+        if tensor.is_leaf and tensor.grad is not None:
+            return f"after the call the caller's {name} has a .grad"
+    return None
+
+
+@RULES.rule("input-unchanged", "an operation in place, such as add_() or clamp_(), on the samples")
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene()
+    fake = scene.samples(subject.part)
+    tensors = {"real": scene.real, "fake": fake, "latent": scene.latent}
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    subject(scene, fake=fake)
+    for name, tensor in tensors.items():
+        if not torch.equal(tensor, before[name]):
+            return f"it changes the {name} it is given"
+    return None
+
+
+@RULES.rule(
+    "no-global-random", "torch.rand and the like; context.uniform_like and normal_like draw from the step's generator"
+)
+def _(subject: _Penalty) -> Offence:
+    before = global_random_state()
+    subject(subject.scene())
+    return None if same_random_state(before, global_random_state()) else "the call changes the global random state"
+
+
+@RULES.rule("reproducible", "a generator of random numbers of the part's own")
+def _(subject: _Penalty) -> Offence:
+    # one object twice, so that what it keeps for itself shows; a declared state may go on
+    part = copy.deepcopy(subject.part)
+    keeps = not isinstance(part, Stateful)
+    values = [subject(subject.scene(), part=part, afresh=not keeps) for _ in range(2)]
+    return None if _close(*values) else "two calls with the same inputs and equal generators give other values"
+
+
+@RULES.rule(
+    "per-sample",
+    "a norm or a mean over the whole batch; a batch statistic that is meant is checked with batch_statistic=True",
+)
+def _(subject: _Penalty) -> Offence:
+    if subject.batch_statistic:
+        return None
+    scene = subject.scene()
+    alone = subject(scene)
+    others = subject.scene()
+    others.real[1:] = normal(*others.real[1:].shape, seed=11) * 3
+    others.latent[1:] = normal(*others.latent[1:].shape, seed=12) * 3
+    if not _close(alone[:1], subject(others)[:1]):
+        return f"the first sample's penalty changes with the other samples of a batch of {COUNT}"
+    return None
+
+
+@RULES.rule(
+    "interpolation",
+    "a weight between real and fake drawn once for all samples, or for every pixel; draw (N, 1, ..., 1)",
+)
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene()
+    fake = scene.samples(subject.part)
+    subject(scene, fake=fake)
+    real, generated = scene.real.flatten(1), fake.detach().flatten(1)
+    batches = [batch for x in scene.discriminator.seen for batch in torch.split(x, COUNT)]
+    for x in batches:
+        if x.shape != scene.real.shape:
+            continue
+        # how far each number has gone from fake to real
+        way = (x.flatten(1) - generated) / (real - generated)
+        if not ((way > -1e-3) & (way < 1 + 1e-3)).all() or ((way < 1e-3) | (way > 1 - 1e-3)).all():
+            continue
+        # near where real and fake meet, the quotient is not to be trusted
+        way = way.masked_fill((real - generated).abs() < 0.1, math.nan)
+        center = way.nanmedian(1, keepdim=True).values
+        where = f"D is asked at points between {COUNT} real and fake samples"
+        if ((way - center).abs() > 0.01).any():
+            return f"{where}, with a weight for each number of a sample"
+        if (center - center[0]).abs().max() < 1e-4:
+            return f"{where}, with the weight {center[0].item():.3g} for all"
+    return None
+
+
+@RULES.rule("detached-fakes", "fakes that the penalty generates itself without torch.no_grad()")
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene()
+    if scene.half == "generator":
+        return None
+    if any(gradient.any() for gradient in _gradients(subject(scene), scene.generator)):
+        return "a term of the discriminator's half has a gradient for the generator's parameters"
+    return None
+
+
+@RULES.rule("differentiable", "a forgotten create_graph=True, a .detach() or a torch.no_grad()")
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene()
+    if not any(gradient.any() for gradient in _gradients(subject(scene), scene.learner)):
+        return f"it gives the {scene.half}'s parameters no gradient"
+    return None
+
+
+@RULES.rule("finite", "a square root at zero, whose slope is infinite, a division, or half precision")
+def _(subject: _Penalty) -> Offence:
+    for name in ("flat", "steep"):
+        scene = subject.scene()
+        for network in (scene.discriminator, scene.generator):
+            if name == "flat":
+                with torch.no_grad():
+                    for parameter in network.parameters():
+                        parameter.zero_()
+            elif network is scene.discriminator:
+                network.gain = 1e3
+        penalty = subject(scene)
+        where = f"{'both networks are' if name == 'flat' else 'D is'} {name}"
+        if not penalty.isfinite().all():
+            return f"where {where} its value is {penalty[~penalty.isfinite()][0].item()}"
+        if not all(gradient.isfinite().all() for gradient in _gradients(penalty, scene.learner)):
+            return f"where {where} its gradient for the {scene.half}'s parameters is not finite"
+    return None
+
+
+@RULES.rule(
+    "autocast", "context.discriminator called directly, whose logits are bfloat16; context.discriminate widens them"
+)
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene()
+    with torch.autocast("cpu", torch.bfloat16):
+        penalty = subject(scene)
+    if penalty.dtype not in (torch.float32, torch.float64):
+        return f"under autocast it gives {penalty.dtype}"
+    if not penalty.isfinite().all() or not all(g.isfinite().all() for g in _gradients(penalty, scene.learner)):
+        return "under autocast its value or gradient is not finite"
+    return None
+
+
+@RULES.rule("weight", "a weight that is left out, applied twice, or squared")
+def _(subject: _Penalty) -> Offence:
+    weight: object = getattr(subject.part, "weight", None)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        return None
+    one, two = (_with_weight(subject.part, (weight or 1.0) * factor) for factor in (1, 2))
+    if one is None or two is None:
+        return None
+    if not _close(2 * subject(subject.scene(), part=one), subject(subject.scene(), part=two)):
+        return f"with twice the weight, {2 * (weight or 1.0):g}, the penalty is not twice as large"
+    return None
+
+
+def _with_weight(part: Regularizer, weight: float) -> Any:
+    try:
+        if dataclasses.is_dataclass(part) and not isinstance(part, type):
+            return dataclasses.replace(cast(Any, part), weight=weight)
+        other = copy.deepcopy(part)
+        setattr(other, "weight", weight)  # noqa: B010
+    except (AttributeError, TypeError, ValueError):
+        return None  # it does not let its weight be changed
+    return other
+
+
+@RULES.rule("any-shape", "a view with three channels, or sum(dim=(1, 2, 3)) where samples may be flat")
+def _(subject: _Penalty) -> Offence:
+    for shape in subject.sample_shapes:
+        penalty = subject(subject.scene(shape))
+        if penalty.shape != (COUNT,):
+            return f"of {COUNT} samples of shape {shape} it gives the shape {shape_text(penalty)}"
+    return None
+
+
+@RULES.rule("condition", "context.discriminator called without context.condition; context.discriminate adds it")
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene(conditional=True)
+    subject(scene)
+    for name, network in (("D", scene.discriminator), ("G", scene.generator)):
+        if network.misuse:
+            return f"a conditional {name} is called {network.misuse} samples"
+    return None
+
+
+@RULES.rule("no-host-reads", "an .item(), float(), bool() or an `if` on a tensor, for which a GPU has to wait")
+def _(subject: _Penalty) -> Offence:
+    scene = subject.scene()
+    fake = scene.samples(subject.part)
+    with HostReads() as reads:
+        subject(scene, fake=fake)
+    return f"the call reads {reads.count} values on the host" if reads.count else None
+
+
+@RULES.rule("device", "a tensor made on a fixed device inside, or data brought to the host by .cpu() or .tolist()")
+def _(subject: _Penalty) -> Offence:
+    penalty = subject(subject.scene(device="meta"))
+    return None if penalty.device.type == "meta" else f"on the device meta it gives a penalty on {penalty.device}"
