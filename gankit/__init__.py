@@ -3,7 +3,7 @@
 The names below are the whole public face at the top; every part also has its own module.
 """
 
-from gankit import architectures, blocks, data, errors, latents, losses, presets, regularizers, training
+from gankit import architectures, blocks, data, errors, latents, losses, metrics, presets, regularizers, training
 from gankit.architectures import DISCRIMINATORS, GENERATORS
 from gankit.blocks import BLOCKS
 from gankit.data import DATASETS
@@ -42,6 +42,7 @@ __all__ = [
     "errors",
     "latents",
     "losses",
+    "metrics",
     "presets",
     "regularizers",
     "training",

@@ -1,33 +1,35 @@
-"""The command `gankit`: train, sample, list, show."""
+"""The command `gankit`: train, sample, compare, list, show."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import inspect
 import signal
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gankit.architectures import DISCRIMINATORS, GENERATORS
 from gankit.blocks import BLOCKS
+from gankit.compare import Comparison, Entry, Outcome, split_entries
 from gankit.data import DATASETS
-from gankit.errors import BadArgumentsError, BadValueError, GankitError, OutputExistsError
+from gankit.errors import BadArgumentsError, BadValueError, GankitError, OutputExistsError, check_positive
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS
-from gankit.pictures import save_grid
 from gankit.presets import PRESETS, Preset
 from gankit.registry import Registry, Spec
-from gankit.regularizers import REGULARIZERS
+from gankit.regularizers import AUGMENTATIONS, REGULARIZERS
 from gankit.runs import Recipe, Run
 from gankit.training import AdversarialTrainer
 from gankit.version import __version__
 
 REGISTRIES: dict[str, Registry[Any]] = {
+    "augmentations": AUGMENTATIONS,
     "blocks": BLOCKS,
     "datasets": DATASETS,
     "discriminators": DISCRIMINATORS,
@@ -70,9 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    preset = PRESETS.get(options.preset)
-    if not isinstance(preset, Preset):
-        raise BadArgumentsError(f"the command line trains a Preset, got {options.preset!r}, which is {preset!r}")
+    preset = _preset(options.preset)
     preset = preset.replace(**_changes(preset, options))
     recipe = Recipe(
         preset=preset,
@@ -80,13 +80,22 @@ def _train(options: argparse.Namespace) -> int:
         device=options.device,
         **_given(options, "log_every_steps", "sample_every_steps"),
     )
-    started = time.strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path(options.out or Path("runs") / preset.name / started)
-    run = Run(folder, recipe)
+    run = Run(_folder(options, preset.name), recipe)
     with _stop_on_interrupt(run) as interrupted:
         trainer = run.train(progress=options.progress)
     _report(run, trainer)
     return INTERRUPTED if interrupted else 0
+
+
+def _preset(name: str) -> Preset:
+    preset = PRESETS.get(name)
+    if not isinstance(preset, Preset):
+        raise BadArgumentsError(f"the command line trains a Preset, got {name!r}, which is {preset!r}")
+    return preset
+
+
+def _folder(options: argparse.Namespace, name: str) -> Path:
+    return Path(options.out or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
 
 
 def _changes(preset: Preset, options: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +143,7 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _stop_on_interrupt(run: Run) -> Generator[list[int]]:
+def _stop_on_interrupt(run: Run | Comparison, when: str = "after this step") -> Generator[list[int]]:
     """Let the first Ctrl-C end training after its step; the second one interrupts as usual.
 
     Yields:
@@ -145,7 +154,7 @@ def _stop_on_interrupt(run: Run) -> Generator[list[int]]:
     def stop(number: int, frame: Any) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, before)
-        print("\nstopping after this step; Ctrl-C again to abort", file=sys.stderr)
+        print(f"\nstopping {when}; Ctrl-C again to abort", file=sys.stderr)
         run.stop()
 
     before = signal.signal(signal.SIGINT, stop)
@@ -158,9 +167,47 @@ def _stop_on_interrupt(run: Run) -> Generator[list[int]]:
 def _report(run: Run, trainer: AdversarialTrainer) -> None:
     pictures = sorted((run.folder / "samples").glob("*.png"))
     print(f"{trainer.steps_done} of {run.recipe.preset.steps} steps done")
+    if run.evaluation is not None:
+        print(f"modes    {_shown(dataclasses.asdict(run.evaluation))}")
     print(f"samples  {pictures[-1]}" if pictures else "no samples")
     print(f"weights  {run.folder / 'generator.safetensors'}")
-    print(f"more     gankit sample {run.folder} --count 64 --out grid.png")
+    more = "samples.png" if run.evaluation is not None else "grid.png"
+    count = "" if run.evaluation is not None else "--count 64 "
+    print(f"more     gankit sample {run.folder} {count}--out {more}")
+
+
+# --- compare ---------------------------------------------------------------------------------------------
+
+
+def _compare(options: argparse.Namespace) -> int:
+    preset = _preset(options.preset)
+    preset = preset.replace(**_given(options, "steps", "batch_size"))
+    if options.regularizer:
+        preset = preset.replace(regularizers=tuple(options.regularizer))
+    entries = [Entry.parse(text) for texts in options.loss for text in split_entries(texts)]
+    check_positive("--seeds", options.seeds)
+    folder = _folder(options, f"compare_{preset.name}")
+    comparison = Comparison(folder, preset, entries, seeds=range(options.seeds), device=options.device)
+    total = len(comparison.entries) * options.seeds
+
+    def report(outcome: Outcome) -> None:
+        done = f"[{len(comparison.outcomes)}/{total}] {outcome.label}, seed {outcome.seed}, {outcome.seconds:.0f} s"
+        print(f"{done}: {_shown(outcome.figures)}", file=sys.stderr, flush=True)
+
+    with _stop_on_interrupt(comparison, "after this step, keeping what is done") as interrupted:
+        comparison.run(report if options.progress else None)
+    print(comparison.table(), end="")
+    print(f"\n{folder}")
+    return INTERRUPTED if interrupted else 0
+
+
+def _shown(figures: Mapping[str, float | None]) -> str:
+    """Return figures in one line; those of modes in words."""
+    if "captured_modes" in figures:
+        share, divergence = figures["high_quality_share"] or 0.0, figures["reverse_kl"]
+        told = "not defined" if divergence is None else f"{divergence:.3f}"
+        return f"{figures['captured_modes']} of {figures['modes']}, {share:.1%} of high quality, reverse KL {told}"
+    return ", ".join(f"{n.replace('_', ' ')} {'–' if v is None else f'{v:.3f}'}" for n, v in figures.items())
 
 
 # --- sample, list, show ----------------------------------------------------------------------------------
@@ -172,8 +219,7 @@ def _sample(options: argparse.Namespace) -> int:
     if out.exists() and not options.overwrite:
         raise OutputExistsError(f"--out must be a new file, got {options.out!r}; name another, or add --overwrite")
     trainer = run.load_trainer(options.device)
-    samples = trainer.sample(options.count, run.conditions(options.count), options.seed)
-    save_grid(samples, out, sample_range=run.recipe.preset.sample_range or (0.0, 1.0))
+    run.draw_samples(trainer, out, count=options.count, seed=options.seed)
     print(out)
     return 0
 
@@ -263,11 +309,36 @@ def _parser() -> argparse.ArgumentParser:
     sample = commands.add_parser("sample", help="draw samples from a run")
     sample.set_defaults(command=_sample)
     sample.add_argument("run", metavar="RUN", help="the run's folder")
-    sample.add_argument("--count", type=int, default=64, metavar="N")
+    sample.add_argument("--count", type=int, metavar="N", help="default: 64 pictures, or 2,000 points")
     sample.add_argument("--out", default="samples.png", metavar="FILE", help="default: samples.png")
     sample.add_argument("--overwrite", action="store_true", help="replace FILE")
     sample.add_argument("--seed", type=int, default=0, metavar="N")
     sample.add_argument("--device", metavar="DEVICE", help="default: the run's")
+
+    compare = commands.add_parser("compare", help="compare losses on several seeds", description=_compare_help())
+    compare.set_defaults(command=_compare)
+    compare.add_argument("preset", metavar="PRESET", help="a name from `gankit list presets`")
+    compare.add_argument(
+        "--loss",
+        action="append",
+        required=True,
+        metavar="NAME,NAME",
+        help="losses, with arguments as in f_divergence:divergence=kl, and with regularizers of their own as in "
+        "wasserstein+weight_clipping; +none for no regularizer; may be repeated",
+    )
+    compare.add_argument(
+        "--regularizer",
+        type=_spec,
+        metavar="NAME",
+        action="append",
+        help="for losses without a +, instead of the preset's; may be repeated",
+    )
+    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1; default: 3")
+    compare.add_argument("--steps", type=int, metavar="N", help="steps of each training")
+    compare.add_argument("--batch-size", type=int, metavar="N")
+    compare.add_argument("--device", metavar="DEVICE", help="default: cuda where there is one, else cpu")
+    compare.add_argument("--out", metavar="DIR", help="default: runs/compare_PRESET/TIME")
+    compare.add_argument("--no-progress", dest="progress", action="store_false", help="no line after each training")
 
     listing = commands.add_parser("list", help="list registered parts")
     listing.set_defaults(command=_list)
@@ -285,4 +356,11 @@ def _train_help() -> str:
     return (
         "Train a preset and write a run: recipe, metrics, sample grids, their animation, curves, weights. Ctrl-C ends "
         "it after the present step with everything written."
+    )
+
+
+def _compare_help() -> str:
+    return (
+        "Train each loss on each seed, print one table of means and standard deviations, and write it with all "
+        "figures and a picture. Ctrl-C keeps what is done."
     )

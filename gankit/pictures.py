@@ -1,4 +1,4 @@
-"""Pictures of a training run: grids of samples, their animation, curves of the metrics."""
+"""Pictures of a training run: grids of samples, clouds of points, their animation, curves of the metrics."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ def save_grid(
     Example:
         >>> save_grid(torch.rand(16, 1, 28, 28), "grid.png")
     """
+    pixels = _grid(samples, sample_range, columns, zoom)
+    with _writable(path) as file:
+        _pillow().fromarray(pixels.numpy()).save(file)
+
+
+def _grid(samples: Tensor, sample_range: tuple[float, float], columns: int, zoom: int) -> Tensor:
+    """Return the pixels of a grid, `(height, width, 3)` bytes."""
     if samples.ndim != 4 or samples.shape[1] not in (1, 3) or not samples.numel():
         raise ShapeError(f"samples must be pictures (N, 1 or 3, H, W), got {tuple(samples.shape)}")
     check_positive("columns", columns)
@@ -52,9 +59,117 @@ def save_grid(
     samples = samples.float().repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     make_grid: Callable[..., Tensor] = importlib.import_module("torchvision.utils").make_grid
     grid = make_grid(samples, columns, padding=2, normalize=True, value_range=sample_range, pad_value=0.5)
-    pixels = grid.mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).contiguous()
+    return grid.mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def save_points(
+    real: Tensor,
+    generated: Tensor,
+    path: str | Path,
+    *,
+    logits: Callable[[Tensor], Tensor] | None = None,
+    title: str = "",
+) -> None:
+    """Draw samples in the plane: real ones grey, generated ones orange, and what the discriminator thinks.
+
+    The frame is that of the real samples, so that pictures of one training fit each other.
+
+    Args:
+        real: `(N, 2)`.
+        generated: `(M, 2)`.
+        path: a `.png` or `.svg` file.
+        logits: from points `(K, 2)` to `(K,)`, such as a discriminator; drawn as filled contours, blue where
+            it is above its middle in this frame (real), red where it is below.
+        title: above the picture.
+
+    Raises:
+        ShapeError: for samples that are not in the plane, or none at all.
+        MissingExtraError: without matplotlib (the extra `plots`).
+        OutputError: where the file cannot be written.
+
+    Example:
+        >>> save_points(torch.randn(50, 2), torch.randn(50, 2), "points.png", logits=lambda x: -x.norm(dim=1))
+    """
+    figure = _figure("clouds of points", figsize=(5, 5))
+    _draw_points(figure.add_subplot(), real, generated, logits, title)
     with _writable(path) as file:
-        _pillow().fromarray(pixels.numpy()).save(file)
+        figure.savefig(file, dpi=100)
+
+
+def save_panels(
+    panels: Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    real: Tensor | None = None,
+    sample_range: tuple[float, float] = (0.0, 1.0),
+) -> None:
+    """Draw the samples of several generators beside each other, a panel each.
+
+    Args:
+        panels: samples by title, points `(N, 2)` or pictures `(N, 1 or 3, H, W)`, of which 16 are drawn.
+        path: a `.png` or `.svg` file.
+        real: real samples, drawn behind generated points.
+        sample_range: the values of black and white, for pictures.
+
+    Raises:
+        DataError: for no panels.
+        ShapeError: for samples that cannot be drawn.
+        MissingExtraError: without matplotlib (the extra `plots`).
+        OutputError: where the file cannot be written.
+
+    Example:
+        >>> save_panels({"one": torch.rand(16, 1, 8, 8), "two": torch.rand(16, 1, 8, 8)}, "panels.png")
+    """
+    if not panels:
+        raise DataError("panels must be one or more, got none")
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure("panels", figsize=(3 * columns, 3.2 * rows))
+    for place, (title, samples) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        if samples.ndim == 2:
+            _draw_points(axes, samples if real is None else real, samples, None, title)
+        else:
+            axes.imshow(_grid(samples[:16], sample_range, columns=4, zoom=1).numpy(), interpolation="nearest")
+            axes.set_title(title, fontsize=9)
+            axes.set_axis_off()
+    with _writable(path) as file:
+        figure.savefig(file, dpi=100)
+
+
+def _draw_points(
+    axes: Any, real: Tensor, generated: Tensor, logits: Callable[[Tensor], Tensor] | None, title: str
+) -> None:
+    for name, points in (("real", real), ("generated", generated)):
+        if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+            raise ShapeError(f"{name} must be points (N, 2), got {tuple(points.shape)}")
+    lowest, highest = real.amin(0), real.amax(0)
+    margin = 0.2 * float((highest - lowest).max().clamp(min=1e-6))
+    left, bottom = (float(value) - margin for value in lowest)
+    right, top = (float(value) + margin for value in highest)
+    if logits is not None:
+        _draw_contours(axes, logits, (left, right), (bottom, top), real.device)
+    axes.scatter(*real.cpu().T.numpy(), s=4, color="0.55", linewidths=0, label="real")
+    axes.scatter(*generated.cpu().T.numpy(), s=4, color="tab:orange", linewidths=0, alpha=0.7, label="generated")
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    axes.set_title(title, fontsize=9)
+    axes.tick_params(labelsize=8)
+
+
+def _draw_contours(
+    axes: Any,
+    logits: Callable[[Tensor], Tensor],
+    across: tuple[float, float],
+    up: tuple[float, float],
+    device: torch.device,
+    *,
+    side: int = 80,
+) -> None:
+    x, y = torch.linspace(*across, side), torch.linspace(*up, side)
+    with torch.no_grad():
+        heights = logits(torch.cartesian_prod(x, y).to(device)).reshape(side, side).T.float().cpu()
+    if bool(torch.isfinite(heights).all()):  # a network that has diverged draws nothing
+        axes.contourf(x.numpy(), y.numpy(), heights.numpy(), levels=16, cmap="RdBu", alpha=0.5)
 
 
 def save_animation(frames: Sequence[str | Path], path: str | Path, *, milliseconds: int = 250) -> None:
@@ -96,12 +211,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
     Example:
         >>> save_curves([{"step": 1, "real_score": 0.6}, {"step": 2, "real_score": 0.7}], "curves.png")
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("curves need matplotlib: pip install 'gankit[plots]'") from error
-
-    figure: Any = Figure(figsize=(8, 5), layout="constrained")
+    figure = _figure("curves", figsize=(8, 5))
     axes = figure.subplots(len(_CURVES), 1, sharex=True)
     for ax, (label, names) in zip(axes, _CURVES, strict=True):
         for name in names:
@@ -115,6 +225,14 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
     axes[-1].set_xlabel("steps")
     with _writable(path) as file:
         figure.savefig(file, dpi=120)
+
+
+def _figure(what: str, figsize: tuple[float, float]) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(f"{what} need matplotlib: pip install 'gankit[plots]'") from error
+    return Figure(figsize=figsize, layout="constrained")
 
 
 def _pillow() -> ModuleType:

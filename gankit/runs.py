@@ -4,9 +4,10 @@
 recipe.json             enough to rebuild everything
 environment.json        versions and hardware
 metrics.jsonl           one line of metrics every log_every_steps
-samples/                a grid of samples from the same latents every sample_every_steps
+samples/                a grid of pictures, or points, from the same latents every sample_every_steps
 samples.gif             these pictures in motion
 curves.png              losses, D(x) and D(G(z)) over the steps
+evaluation.json         at the end, where the data has modes: how many were found, and how well
 generator.safetensors, averaged_generator.safetensors (with averaging), discriminator.safetensors
 ```
 """
@@ -16,10 +17,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import platform
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
+from gankit.data import Mixture, SampledBatches, TensorBatches
 from gankit.devices import resolve_device
 from gankit.errors import (
     BadArgumentsError,
@@ -37,12 +41,16 @@ from gankit.errors import (
     OutputExistsError,
     check_positive,
 )
-from gankit.pictures import save_animation, save_curves
+from gankit.metrics import ModeCoverage, mode_coverage
+from gankit.pictures import save_animation, save_curves, save_grid, save_points
 from gankit.presets import Preset
-from gankit.training import AdversarialTrainer, MetricsLog, ProgressBar, SampleGrids
+from gankit.protocols import Batch
+from gankit.seeds import stream_seed
+from gankit.training import AdversarialTrainer, MetricsLog, PointClouds, ProgressBar, SampleGrids
 from gankit.version import __version__
 
 _FORMAT = 1
+_POINTS = 2000  # of a picture of points in the plane
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +110,7 @@ class Run:
         folder: where it is.
         recipe: what it is made from.
         trainer: what `train` trains, or None before.
+        evaluation: the modes that `train` found, where the data has modes, else None.
 
     Example:
         >>> from gankit.presets import vanilla_mnist
@@ -115,6 +124,7 @@ class Run:
         self.folder: Path = Path(folder)
         self.recipe = recipe
         self.trainer: AdversarialTrainer | None = None
+        self.evaluation: ModeCoverage | None = None
         self._stopping = False
 
     @property
@@ -162,26 +172,29 @@ class Run:
         if self._stopping:  # asked for while the trainer was built
             trainer.stop()
         batches = preset.batches(device=trainer.device, seed=recipe.seed)
-        grids = SampleGrids(
-            self.folder / "samples",
-            every=recipe.sample_every_steps,
-            sample_range=preset.sample_range or (0.0, 1.0),
-            condition=self.conditions(64),
-            seed=recipe.seed,
-        )
+        pictures = self._pictures(batches)
         self._make_folder()
-        trainer.callbacks += [MetricsLog(self.metrics_file, every=recipe.log_every_steps), grids]
+        if isinstance(pictures, PointClouds) and not self._can_plot("pictures of points are missing"):
+            pictures = None
+        trainer.callbacks.append(MetricsLog(self.metrics_file, every=recipe.log_every_steps))
+        if pictures is not None:
+            trainer.callbacks.append(pictures)
         with contextlib.ExitStack() as stack:
             if progress:
                 trainer.callbacks.append(stack.enter_context(ProgressBar(preset.steps)))
             try:
-                grids(trainer)
+                if pictures is not None:
+                    pictures(trainer)
                 trainer.fit(batches, steps=preset.steps)
             finally:
-                grids(trainer)
                 self.save_weights(trainer)
-                save_animation(grids.written, self.folder / "samples.gif")
+                if pictures is not None:
+                    pictures(trainer)
+                    save_animation(pictures.written, self.folder / "samples.gif")
                 self._draw_curves()
+        self.evaluation = evaluate(trainer, batches, seed=recipe.seed)
+        if self.evaluation is not None:
+            self._write_json("evaluation.json", evaluation_form(self.evaluation))
         return trainer
 
     def stop(self) -> None:
@@ -190,21 +203,58 @@ class Run:
         if self.trainer is not None:
             self.trainer.stop()
 
-    def _make_folder(self) -> None:
+    def draw_samples(
+        self, trainer: AdversarialTrainer, path: str | Path, *, count: int | None = None, seed: int = 0
+    ) -> None:
+        """Draw samples as `train` does: a grid of pictures, or points over real ones.
+
+        Args:
+            trainer: of this run, as `load_trainer` gives it.
+            path: a `.png` file.
+            count: how many; by default 64 pictures, or 2,000 points.
+            seed: of the latents.
+
+        Raises:
+            ShapeError: for samples that are neither pictures nor points.
+        """
+        preset = self.recipe.preset
+        points = None
+        if preset.sample_shape == (2,):  # pictures need no data, which may have moved since
+            points = _real_points(preset.batches(device=trainer.device), self.recipe.seed)
+        if count is None:
+            count = 64 if points is None else _POINTS
+        samples = trainer.sample(count, self.conditions(count), seed)
+        if points is None:
+            save_grid(samples, path, sample_range=preset.sample_range or (0.0, 1.0))
+        else:
+            save_points(points, samples, path)
+
+    def _pictures(self, batches: Iterable[Batch]) -> SampleGrids | PointClouds | None:
+        recipe, folder = self.recipe, self.folder / "samples"
+        every, seed = recipe.sample_every_steps, recipe.seed
+        points = _real_points(batches, seed)
+        if points is not None and recipe.preset.num_classes is None:
+            return PointClouds(folder, points, every=every, count=_POINTS, seed=seed)
+        if len(recipe.preset.sample_shape) != 3 or recipe.preset.sample_shape[0] not in (1, 3):
+            return None
+        sample_range = recipe.preset.sample_range or (0.0, 1.0)
+        return SampleGrids(folder, every=every, sample_range=sample_range, condition=self.conditions(64), seed=seed)
+
+    def _can_plot(self, what: str) -> bool:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            taken = any(self.folder.iterdir())
-            if not taken:
-                self._write_json("recipe.json", self.recipe.to_dict())
-                self._write_json("environment.json", _environment(self.recipe.device))
-        except OSError as error:
-            raise OutputError(
-                f"the run's folder must be writable, got {str(self.folder)!r}: {error.strerror}"
-            ) from error
-        if taken:
+            import matplotlib.figure  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        except ImportError:
+            warnings.warn(f"{what}: they need matplotlib: pip install 'gankit[plots]'", stacklevel=3)
+            return False
+        return True
+
+    def _make_folder(self) -> None:
+        if not writable_folder(self.folder, "the run's folder"):
             raise OutputExistsError(
                 f"the run's folder must be new or empty, got {str(self.folder)!r} with files in it; name another one"
             )
+        self._write_json("recipe.json", self.recipe.to_dict())
+        self._write_json("environment.json", environment(self.recipe.device))
 
     def _draw_curves(self) -> None:
         try:
@@ -255,6 +305,50 @@ class Run:
         (self.folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def evaluate(
+    trainer: AdversarialTrainer, batches: Iterable[Batch], *, samples: int = 2500, seed: int = 0
+) -> ModeCoverage | None:
+    """Return which modes of the data a trained generator found; None for data whose modes are not known.
+
+    Args:
+        trainer: its averaged generator is looked at, or the generator where there is no average.
+        batches: what `Preset.batches` returned.
+        samples: how many are generated; 2,500 as in Lin et al. 2018.
+        seed: of the latents.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> batches = ring.batches(device="cpu")
+        >>> evaluate(ring(device="cpu").fit(batches, steps=2), batches).modes
+        8
+    """
+    mixture = batches.sampler if isinstance(batches, SampledBatches) else None
+    if not isinstance(mixture, Mixture):
+        return None
+    generated = trainer.sample(samples, seed=stream_seed(seed, "sampling"))
+    return mode_coverage(generated, mixture.modes, mixture.standard_deviation)
+
+
+def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:
+    """Return a coverage in plain containers that JSON knows; a value that is not finite becomes None.
+
+    Example:
+        >>> evaluation_form(ModeCoverage(0, 8, 0.0, math.nan, 2500))["reverse_kl"]
+    """
+    form = dataclasses.asdict(coverage)
+    return {name: value if math.isfinite(value) else None for name, value in form.items()}
+
+
+def _real_points(batches: Iterable[Batch], seed: int) -> torch.Tensor | None:
+    """Return real samples in the plane, without touching the stream of batches; None where there are none."""
+    if isinstance(batches, SampledBatches) and batches.sampler.sample_shape == (2,):
+        random = torch.Generator(batches.device).manual_seed(seed)
+        return batches.sampler.sample(_POINTS, generator=random, device=batches.device)
+    if isinstance(batches, TensorBatches) and batches.samples.shape[1:] == (2,):
+        return batches.samples[:_POINTS]
+    return None
+
+
 def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Module]]:
     yield "generator", trainer.generator
     yield "discriminator", trainer.discriminator
@@ -262,7 +356,41 @@ def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Modul
         yield "averaged_generator", trainer.averaged_generator
 
 
-def _environment(device: str | None) -> dict[str, Any]:
+def writable_folder(folder: Path, what: str) -> bool:
+    """Make a folder where there is none, and tell whether it is empty.
+
+    Args:
+        folder: where it is, or will be.
+        what: it is, for the message.
+
+    Raises:
+        OutputError: for a folder that cannot be written.
+
+    Example:
+        >>> writable_folder(Path("new"), "the run's folder")
+        True
+        >>> _ = Path("new/file").write_text("")
+        >>> writable_folder(Path("new"), "the run's folder")
+        False
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_empty = not any(folder.iterdir())
+        if is_empty:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        raise OutputError(f"{what} must be writable, got {str(folder)!r}: {error.strerror}") from error
+    return is_empty
+
+
+def environment(device: str | None) -> dict[str, Any]:
+    """Return the versions and the hardware that a figure depends on.
+
+    Example:
+        >>> environment("cpu")["device"]
+        'cpu'
+    """
     place = resolve_device(device)
     hardware = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor() or platform.machine()
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-Stream = Literal["initial weights", "training noise", "sampling", "data order"]
+Stream = Literal["initial weights", "training noise", "sampling", "data order", "toy data"]
 
 
 def stream_seed(seed: int, stream: Stream) -> int:

@@ -16,11 +16,12 @@ ROOMS = [
     ["errors", "seeds", "version"],
     ["spec", "devices", "pictures"],
     ["registry", "protocols"],
-    ["blocks", "losses", "regularizers", "latents", "optimizers", "data"],
+    ["blocks", "losses", "regularizers", "latents", "optimizers", "data", "metrics", "testing"],
     ["architectures"],
     ["training"],
     ["presets"],
     ["runs"],
+    ["compare"],
     ["cli"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
@@ -33,6 +34,8 @@ NEVER = {
     "blocks": {"losses", "architectures"},
     "regularizers": {"losses", "architectures"},
     "data": {"training", "losses", "architectures"},
+    "metrics": {"registry", "spec", "devices", "pictures"},
+    "testing": {"seeds", "version", "devices", "pictures"},
 }
 
 
@@ -65,6 +68,12 @@ def test_imports_point_up_the_list(path):
         if other != room:
             assert FLOOR[other] < FLOOR[room], f"{room} must not import {other}"
             assert other not in NEVER.get(room, ()), f"{room} must not know {other}"
+
+
+def test_nothing_imports_the_checks_for_parts():
+    for path in FILES:
+        if room_of(path) != "testing":
+            assert not any(module.startswith("gankit.testing") for module in imports(path)), path
 
 
 def test_files_of_one_room_import_each_other_without_a_circle():

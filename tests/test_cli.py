@@ -108,6 +108,17 @@ def test_a_part_that_cannot_be_read_is_refused(text, capsys):
     assert f"cannot read {text!r}" in capsys.readouterr().err
 
 
+def test_a_toy_problem_is_trained_counted_and_drawn(capsys):
+    options = ["--generator", "mlp:widths=[8],block=linear_relu", "--discriminator", "mlp:widths=[8]"]
+    assert main(["train", "ring", *options, "--steps", "2", "--no-progress", "--device", "cpu", "--out", "run"]) == 0
+    said = capsys.readouterr().out
+    assert " of 8, " in said
+    assert "gankit sample run --out samples.png" in said
+    assert main(["sample", "run"]) == 0
+    with Image.open("samples.png") as picture:
+        assert picture.width == 500
+
+
 def test_an_existing_picture_is_kept_unless_asked_for(capsys):
     train()
     Path("grid.png").write_text("mine")

@@ -13,7 +13,7 @@ import torchvision.utils  # noqa: F401 (imported before a test hides pillow, whi
 from PIL import Image
 
 from gankit.errors import BadValueError, DataError, MissingExtraError, OutputError, ShapeError
-from gankit.pictures import save_animation, save_curves, save_grid
+from gankit.pictures import save_animation, save_curves, save_grid, save_panels, save_points
 
 BORDER = 2  # pixels between samples and around them
 
@@ -250,3 +250,92 @@ def test_pictures_without_pillow_say_what_to_install(monkeypatch, write):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingExtraError, match="^pictures need pillow: pip install pillow$"):
         write("picture.png")
+
+
+# --- points and panels -----------------------------------------------------------------------------------
+
+SQUARE = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+
+
+def count_of(pixels, colour, tolerance=40):
+    """How many pixels are nearly of this colour."""
+    return int(((pixels.int() - torch.tensor(colour)).abs().amax(-1) < tolerance).sum())
+
+
+ORANGE, GREY = (255, 127, 14), (140, 140, 140)
+
+
+def test_generated_points_are_orange_over_grey_real_ones():
+    cloud = torch.randn(500, 2)
+    save_points(cloud, torch.zeros(1, 2) + 100, "real.png")  # the generated one lies outside of the frame
+    save_points(cloud, cloud + 0.05, "both.png")
+    real, both = read("real.png"), read("both.png")
+    assert count_of(real, ORANGE, 20) == 0
+    assert count_of(real, GREY, 20) > 100
+    assert count_of(both, ORANGE) > 100
+
+
+def test_the_frame_is_that_of_the_real_points():
+    save_points(SQUARE, SQUARE, "near.png", title="a step")
+    save_points(SQUARE, torch.cat([SQUARE, SQUARE * 50]), "far.png", title="a step")
+    assert torch.equal(read("near.png"), read("far.png"))
+
+
+def test_the_logit_is_blue_where_it_is_high_and_red_where_it_is_low():
+    save_points(SQUARE, SQUARE, "rising.png", logits=lambda x: x[:, 0])
+    pixels = read("rising.png").float()
+    height, width, _ = pixels.shape
+    left, right = pixels[height // 2, width // 4], pixels[height // 2, 3 * width // 4]
+    assert left[0] > left[2]
+    assert right[2] > right[0]
+
+
+def test_the_logit_is_not_turned_around():
+    save_points(SQUARE, SQUARE, "rising.png", logits=lambda x: x[:, 1])
+    pixels = read("rising.png").float()
+    height, width, _ = pixels.shape
+    upper, lower = pixels[height // 4, width // 2], pixels[3 * height // 4, width // 2]
+    assert upper[2] > upper[0]
+    assert lower[0] > lower[2]
+
+
+@pytest.mark.parametrize("logits", [lambda x: torch.full((len(x),), torch.nan), lambda x: torch.zeros(len(x))])
+@pytest.mark.filterwarnings("ignore:No contour levels were found:UserWarning")
+def test_a_discriminator_that_has_diverged_or_says_nothing_is_drawn(logits):
+    save_points(SQUARE, torch.full((3, 2), torch.nan), "points.png", logits=logits)
+
+
+@pytest.mark.parametrize("points", [torch.zeros(3), torch.zeros(3, 3), torch.zeros(0, 2), torch.zeros(2, 1, 2, 2)])
+def test_what_is_not_in_the_plane_is_refused(points):
+    with pytest.raises(ShapeError, match=r"^generated must be points \(N, 2\), got "):
+        save_points(SQUARE, points, "points.png")
+    with pytest.raises(ShapeError, match=r"^real must be points \(N, 2\), got "):
+        save_points(points, SQUARE, "points.png")
+
+
+@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (4, 4, 1), (5, 4, 2)])
+def test_panels_stand_four_a_row(count, columns, rows):
+    save_panels({str(number): SQUARE for number in range(count)}, "panels.png", real=SQUARE)
+    height, width, _ = read("panels.png").shape
+    assert (width, height) == (300 * columns, 320 * rows)
+
+
+def test_panels_of_pictures_show_their_pixels():
+    black, white = torch.zeros(20, 1, 8, 8), torch.ones(20, 3, 8, 8)
+    save_panels({"black": black, "white": white}, "panels.png")
+    pixels = read("panels.png")
+    assert count_of(pixels[:, :300], (0, 0, 0)) > 10_000
+    assert count_of(pixels[:, 300:], (0, 0, 0)) < 5_000
+
+
+def test_no_panels_and_panels_of_nothing_are_refused():
+    with pytest.raises(DataError, match="panels must be one or more"):
+        save_panels({}, "panels.png")
+    with pytest.raises(ShapeError):
+        save_panels({"volumes": torch.zeros(2, 1, 4, 4, 4)}, "panels.png")
+
+
+def test_points_need_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"clouds of points need matplotlib: pip install 'gankit\[plots\]'"):
+        save_points(SQUARE, SQUARE, "points.png")

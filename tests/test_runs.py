@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from gankit.errors import BadArgumentsError, DataNotFoundError, OutputError, OutputExistsError
-from gankit.presets import vanilla_mnist
-from gankit.runs import Recipe, Run
+from gankit.data import DATASETS, TensorData
+from gankit.errors import BadArgumentsError, DataNotFoundError, OutputError, OutputExistsError, ShapeError
+from gankit.presets import ring, vanilla_mnist
+from gankit.runs import Recipe, Run, evaluate
 from gankit.spec import Spec
 
 TINY = vanilla_mnist.replace(
@@ -106,3 +109,95 @@ def test_without_matplotlib_the_rest_is_written(monkeypatch):
     with pytest.warns(UserWarning, match=r"curves.png is missing: .*gankit\[plots\]"):
         train("run")
     assert Path("run/generator.safetensors").exists()
+
+
+# --- samples that are points -----------------------------------------------------------------------------
+
+POINTS = ring.replace(
+    generator=Spec("mlp", widths=[8], block="linear_relu"),
+    discriminator=Spec("mlp", widths=[8]),
+    batch_size=16,
+    steps=6,
+)
+
+
+def train_points(preset=POINTS) -> Run:
+    run = Run("run", Recipe(preset=preset, device="cpu", log_every_steps=2, sample_every_steps=4))
+    run.train(progress=False)
+    return run
+
+
+def test_points_in_the_plane_are_drawn_and_their_modes_counted():
+    run = train_points()
+    assert sorted(path.name for path in Path("run/samples").iterdir()) == [f"step_{step:07d}.png" for step in (0, 4, 6)]
+    with Image.open("run/samples.gif") as animation:
+        assert animation.n_frames == 3
+    assert run.evaluation is not None
+    assert run.evaluation.modes == 8
+    assert json.loads(Path("run/evaluation.json").read_text()) == dataclasses.asdict(run.evaluation)
+    trainer = Run.open("run").load_trainer()
+    assert evaluate(trainer, POINTS.batches(device="cpu")) == run.evaluation
+
+
+def test_pictures_of_points_change_nothing_in_training():
+    drawn = train_points().trainer
+    alone = POINTS(device="cpu").fit(POINTS.batches(device="cpu"), steps=6)
+    for mine, theirs in zip(drawn.generator.parameters(), alone.generator.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("data", ["two_moons", "swiss_roll"])
+def test_points_without_modes_are_drawn_and_not_counted(data):
+    run = train_points(POINTS.replace(data=data))
+    assert run.evaluation is None
+    assert not Path("run/evaluation.json").exists()
+    assert Path("run/samples.gif").exists()
+
+
+def test_samples_that_cannot_be_drawn_do_not_stop_a_run():
+    @DATASETS.register("walk")
+    def walk():
+        return TensorData(torch.randn(100, 5))
+
+    try:
+        run = train_points(POINTS.replace(data="walk", sample_shape=(5,)))
+        with pytest.raises(ShapeError, match=r"must be pictures \(N, 1 or 3, H, W\), got \(64, 5\)"):
+            run.draw_samples(run.trainer, "samples.png")
+    finally:
+        del DATASETS._factories["walk"]
+    assert Path("run/generator.safetensors").exists()
+    assert not Path("run/samples").exists()
+    assert not Path("run/samples.gif").exists()
+
+
+def test_a_resident_cloud_of_points_is_drawn_too():
+    @DATASETS.register("cloud")
+    def cloud():
+        return TensorData(torch.randn(100, 2))
+
+    try:
+        run = train_points(POINTS.replace(data="cloud"))
+        run.draw_samples(run.trainer, "samples.png", count=10)
+    finally:
+        del DATASETS._factories["cloud"]
+    assert Path("run/samples.gif").exists()
+    assert Path("samples.png").exists()
+
+
+def test_without_matplotlib_points_are_not_drawn_and_the_rest_is_written(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with (
+        pytest.warns(UserWarning, match=r"curves.png is missing: .*gankit\[plots\]"),
+        pytest.warns(UserWarning, match=r"pictures of points are missing: .*gankit\[plots\]"),
+    ):
+        train_points()
+    assert Path("run/generator.safetensors").exists()
+    assert Path("run/evaluation.json").exists()
+    assert not Path("run/samples").exists()
+
+
+def test_drawing_samples_takes_none_from_the_stream_of_batches():
+    batches = POINTS.batches(device="cpu")
+    before = batches.state_dict()["random"].clone()
+    Run("run", Recipe(preset=POINTS, device="cpu"))._pictures(batches)
+    assert torch.equal(batches.state_dict()["random"], before)

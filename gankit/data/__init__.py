@@ -5,16 +5,26 @@ from gankit.data.digits import fashion_mnist, mnist, mnist_5k
 from gankit.data.folder import image_folder
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorBatches, TensorData
+from gankit.data.sampled import Mixture, SampledBatches, Sampler
 from gankit.data.streams import StreamBatches
+from gankit.data.toy import GaussianMixture, SwissRoll, TwoMoons, grid, ring
 
 __all__ = [
     "DATASETS",
+    "GaussianMixture",
+    "Mixture",
+    "SampledBatches",
+    "Sampler",
     "StreamBatches",
+    "SwissRoll",
     "TensorBatches",
     "TensorData",
+    "TwoMoons",
     "fashion_mnist",
+    "grid",
     "image_folder",
     "make_batches",
     "mnist",
     "mnist_5k",
+    "ring",
 ]

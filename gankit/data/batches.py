@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gankit.data.resident import TensorBatches, TensorData
-from gankit.data.scaling import SampleRange
+from gankit.data.sampled import SampledBatches, Sampler
+from gankit.data.scaling import SampleRange, check_values
 from gankit.data.streams import StreamBatches
 from gankit.errors import BadArgumentsError, DataError, ShapeError
 from gankit.protocols import Batch
@@ -18,7 +19,7 @@ from gankit.seeds import stream_seed
 
 
 def make_batches(
-    data: TensorData | Tensor | Iterable[Any] | Dataset[Any],
+    data: TensorData | Tensor | Sampler | Iterable[Any] | Dataset[Any],
     *,
     batch_size: int,
     device: torch.device | str = "cpu",
@@ -29,14 +30,15 @@ def make_batches(
 ) -> Iterable[Batch]:
     """Return batches of `data`.
 
-    A tensor or `TensorData` becomes `TensorBatches` on the device; a `Dataset` is put into a shuffling
-    `DataLoader`; a `DataLoader` or any other iterable is taken to yield batches already.
+    A tensor or `TensorData` becomes `TensorBatches` on the device, a `Sampler` endless `SampledBatches`; a
+    `Dataset` is put into a shuffling `DataLoader`; a `DataLoader` or any other iterable is taken to yield
+    batches already.
 
     Args:
         data: the data, without a name: names are for `DATASETS.build` and presets.
         batch_size: samples a batch, where batches are made here.
         device: where batches go.
-        seed: of the order, where it is made here.
+        seed: of the order, or of the draws, where they are made here.
         sample_range: what bytes are scaled to, and floats must lie in; None for any.
         sample_shape: what a sample must look like; None for anything.
         with_labels: yield `(real, labels)`.
@@ -64,17 +66,37 @@ def make_batches(
             sample_range=sample_range,
             with_labels=with_labels,
         )
-    if isinstance(data, (TensorBatches, StreamBatches)):
+    if isinstance(data, (TensorBatches, StreamBatches, SampledBatches)):
         return data
+    if isinstance(data, Sampler):
+        return _sampled(data, batch_size, device, seed, sample_range, sample_shape, with_labels)
     if isinstance(data, Dataset):
         data = _loader(data, batch_size, seed)
     if isinstance(data, str) or not isinstance(data, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadArgumentsError(
-            f"data must be a tensor, a TensorData, a Dataset, or an iterable of batches, got {data!r}"
+            f"data must be a tensor, a TensorData, a Sampler, a Dataset, or an iterable of batches, got {data!r}"
         )
     return StreamBatches(
         data, device=device, sample_range=sample_range, sample_shape=sample_shape, with_labels=with_labels
     )
+
+
+def _sampled(
+    data: Sampler,
+    batch_size: int,
+    device: torch.device | str,
+    seed: int,
+    sample_range: SampleRange,
+    sample_shape: tuple[int, ...] | None,
+    with_labels: bool,
+) -> SampledBatches:
+    if sample_shape is not None and data.sample_shape != sample_shape:
+        raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
+    if with_labels:
+        raise DataError("data must have labels for a conditional model, got a sampler, which has none")
+    if sample_range is not None:
+        check_values(data.sample(1000, generator=torch.Generator().manual_seed(seed)), sample_range, "the data")
+    return SampledBatches(data, batch_size=batch_size, device=device, seed=seed)
 
 
 def _loader(dataset: Dataset[Any], batch_size: int, seed: int) -> DataLoader[Any]:

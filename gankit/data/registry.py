@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gankit.data.resident import TensorData
+from gankit.data.sampled import Sampler
 from gankit.protocols import Batch
 from gankit.registry import Registry
 
-DATASETS = Registry[TensorData | Iterable[Batch]]("dataset", group="gankit.datasets")
-"""Data sets, by name; each is a `TensorData`, or an endless iterable of batches."""
+DATASETS = Registry[TensorData | Sampler | Iterable[Batch]]("dataset", group="gankit.datasets")
+"""Data sets, by name; each is a `TensorData`, a `Sampler`, or an endless iterable of batches."""

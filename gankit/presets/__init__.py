@@ -2,6 +2,7 @@
 
 from gankit.presets.dcgan import dcgan_mnist
 from gankit.presets.preset import PRESETS, Overrides, Preset
+from gankit.presets.toy import grid, ring
 from gankit.presets.vanilla import vanilla_mnist
 
-__all__ = ["PRESETS", "Overrides", "Preset", "dcgan_mnist", "vanilla_mnist"]
+__all__ = ["PRESETS", "Overrides", "Preset", "dcgan_mnist", "grid", "ring", "vanilla_mnist"]

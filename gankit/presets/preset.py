@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
 from gankit.architectures import DISCRIMINATORS, GENERATORS
-from gankit.data import DATASETS, TensorData, make_batches
+from gankit.data import DATASETS, Sampler, TensorData, make_batches
 from gankit.devices import resolve_device
 from gankit.errors import BadArgumentsError, BadValueError, check_positive, did_you_mean
 from gankit.latents import LATENTS
@@ -224,7 +224,7 @@ class Preset:
 
     def batches(
         self,
-        data: Name | TensorData | Tensor | Iterable[Any] | Dataset[Any] | None = None,
+        data: Name | TensorData | Tensor | Sampler | Iterable[Any] | Dataset[Any] | None = None,
         *,
         device: torch.device | str | None = None,
         root: str | Path | None = None,
@@ -234,8 +234,8 @@ class Preset:
         """Return batches of real samples for this model.
 
         Args:
-            data: a name in `DATASETS`, a tensor, a `Dataset`, a `DataLoader`, or an iterable of batches; by
-                default the preset's.
+            data: a name in `DATASETS`, a tensor, a `Sampler`, a `Dataset`, a `DataLoader`, or an iterable of
+                batches; by default the preset's.
             device: where batches lie; by default CUDA where there is one, else the CPU.
             root: the folder of a named data set that has one.
             batch_size: instead of the preset's.

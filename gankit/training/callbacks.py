@@ -1,4 +1,4 @@
-"""What `fit` does now and then: log metrics, draw sample grids, move a progress bar."""
+"""What `fit` does now and then: log metrics, draw samples, move a progress bar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from gankit.errors import check_positive
-from gankit.pictures import save_grid
+from gankit.pictures import save_grid, save_points
+from gankit.training.modes import evaluating
 
 if TYPE_CHECKING:
     from gankit.training.trainer import AdversarialTrainer
@@ -90,6 +91,51 @@ class SampleGrids:
         if path not in self.written:
             samples = trainer.sample(self.count, self.condition, self.seed)
             save_grid(samples, path, sample_range=self.sample_range)
+            self.written.append(path)
+
+
+class PointClouds:
+    """Draw generated points over real ones and D's logit, from the same latents each time: `step_0000500.png`.
+
+    Args:
+        folder: where the pictures go.
+        real: real samples, `(N, 2)`.
+        every: steps between two pictures.
+        count: generated points a picture.
+        seed: of the latents.
+
+    Attributes:
+        written: the pictures' files, in order.
+
+    Example:
+        >>> import torch
+        >>> PointClouds("samples", torch.randn(100, 2), every=500).file_at(500).name
+        'step_0000500.png'
+    """
+
+    def __init__(self, folder: str | Path, real: Tensor, *, every: int = 500, count: int = 2000, seed: int = 0) -> None:
+        check_positive("every", every)
+        check_positive("count", count)
+        self.folder: Path = Path(folder)
+        self.real = real
+        self.every = every
+        self.count = count
+        self.seed = seed
+        self.written: list[Path] = []
+
+    def file_at(self, step: int) -> Path:
+        """Return the file of one step."""
+        return self.folder / f"step_{step:07d}.png"
+
+    def __call__(self, trainer: AdversarialTrainer) -> None:
+        """Draw one picture."""
+        path = self.file_at(trainer.steps_done)
+        if path not in self.written:
+            generated = trainer.sample(self.count, seed=self.seed)
+            with evaluating(trainer.discriminator):
+                save_points(
+                    self.real, generated, path, logits=trainer.discriminator, title=f"step {trainer.steps_done:,}"
+                )
             self.written.append(path)
 
 

@@ -1,0 +1,93 @@
+"""Data that is drawn from a distribution whenever a batch is asked for, and never ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from gankit.errors import check_positive
+from gankit.protocols import State
+from gankit.seeds import stream_seed
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A distribution that real samples are drawn from, as many as one likes."""
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        ...
+
+    def sample(
+        self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Draw `(count, *sample_shape)` on `device`, from `generator`, which must be on the same device."""
+        ...
+
+
+@runtime_checkable
+class Mixture(Sampler, Protocol):
+    """A distribution with modes that are known, so that one can count those a generator found."""
+
+    @property
+    def modes(self) -> Tensor:
+        """The centres, `(modes, *sample_shape)`."""
+        ...
+
+    @property
+    def standard_deviation(self) -> float:
+        """The standard deviation of each mode, along each axis."""
+        ...
+
+
+class SampledBatches:
+    """Endless batches from a `Sampler`, drawn on the device.
+
+    Args:
+        sampler: the distribution.
+        batch_size: samples a batch.
+        device: where they are drawn.
+        seed: of the draws.
+
+    Attributes:
+        sampler: as given.
+        batch_size: as given.
+        device: as given.
+
+    Raises:
+        BadValueError: for a batch size under 1.
+
+    Example:
+        >>> from gankit.data import ring
+        >>> batches = SampledBatches(ring(), batch_size=4, seed=3)
+        >>> state = batches.state_dict()
+        >>> first = next(iter(batches))
+        >>> batches.load_state_dict(state)
+        >>> first.shape, torch.equal(next(iter(batches)), first)
+        (torch.Size([4, 2]), True)
+    """
+
+    known_finite = True
+
+    def __init__(self, sampler: Sampler, *, batch_size: int, device: torch.device | str = "cpu", seed: int = 0) -> None:
+        check_positive("batch_size", batch_size)
+        self.sampler: Sampler = sampler
+        self.batch_size = batch_size
+        self.device: torch.device = torch.device(device)
+        self._random = torch.Generator(self.device).manual_seed(stream_seed(seed, "toy data"))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        while True:
+            yield self.sampler.sample(self.batch_size, generator=self._random, device=self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the stream of random numbers."""
+        return {"random": self._random.get_state()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on at the place that `state_dict` returned."""
+        self._random.set_state(state["random"].cpu())
