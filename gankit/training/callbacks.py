@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from gankit.errors import check_positive
+from gankit.errors import MissingExtraError, check_positive
 from gankit.pictures import save_grid, save_points
 from gankit.training.modes import evaluating
 
@@ -40,6 +41,43 @@ class MetricsLog:
         row = {k: v if math.isfinite(v) else None for k, v in trainer.read_metrics().items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+class TensorBoardLog:
+    """Write the metrics for TensorBoard (the extra `tensorboard`).
+
+    Args:
+        folder: where the event files go.
+        every: steps between two readings.
+
+    Raises:
+        MissingExtraError: at the first reading, without tensorboard.
+
+    Example:
+        >>> TensorBoardLog("events", every=50).every
+        50
+    """
+
+    def __init__(self, folder: str | Path, *, every: int = 100) -> None:
+        check_positive("every", every)
+        self.folder: Path = Path(folder)
+        self.every = every
+        self._writer: Any = None
+
+    def __call__(self, trainer: AdversarialTrainer) -> None:
+        """Write one reading."""
+        if self._writer is None:
+            try:
+                module: Any = importlib.import_module("torch.utils.tensorboard")
+            except ImportError as error:
+                raise MissingExtraError(
+                    "TensorBoardLog needs tensorboard: pip install 'gankit[tensorboard]'"
+                ) from error
+            self._writer = module.SummaryWriter(str(self.folder))
+        for name, value in trainer.read_metrics().items():
+            if name != "step":
+                self._writer.add_scalar(name, value, trainer.steps_done)
+        self._writer.flush()
 
 
 class SampleGrids:
