@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import importlib
 import json
 import math
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
+from typing_extensions import override
 
 from gankit.errors import MissingExtraError, check_positive
 from gankit.pictures import save_grid, save_points
@@ -80,7 +82,35 @@ class TensorBoardLog:
         self._writer.flush()
 
 
-class SampleGrids:
+class _StepPictures(abc.ABC):
+    """What pictures of a step share: their files, and that each is drawn once."""
+
+    def __init__(self, folder: str | Path, every: int, count: int, seed: int) -> None:
+        check_positive("every", every)
+        check_positive("count", count)
+        self.folder: Path = Path(folder)
+        self.every = every
+        self.count = count
+        self.seed = seed
+        self.written: list[Path] = []
+
+    def file_at(self, step: int) -> Path:
+        """Return the file of one step."""
+        return self.folder / f"step_{step:07d}.png"
+
+    @abc.abstractmethod
+    def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
+        """Draw one picture into a file."""
+
+    def __call__(self, trainer: AdversarialTrainer) -> None:
+        """Draw the picture of the trainer's step, unless it is there."""
+        path = self.file_at(trainer.steps_done)
+        if path not in self.written:
+            self.draw(trainer, path)
+            self.written.append(path)
+
+
+class SampleGrids(_StepPictures):
     """Write a grid of samples from the same latents each time: `step_0000500.png`.
 
     Args:
@@ -109,30 +139,18 @@ class SampleGrids:
         condition: Tensor | None = None,
         seed: int = 0,
     ) -> None:
-        check_positive("every", every)
-        check_positive("count", count)
-        self.folder: Path = Path(folder)
-        self.every = every
-        self.count = count
+        super().__init__(folder, every, count, seed)
         self.sample_range = sample_range
         self.condition = condition
-        self.seed = seed
-        self.written: list[Path] = []
 
-    def file_at(self, step: int) -> Path:
-        """Return the file of one step."""
-        return self.folder / f"step_{step:07d}.png"
-
-    def __call__(self, trainer: AdversarialTrainer) -> None:
-        """Write one picture."""
-        path = self.file_at(trainer.steps_done)
-        if path not in self.written:
-            samples = trainer.sample(self.count, self.condition, self.seed)
-            save_grid(samples, path, sample_range=self.sample_range)
-            self.written.append(path)
+    @override
+    def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
+        """Write one grid."""
+        samples = trainer.sample(self.count, self.condition, self.seed)
+        save_grid(samples, path, sample_range=self.sample_range)
 
 
-class PointClouds:
+class PointClouds(_StepPictures):
     """Draw generated points over real ones and D's logit, from the same latents each time: `step_0000500.png`.
 
     Args:
@@ -152,29 +170,16 @@ class PointClouds:
     """
 
     def __init__(self, folder: str | Path, real: Tensor, *, every: int = 500, count: int = 2000, seed: int = 0) -> None:
-        check_positive("every", every)
-        check_positive("count", count)
-        self.folder: Path = Path(folder)
+        super().__init__(folder, every, count, seed)
         self.real = real
-        self.every = every
-        self.count = count
-        self.seed = seed
-        self.written: list[Path] = []
 
-    def file_at(self, step: int) -> Path:
-        """Return the file of one step."""
-        return self.folder / f"step_{step:07d}.png"
-
-    def __call__(self, trainer: AdversarialTrainer) -> None:
-        """Draw one picture."""
-        path = self.file_at(trainer.steps_done)
-        if path not in self.written:
-            generated = trainer.sample(self.count, seed=self.seed)
-            with evaluating(trainer.discriminator):
-                save_points(
-                    self.real, generated, path, logits=trainer.discriminator, title=f"step {trainer.steps_done:,}"
-                )
-            self.written.append(path)
+    @override
+    def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
+        """Draw one cloud."""
+        generated = trainer.sample(self.count, seed=self.seed)
+        title = f"step {trainer.steps_done:,}"
+        with evaluating(trainer.discriminator):
+            save_points(self.real, generated, path, logits=trainer.discriminator, title=title)
 
 
 class ProgressBar:
