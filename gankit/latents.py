@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gankit.errors import check_positive
+from gankit.errors import BadValueError, check_positive
 from gankit.protocols import Latent
 from gankit.registry import Registry
 
@@ -61,3 +61,53 @@ class Uniform(Normal):
     def __call__(self, count: int, *, generator: torch.Generator | None, device: torch.device) -> Tensor:
         """Draw `(count, latent_dim)`."""
         return torch.rand(count, self.latent_dim, generator=generator, device=device) * 2 - 1
+
+
+@LATENTS.register("one_hot_normal")
+@dataclass(frozen=True, kw_only=True)
+class OneHotNormal:
+    """A one-hot code with narrow normals beside it (Mukherjee et al. 2019, ClusterGAN, section 2).
+
+    Formula: `z = (e_k, standard_deviation * n)` with `k` uniform over the categories and `n` standard normal.
+    The categories lie apart, so that a continuous generator can reach modes that lie apart without samples on
+    a bridge between them.
+
+    Args:
+        latent_dim: the length of one latent, code and normals together.
+        categories: the length of the code; the other entries are the normals.
+        standard_deviation: of the normals; 0.1 in the paper.
+
+    Raises:
+        BadValueError: for a length that is not positive, more categories than the latent is long, or a negative
+            standard deviation.
+
+    Example:
+        >>> z = OneHotNormal(latent_dim=12, categories=10)(4, generator=None, device=torch.device("cpu"))
+        >>> z.shape, z[:, :10].sum(1)
+        (torch.Size([4, 12]), tensor([1., 1., 1., 1.]))
+    """
+
+    latent_dim: int
+    categories: int
+    standard_deviation: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_positive("latent_dim", self.latent_dim)
+        check_positive("categories", self.categories)
+        check_positive("standard_deviation", self.standard_deviation, zero=True)
+        if self.categories > self.latent_dim:
+            raise BadValueError(
+                f"categories must fit the latent, whose latent_dim is {self.latent_dim}, got {self.categories}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one latent."""
+        return (self.latent_dim,)
+
+    def __call__(self, count: int, *, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """Draw `(count, latent_dim)`."""
+        chosen = torch.randint(self.categories, (count, 1), generator=generator, device=device)
+        code = torch.zeros(count, self.categories, device=device).scatter_(1, chosen, 1.0)
+        normals = torch.randn(count, self.latent_dim - self.categories, generator=generator, device=device)
+        return torch.cat([code, normals.mul_(self.standard_deviation)], dim=1)

@@ -9,20 +9,26 @@ import torch
 
 from gankit import LATENTS, Spec
 from gankit.errors import BadArgumentsError, BadValueError
+from gankit.latents import OneHotNormal
 from gankit.protocols import Latent
 
 CPU = torch.device("cpu")
 EVERY = pytest.mark.parametrize("name", LATENTS.names())
+ARGUMENTS = {"one_hot_normal": {"categories": 1}}  # what a latent needs beside its length
+
+
+def build(name, **arguments):
+    return LATENTS.build(name, **ARGUMENTS.get(name, {}), **arguments)
 
 
 def draw(name, count=5, latent_dim=3, seed=0):
     random = torch.Generator().manual_seed(seed)
-    return LATENTS.build(name, latent_dim=latent_dim)(count, generator=random, device=CPU)
+    return build(name, latent_dim=latent_dim)(count, generator=random, device=CPU)
 
 
 @EVERY
 def test_it_has_the_shape_of_a_latent(name):
-    latent = LATENTS.build(name, latent_dim=3)
+    latent = build(name, latent_dim=3)
     assert isinstance(latent, Latent)
     assert latent.shape == (3,)
     assert LATENTS.summary(name)
@@ -40,7 +46,7 @@ def test_it_draws_one_row_a_sample(name, count, latent_dim):
 
 @EVERY
 def test_it_draws_on_the_device_asked_for(name):
-    z = LATENTS.build(name, latent_dim=3)(5, generator=None, device=torch.device("meta"))
+    z = build(name, latent_dim=3)(5, generator=None, device=torch.device("meta"))
     assert z.device.type == "meta"
 
 
@@ -54,13 +60,13 @@ def test_the_generator_alone_decides_what_is_drawn(name):
 
 @EVERY
 def test_two_draws_from_one_generator_differ(name):
-    latent, random = LATENTS.build(name, latent_dim=3), torch.Generator().manual_seed(0)
+    latent, random = build(name, latent_dim=3), torch.Generator().manual_seed(0)
     assert not torch.equal(latent(5, generator=random, device=CPU), latent(5, generator=random, device=CPU))
 
 
 @EVERY
 def test_without_a_generator_it_draws_from_torchs_own(name):
-    latent = LATENTS.build(name, latent_dim=3)
+    latent = build(name, latent_dim=3)
     torch.manual_seed(7)
     first = latent(5, generator=None, device=CPU)
     torch.manual_seed(7)
@@ -69,15 +75,15 @@ def test_without_a_generator_it_draws_from_torchs_own(name):
 
 @EVERY
 def test_it_is_compared_by_value(name):
-    assert LATENTS.build(name, latent_dim=3) == LATENTS.build(Spec(name, latent_dim=3))
-    assert LATENTS.build(name, latent_dim=3) != LATENTS.build(name, latent_dim=4)
+    assert build(name, latent_dim=3) == LATENTS.build(Spec(name, latent_dim=3, **ARGUMENTS.get(name, {})))
+    assert build(name, latent_dim=3) != build(name, latent_dim=4)
 
 
 @EVERY
 @pytest.mark.parametrize("latent_dim", [0, -1])
 def test_an_impossible_length_is_refused(name, latent_dim):
     with pytest.raises(BadValueError, match=f"^latent_dim must be above 0, got {latent_dim}$"):
-        LATENTS.build(name, latent_dim=latent_dim)
+        build(name, latent_dim=latent_dim)
 
 
 @EVERY
@@ -103,3 +109,38 @@ def test_uniform_latents_reach_both_ends_and_no_further():
     z = draw("uniform", count=100_000, latent_dim=1)
     assert -1 <= z.min() < -0.999
     assert 0.999 < z.max() < 1
+
+
+def one_hot(**arguments):
+    return OneHotNormal(**({"latent_dim": 7, "categories": 4} | arguments))
+
+
+def test_one_hot_normal_is_a_code_and_narrow_normals():
+    z = one_hot(standard_deviation=0.25)(20_000, generator=torch.Generator().manual_seed(0), device=CPU)
+    code, normals = z[:, :4], z[:, 4:].double()
+    assert set(code.unique().tolist()) == {0.0, 1.0}
+    assert bool((code.sum(1) == 1).all())
+    torch.testing.assert_close(code.mean(0), torch.full((4,), 0.25), rtol=0, atol=5 * math.sqrt(0.25 * 0.75 / len(z)))
+    assert normals.mean(0).abs().max() < 5 * 0.25 / math.sqrt(len(z))
+    torch.testing.assert_close(normals.std(0), torch.full((3,), 0.25, dtype=torch.float64), rtol=0.02, atol=0)
+    # normals do not tell the category
+    assert float(torch.corrcoef(torch.cat([code.double(), normals], 1).T)[:4, 4:].abs().max()) < 0.04
+
+
+def test_one_hot_normal_can_be_a_code_alone():
+    z = one_hot(latent_dim=4)(5, generator=None, device=CPU)
+    assert z.shape == (5, 4)
+    assert bool((z.sum(1) == 1).all())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"categories": 0}, "categories must be above 0, got 0"),
+        ({"categories": 8}, "categories must fit the latent, whose latent_dim is 7, got 8"),
+        ({"standard_deviation": -0.1}, "standard_deviation must be 0 or more, got -0.1"),
+    ],
+)
+def test_one_hot_normal_refuses_what_cannot_be(arguments, says):
+    with pytest.raises(BadValueError, match=f"^{says}$"):
+        one_hot(**arguments)
