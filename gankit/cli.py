@@ -25,7 +25,7 @@ from gankit.presets import PRESETS, Preset
 from gankit.registry import Registry, Spec
 from gankit.regularizers import AUGMENTATIONS, REGULARIZERS
 from gankit.runs import Recipe, Run
-from gankit.training import AdversarialTrainer
+from gankit.training import EXECUTIONS, AdversarialTrainer
 from gankit.version import __version__
 
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -78,7 +78,7 @@ def _train(options: argparse.Namespace) -> int:
         preset=preset,
         seed=options.seed,
         device=options.device,
-        **_given(options, "log_every_steps", "sample_every_steps"),
+        **_given(options, "replicas", "log_every_steps", "sample_every_steps"),
     )
     run = Run(_folder(options, preset.name), recipe)
     with _stop_on_interrupt(run) as interrupted:
@@ -113,6 +113,10 @@ def _changes(preset: Preset, options: argparse.Namespace) -> dict[str, Any]:
         "max_gradient_norm",
         "num_classes",
         "precision",
+        "execution",
+        "learning_rate_decay",
+        "share_generator_forward",
+        "concatenate_discriminator_passes",
         "steps",
         "batch_size",
     )
@@ -167,13 +171,24 @@ def _stop_on_interrupt(run: Run | Comparison, when: str = "after this step") -> 
 def _report(run: Run, trainer: AdversarialTrainer) -> None:
     pictures = sorted((run.folder / "samples").glob("*.png"))
     print(f"{trainer.steps_done} of {run.recipe.preset.steps} steps done")
-    if run.evaluation is not None:
-        print(f"modes    {_shown(dataclasses.asdict(run.evaluation))}")
+    for coverage in run.evaluations:
+        print(f"modes    {_shown(dataclasses.asdict(coverage))}")
+    if trainer.replicas is not None:
+        print(_over_replicas(trainer))
     print(f"samples  {pictures[-1]}" if pictures else "no samples")
     print(f"weights  {run.folder / 'generator.safetensors'}")
-    more = "samples.png" if run.evaluation is not None else "grid.png"
-    count = "" if run.evaluation is not None else "--count 64 "
+    more = "samples.png" if run.evaluations else "grid.png"
+    count = "" if run.evaluations else "--count 64 "
     print(f"more     gankit sample {run.folder} {count}--out {more}")
+
+
+def _over_replicas(trainer: AdversarialTrainer) -> str:
+    """Return the newest metrics of all replicas: mean and standard deviation over their seeds."""
+    read = trainer.read_metrics()
+    names = [name for name in read if f"{name}/sd" in read]
+    width = max(map(len, names), default=0)
+    rows = [f"  {name:{width}}  {read[name]:8.4f} ± {read[f'{name}/sd']:.4f}" for name in names]
+    return "\n".join([f"mean ± standard deviation over {trainer.replicas} replicas:", *rows])
 
 
 # --- compare ---------------------------------------------------------------------------------------------
@@ -297,8 +312,16 @@ def _parser() -> argparse.ArgumentParser:
     course.add_argument("--discriminator-warmup-steps", type=int, metavar="N")
     course.add_argument("--averaging-decay", type=float, metavar="X")
     course.add_argument("--max-gradient-norm", type=float, metavar="X")
-    course.add_argument("--precision", choices=["float32", "bfloat16"])
+    course.add_argument("--learning-rate-decay", action="store_true", default=None, help="linearly to zero")
     course.add_argument("--seed", type=int, default=0, metavar="N")
+    course.add_argument("--replicas", type=int, metavar="R", help="train R models side by side, on R seeds")
+    speed = train.add_argument_group("speed")
+    speed.add_argument("--execution", choices=EXECUTIONS, help="how a step is run; default: the preset's")
+    speed.add_argument("--precision", choices=["float32", "bfloat16", "tf32"])
+    speed.add_argument("--share-generator-forward", action="store_true", default=None, help="generate once a step")
+    speed.add_argument(
+        "--concatenate-discriminator-passes", action="store_true", default=None, help="ask D once a half, not twice"
+    )
     course.add_argument("--device", metavar="DEVICE", help="default: cuda where there is one, else cpu")
     output = train.add_argument_group("output")
     output.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/PRESET/TIME")

@@ -233,11 +233,11 @@ class Comparison:
         trainer.fit(batches, steps=preset.steps)
         metrics = trainer.read_metrics()  # waits for the device
         seconds = time.perf_counter() - started
-        coverage = evaluate(trainer, batches, seed=seed)
-        if coverage is None:
+        coverages = evaluate(trainer, batches, seed=seed)
+        if not coverages:
             figures = {n: v if math.isfinite(v) else None for n in _SCORES if (v := metrics.get(n)) is not None}
         else:
-            figures = evaluation_form(coverage)
+            figures = evaluation_form(coverages[0])
         if entry.label not in self._panels:
             self._panels[entry.label] = self._panel(trainer, seed)
         if self._real is None and isinstance(batches, SampledBatches):

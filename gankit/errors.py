@@ -62,6 +62,18 @@ class MissingExtraError(GankitError, ImportError):
     """An optional package is needed here and not installed."""
 
 
+class CannotCaptureError(GankitError, RuntimeError):
+    """A step, or a half of one, does something that a compiled or captured one cannot hold."""
+
+
+class CannotCompileError(CannotCaptureError):
+    """A half of a step cannot be traced as one function of tensors; it may still be captured."""
+
+
+class ExecutionWarning(UserWarning):
+    """A step could not be run as it was asked for, and runs operation by operation; the reason is in the message."""
+
+
 class ConformanceError(GankitError, AssertionError):
     """A part breaks a rule of its kind; raised by the checks of `gankit.testing`.
 

@@ -5,9 +5,14 @@ Left out are the ones that need a closure (LBFGS), sparse gradients (SparseAdam)
 
 from __future__ import annotations
 
-import torch
-from torch import optim
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import torch
+from torch import Tensor, optim
+from typing_extensions import override
+
+from gankit.errors import BadArgumentsError, BadValueError, check_positive
 from gankit.registry import Registry, Spec
 
 OPTIMIZERS = Registry[optim.Optimizer]("optimizer", group="gankit.optimizers")
@@ -51,3 +56,78 @@ def with_fused_update(spec: Spec, device: torch.device) -> Spec:
     chosen = spec.arguments.keys() & {"fused", "foreach", "differentiable"}
     fused = spec.name in _FUSED.get(device.type, ()) and not chosen
     return spec.with_defaults(fused=True) if fused else spec
+
+
+@OPTIMIZERS.register("replica_adam")
+class ReplicaAdam(optim.Optimizer):
+    """Adam with a learning rate for each replica (Kingma & Ba 2015, alg. 1).
+
+    Formula, with t the number of updates: `m <- beta_1 m + (1 - beta_1) g`, `v <- beta_2 v + (1 - beta_2) g^2`,
+    `w <- w - lr * (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + eps)`. It is torch's Adam, which takes no vector
+    of rates. The updates are counted on the device, in float64, so that a captured step does the same.
+
+    Args:
+        parameters: whose first dimension is the replicas', as `Stacked` makes them.
+        lr: the rate of each replica, or one for all.
+        betas: how much of `m` and of `v` stays at an update.
+        eps: added to the root.
+
+    Raises:
+        BadValueError: for a rate that is negative, or betas outside [0, 1).
+        BadArgumentsError: for another number of rates than of replicas.
+
+    Example:
+        >>> weights = torch.nn.Parameter(torch.zeros(2, 3))
+        >>> optimizer = ReplicaAdam([weights], lr=[0.1, 0.2])
+        >>> weights.grad = torch.ones(2, 3)
+        >>> optimizer.step()
+        >>> weights.data[:, 0]
+        tensor([-0.1000, -0.2000])
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Any],
+        lr: float | Sequence[float] = 1e-3,
+        betas: Sequence[float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        rates = [lr] if isinstance(lr, (int, float)) else list(lr)
+        for rate in rates:
+            check_positive("lr", rate, zero=True)
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise BadValueError(f"betas must be two numbers in [0, 1), got {tuple(betas)}")
+        check_positive("eps", eps)
+        super().__init__(parameters, {"lr": rates, "betas": tuple(betas), "eps": eps})
+        for group in self.param_groups:
+            first: Tensor = group["params"][0]
+            for parameter in group["params"]:
+                if len(rates) > 1 and parameter.shape[:1] != (len(rates),):
+                    raise BadArgumentsError(
+                        f"lr must be one rate, or one for each replica, got {len(rates)} for a parameter of shape "
+                        f"{tuple(parameter.shape)}"
+                    )
+            group["lr"] = torch.tensor(rates, dtype=torch.float64, device=first.device)
+
+    @override
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            first_beta, second_beta = group["betas"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state: dict[str, Tensor] = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros((), dtype=torch.float64, device=parameter.device)
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                count, mean, square = state["step"], state["exp_avg"], state["exp_avg_sq"]
+                count += 1
+                mean.lerp_(parameter.grad, 1 - first_beta)
+                square.mul_(second_beta).addcmul_(parameter.grad, parameter.grad, value=1 - second_beta)
+                rate = group["lr"] / (1 - first_beta**count)
+                rate = rate.to(parameter.dtype).view(-1, *[1] * (parameter.ndim - 1))
+                correction = (1 - second_beta**count).sqrt().to(parameter.dtype)
+                parameter.sub_(rate * mean / (square.sqrt() / correction + group["eps"]))

@@ -15,7 +15,7 @@ Shapes, everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
@@ -110,6 +110,27 @@ class Latent(Protocol):
         ...
 
 
+@runtime_checkable
+class DeviceBatches(Protocol):
+    """Endless batches that lie on the device, and that a captured step can draw for itself.
+
+    A slot is a place for one batch; a step with several updates of the discriminator uses several.
+    """
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """What `read` draws from."""
+        ...
+
+    def advance(self, slot: int) -> None:
+        """Do the host's part of the next batch: count, and say where it lies, without waiting for the device."""
+        ...
+
+    def read(self, slot: int) -> Batch:
+        """Return the batch: operations on the device alone, the same ones at every call."""
+        ...
+
+
 State: TypeAlias = Mapping[str, Any]
 """What `state_dict` returns: plain containers, numbers and tensors, so that it loads without running code."""
 
@@ -143,6 +164,10 @@ class Callback(Protocol[TrainerT]):
         ...
 
 
+Random: TypeAlias = "torch.Generator | Sequence[torch.Generator] | None"
+"""Where random numbers come from: a generator, one for each replica, or None for torch's default."""
+
+
 class BlockFactory(Protocol):
     """What `BLOCKS` holds: builds a layer from one width to another."""
 
@@ -173,9 +198,12 @@ class StepContext:
         latent: the latents `fake` was made from.
         condition: what both networks are conditioned on, or None.
         step: the trainer's step, counted from 0.
-        random: the generator that `normal_like` and `uniform_like` draw from; None for torch's default.
+        random: the generator that `normal_like`, `uniform_like` and `changed` draw from; None for torch's
+            default; one for each replica where samples are `(R, N, *sample_shape)`.
         gradient_inputs: which of `real` and `fake` a penalty will differentiate with respect to. These are
             detached here and require a gradient.
+        concatenate: ask D once for real and fake samples together, rather than twice; for a D that does not
+            mix the samples of a batch.
 
     Example:
         >>> D = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0))
@@ -194,21 +222,28 @@ class StepContext:
         latent: Tensor | None = None,
         condition: Tensor | None = None,
         step: int = 0,
-        random: torch.Generator | None = None,
+        random: Random = None,
         gradient_inputs: Iterable[GradientInput] = (),
+        concatenate: bool = False,
     ) -> None:
         self.discriminator = discriminator
         self.generator = generator
         self.latent = latent
         self.condition = condition
-        self.step = step
-        self.random = random
+        self._step = step
+        self._random = random
+        self._concatenate = concatenate
         self._samples: dict[Source, Tensor | None] = {"real": real, "fake": fake}
         for which in gradient_inputs:
             if which != "latent":  # latents get theirs before G sees them
                 self._samples[which] = self._sample(which).detach().requires_grad_()
         self._logits: dict[Source, Tensor] = {}
         self._features: dict[Source, Tensor] = {}
+
+    @property
+    def step(self) -> int:
+        """The trainer's step, counted from 0."""
+        return self._step
 
     @property
     def real(self) -> Tensor:
@@ -229,8 +264,24 @@ class StepContext:
     def logits(self, which: Source) -> Tensor:
         """Return D's logits on the real or the fake samples, `(..., N)`, in float32 or wider."""
         if which not in self._logits:
-            self._logits[which] = self.discriminate(self._sample(which))
+            if self._concatenate:
+                self._discriminate_both()
+            else:
+                self._logits[which] = self.discriminate(self._sample(which))
         return self._logits[which]
+
+    def _discriminate_both(self) -> None:
+        real, fake = self.real, self.fake
+        if real.shape != fake.shape:
+            raise ShapeError(
+                f"real and fake must have the same shape to be concatenated, got {tuple(real.shape)} and "
+                f"{tuple(fake.shape)}"
+            )
+        batch = 1 if isinstance(self._random, Sequence) else 0
+        condition = None if self.condition is None else torch.cat([self.condition, self.condition], batch)
+        logits = self._answer(torch.cat([real, fake], batch), condition)
+        count = real.shape[batch]
+        self._logits["real"], self._logits["fake"] = logits[..., :count], logits[..., count:]
 
     def features(self, which: Source) -> Tensor:
         """Return D's features of the real or the fake samples, for discriminators that offer them."""
@@ -245,7 +296,10 @@ class StepContext:
 
     def discriminate(self, samples: Tensor) -> Tensor:
         """Return D's logits on other samples, under this step's condition; computed at each call."""
-        arguments = (samples,) if self.condition is None else (samples, self.condition)
+        return self._answer(samples, self.condition)
+
+    def _answer(self, samples: Tensor, condition: Tensor | None) -> Tensor:
+        arguments = (samples,) if condition is None else (samples, condition)
         logits = widened(self.discriminator(*arguments))
         # (R, N) with replicas; (N, 1) is the usual mistake, and no replicas of one sample
         column = logits.ndim > 1 and logits.shape[-1] == 1
@@ -258,11 +312,27 @@ class StepContext:
 
     def normal_like(self, x: Tensor) -> Tensor:
         """Draw standard normal noise of `x`'s shape from the step's generator."""
-        return torch.empty_like(x, requires_grad=False).normal_(generator=self.random)
+        noise = torch.empty_like(x, requires_grad=False)
+        for part, random in _by_replica(noise, self._random):
+            part.normal_(generator=random)
+        return noise
 
     def uniform_like(self, x: Tensor) -> Tensor:
         """Draw uniform noise in [0, 1) of `x`'s shape from the step's generator."""
-        return torch.empty_like(x, requires_grad=False).uniform_(generator=self.random)
+        noise = torch.empty_like(x, requires_grad=False)
+        for part, random in _by_replica(noise, self._random):
+            part.uniform_(generator=random)
+        return noise
+
+    def changed(self, x: Tensor, change: Callable[..., Tensor]) -> Tensor:
+        """Return samples randomly changed: `change(x, generator=...)`, by the step's generator."""
+        if not isinstance(self._random, Sequence):
+            return change(x, generator=self._random)
+        return torch.stack([change(part, generator=random) for part, random in _by_replica(x, self._random)])
+
+
+def _by_replica(x: Tensor, random: Random) -> Iterable[tuple[Tensor, torch.Generator | None]]:
+    return zip(x, random, strict=True) if isinstance(random, Sequence) else [(x, random)]
 
 
 def widened(x: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ from gankit.presets import Preset
 from gankit.protocols import Batch
 from gankit.seeds import stream_seed
 from gankit.training import AdversarialTrainer, MetricsLog, PointClouds, ProgressBar, SampleGrids
+from gankit.training.callbacks import sample_replicas
 from gankit.version import __version__
 
 _FORMAT = 1
@@ -61,6 +62,7 @@ class Recipe:
         preset: the model, its data and its number of steps.
         seed: of initial weights, noise, and order of the data.
         device: where it trains; None for CUDA where there is one, else the CPU.
+        replicas: how many models are trained side by side, on the seeds `seed`, `seed + 1`, ...; None for one.
         log_every_steps: steps between two lines of metrics.
         sample_every_steps: steps between two grids of samples.
 
@@ -74,10 +76,13 @@ class Recipe:
     preset: Preset
     seed: int = 0
     device: str | None = None
+    replicas: int | None = None
     log_every_steps: int = 39
     sample_every_steps: int = 195
 
     def __post_init__(self) -> None:
+        if self.replicas is not None:
+            check_positive("replicas", self.replicas)
         check_positive("log_every_steps", self.log_every_steps)
         check_positive("sample_every_steps", self.sample_every_steps)
 
@@ -110,7 +115,7 @@ class Run:
         folder: where it is.
         recipe: what it is made from.
         trainer: what `train` trains, or None before.
-        evaluation: the modes that `train` found, where the data has modes, else None.
+        evaluations: the modes that `train` found, of each replica, where the data has modes.
 
     Example:
         >>> from gankit.presets import vanilla_mnist
@@ -124,7 +129,7 @@ class Run:
         self.folder: Path = Path(folder)
         self.recipe = recipe
         self.trainer: AdversarialTrainer | None = None
-        self.evaluation: ModeCoverage | None = None
+        self.evaluations: list[ModeCoverage] = []
         self._stopping = False
 
     @property
@@ -152,7 +157,12 @@ class Run:
     def build_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
         """Build the recipe's trainer, untrained, on its device or another one."""
         recipe = self.recipe
-        return recipe.preset(device=device or recipe.device, seed=recipe.seed, log_every_steps=recipe.log_every_steps)
+        return recipe.preset(
+            device=device or recipe.device,
+            seed=recipe.seed,
+            replicas=recipe.replicas,
+            log_every_steps=recipe.log_every_steps,
+        )
 
     def train(self, *, progress: bool = True) -> AdversarialTrainer:
         """Train from the start in a new folder, and write everything a run holds.
@@ -171,7 +181,7 @@ class Run:
         trainer = self.trainer = self.build_trainer()
         if self._stopping:  # asked for while the trainer was built
             trainer.stop()
-        batches = preset.batches(device=trainer.device, seed=recipe.seed)
+        batches = preset.batches(device=trainer.device, seed=recipe.seed, replicas=recipe.replicas)
         pictures = self._pictures(batches)
         self._make_folder()
         if isinstance(pictures, PointClouds) and not self._can_plot("pictures of points are missing"):
@@ -192,9 +202,10 @@ class Run:
                     pictures(trainer)
                     save_animation(pictures.written, self.folder / "samples.gif")
                 self._draw_curves()
-        self.evaluation = evaluate(trainer, batches, seed=recipe.seed)
-        if self.evaluation is not None:
-            self._write_json("evaluation.json", evaluation_form(self.evaluation))
+        self.evaluations = evaluate(trainer, batches, seed=recipe.seed)
+        if self.evaluations:
+            forms = [evaluation_form(one) for one in self.evaluations]
+            self._write_json("evaluation.json", forms[0] if recipe.replicas is None else {"replicas": forms})
         return trainer
 
     def stop(self) -> None:
@@ -223,7 +234,7 @@ class Run:
             points = _real_points(preset.batches(device=trainer.device), self.recipe.seed)
         if count is None:
             count = 64 if points is None else _POINTS
-        samples = trainer.sample(count, self.conditions(count), seed)
+        samples = sample_replicas(trainer, count, self.conditions(count), seed)
         if points is None:
             save_grid(samples, path, sample_range=preset.sample_range or (0.0, 1.0))
         else:
@@ -307,26 +318,30 @@ class Run:
 
 def evaluate(
     trainer: AdversarialTrainer, batches: Iterable[Batch], *, samples: int = 2500, seed: int = 0
-) -> ModeCoverage | None:
-    """Return which modes of the data a trained generator found; None for data whose modes are not known.
+) -> list[ModeCoverage]:
+    """Return which modes of the data each trained generator found; none for data whose modes are not known.
 
     Args:
         trainer: its averaged generator is looked at, or the generator where there is no average.
         batches: what `Preset.batches` returned.
         samples: how many are generated; 2,500 as in Lin et al. 2018.
-        seed: of the latents.
+        seed: of the latents; of replica i, `seed + i`.
+
+    Returns:
+        One coverage, or one of each replica.
 
     Example:
         >>> from gankit.presets import ring
         >>> batches = ring.batches(device="cpu")
-        >>> evaluate(ring(device="cpu").fit(batches, steps=2), batches).modes
-        8
+        >>> [one.modes for one in evaluate(ring(device="cpu").fit(batches, steps=2), batches)]
+        [8]
     """
     mixture = batches.sampler if isinstance(batches, SampledBatches) else None
     if not isinstance(mixture, Mixture):
-        return None
+        return []
     generated = trainer.sample(samples, seed=stream_seed(seed, "sampling"))
-    return mode_coverage(generated, mixture.modes, mixture.standard_deviation)
+    each = [generated] if trainer.replicas is None else generated
+    return [mode_coverage(one, mixture.modes, mixture.standard_deviation) for one in each]
 
 
 def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from torch import nn, optim
 
 from gankit import OPTIMIZERS, Spec
-from gankit.errors import BadArgumentsError, UnknownNameError
-from gankit.optimizers import with_fused_update
+from gankit.errors import BadArgumentsError, BadValueError, UnknownNameError
+from gankit.optimizers import ReplicaAdam, with_fused_update
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -50,7 +51,7 @@ def test_a_step_changes_every_weight(name):
         assert not torch.equal(old, new)
 
 
-@EVERY
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS.names()) - {"replica_adam"}))
 def test_it_is_torchs_class_of_that_name(name):
     factory = OPTIMIZERS.get(name)
     assert factory.__name__.lower() == name
@@ -115,3 +116,61 @@ def test_a_fused_step_is_the_plain_step_up_to_rounding(name):
             take_a_step(network, optimizer)
         networks.append(network)
     torch.testing.assert_close(networks[0].state_dict(), networks[1].state_dict())
+
+
+# --- an Adam with a rate for each replica ----------------------------------------------------------------
+
+
+def descend(weights, optimizer, steps=25):
+    for step in range(steps):
+        optimizer.zero_grad()
+        ((weights - 0.1 * step).sin() * weights).sum().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9), (0.0, 0.99)])
+def test_each_replica_gets_torchs_adam_with_its_own_rate(betas):
+    start = torch.randn(3, 4, 2, dtype=torch.float64)
+    rates = [1e-1, 1e-3, 0.0]
+    stacked = nn.Parameter(start.clone())
+    descend(stacked, ReplicaAdam([stacked], lr=rates, betas=betas, eps=1e-6))
+    for index, rate in enumerate(rates):
+        alone = nn.Parameter(start[index].clone())
+        descend(alone, optim.Adam([alone], lr=rate, betas=betas, eps=1e-6))
+        torch.testing.assert_close(stacked[index], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_one_rate_is_for_all():
+    stacked, other = (nn.Parameter(torch.ones(3, 2, dtype=torch.float64)) for _ in range(2))
+    descend(stacked, ReplicaAdam([stacked], lr=0.01))
+    descend(other, ReplicaAdam([other], lr=[0.01] * 3))
+    assert torch.equal(stacked, other)
+
+
+def test_its_state_goes_on_where_it_was():
+    whole, first, second = (nn.Parameter(torch.ones(2, 2)) for _ in range(3))
+    descend(whole, ReplicaAdam([whole], lr=[0.1, 0.2]), steps=10)
+    optimizer = ReplicaAdam([first], lr=[0.1, 0.2])
+    descend(first, optimizer, steps=10)
+    again = ReplicaAdam([second], lr=[0.0, 0.0])
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    second.data.copy_(first.data)
+    assert torch.equal(first, whole)
+    descend(first, optimizer, steps=3)
+    descend(second, again, steps=3)
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"lr": -0.1}, BadValueError, "lr must be 0 or more, got -0.1"),
+        ({"lr": [0.1, -0.2]}, BadValueError, "lr must be 0 or more, got -0.2"),
+        ({"lr": [0.1] * 4}, BadArgumentsError, r"one for each replica, got 4 for a parameter of shape \(3, 2\)"),
+        ({"betas": (0.5, 1.0)}, BadValueError, r"betas must be two numbers in \[0, 1\), got \(0.5, 1.0\)"),
+        ({"eps": 0.0}, BadValueError, "eps must be above 0, got 0.0"),
+    ],
+)
+def test_replica_adam_refuses_what_cannot_be(arguments, error, says):
+    with pytest.raises(error, match=says):
+        ReplicaAdam([nn.Parameter(torch.zeros(3, 2))], **arguments)

@@ -28,6 +28,8 @@ class MinibatchStandardDeviation(nn.Module):
                 [3., 1.]])
     """
 
+    mixes_samples = True
+
     def __init__(self, group_size: int | None = None) -> None:
         if group_size is not None:
             check_positive("group_size", group_size)

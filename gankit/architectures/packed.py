@@ -47,6 +47,8 @@ class PackedDiscriminator(nn.Module):
         (torch.Size([4]), True)
     """
 
+    mixes_samples = True
+
     def __init__(
         self,
         sample_shape: Sequence[int],

@@ -27,6 +27,7 @@ def make_batches(
     sample_range: SampleRange = (0.0, 1.0),
     sample_shape: tuple[int, ...] | None = None,
     with_labels: bool = False,
+    replicas: int | None = None,
 ) -> Iterable[Batch]:
     """Return batches of `data`.
 
@@ -42,6 +43,7 @@ def make_batches(
         sample_range: what bytes are scaled to, and floats must lie in; None for any.
         sample_shape: what a sample must look like; None for anything.
         with_labels: yield `(real, labels)`.
+        replicas: batches are `(R, N, *sample_shape)`, each replica's made or drawn as with the seed `seed + i`.
 
     Raises:
         DataError: for data that is empty, too small, out of range, or not finite.
@@ -65,11 +67,17 @@ def make_batches(
             seed=seed,
             sample_range=sample_range,
             with_labels=with_labels,
+            replicas=replicas,
         )
     if isinstance(data, (TensorBatches, StreamBatches, SampledBatches)):
         return data
     if isinstance(data, Sampler):
-        return _sampled(data, batch_size, device, seed, sample_range, sample_shape, with_labels)
+        return _sampled(data, batch_size, device, seed, sample_range, sample_shape, with_labels, replicas)
+    if replicas is not None:
+        raise BadArgumentsError(
+            "replicas need data that lies in memory or is drawn, so that each has an order of its own, got "
+            f"{type(data).__name__}"
+        )
     if isinstance(data, Dataset):
         data = _loader(data, batch_size, seed)
     if isinstance(data, str) or not isinstance(data, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -89,6 +97,7 @@ def _sampled(
     sample_range: SampleRange,
     sample_shape: tuple[int, ...] | None,
     with_labels: bool,
+    replicas: int | None,
 ) -> SampledBatches:
     if sample_shape is not None and data.sample_shape != sample_shape:
         raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
@@ -96,7 +105,7 @@ def _sampled(
         raise DataError("data must have labels for a conditional model, got a sampler, which has none")
     if sample_range is not None:
         check_values(data.sample(1000, generator=torch.Generator().manual_seed(seed)), sample_range, "the data")
-    return SampledBatches(data, batch_size=batch_size, device=device, seed=seed)
+    return SampledBatches(data, batch_size=batch_size, device=device, seed=seed, replicas=replicas)
 
 
 def _loader(dataset: Dataset[Any], batch_size: int, seed: int) -> DataLoader[Any]:

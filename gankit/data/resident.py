@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,8 @@ class TensorBatches:
         seed: of the order.
         sample_range: what bytes are scaled to, and floats must lie in; None for any.
         with_labels: yield `(real, labels)` instead of `real`.
+        replicas: give out `(R, N, *sample_shape)`, each replica's samples in an order of its own: that of the seed
+            `seed + i`.
 
     Attributes:
         epoch: how many epochs are finished.
@@ -90,8 +92,11 @@ class TensorBatches:
         seed: int = 0,
         sample_range: SampleRange = (0.0, 1.0),
         with_labels: bool = False,
+        replicas: int | None = None,
     ) -> None:
         check_positive("batch_size", batch_size)
+        if replicas is not None:
+            check_positive("replicas", replicas)
         if isinstance(data, Tensor):
             data = TensorData(data)
         if len(data) < batch_size:
@@ -107,12 +112,24 @@ class TensorBatches:
         self.labels: Tensor | None = data.labels.to(self.device) if with_labels and data.labels is not None else None
         self.epoch: int = 0
         self.position: int = 0
-        self._random = torch.Generator(self.device).manual_seed(stream_seed(seed, "data order"))
+        self.replicas = replicas
+        self._randoms = [
+            torch.Generator(self.device).manual_seed(stream_seed(seed + i, "data order")) for i in range(replicas or 1)
+        ]
+        self._rows: dict[int, Tensor] = {}
         self._shuffle()
 
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """None: a batch is read without a draw."""
+        return ()
+
     def _shuffle(self) -> None:
-        self._random_before = self._random.get_state()
-        self._order = torch.randperm(len(self.samples), generator=self._random, device=self.device)
+        self._randoms_before = [random.get_state() for random in self._randoms]
+        size = len(self.samples)
+        self._orders = torch.stack(
+            [torch.randperm(size, generator=random, device=self.device) for random in self._randoms]
+        )
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -120,31 +137,63 @@ class TensorBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         if self.position >= len(self):
-            self.epoch += 1
-            self.position = 0
-            self._shuffle()
+            self._begin_epoch()
         while self.position < len(self):
-            first = self.position * self.batch_size
-            rows = self._order[first : first + self.batch_size]
-            self.position += 1
-            real = scaled(self.samples.index_select(0, rows), self.sample_range)
-            yield real if self.labels is None else (real, self.labels.index_select(0, rows))
+            yield self._at(self._next_rows())
+
+    def advance(self, slot: int) -> None:
+        """Put the numbers of the next batch's samples where `read` finds them; begin an epoch where one ends."""
+        if self.position >= len(self):
+            self._begin_epoch()
+        rows = self._next_rows()
+        if slot not in self._rows:
+            self._rows[slot] = rows.clone()
+        else:
+            self._rows[slot].copy_(rows)
+
+    def read(self, slot: int) -> Batch:
+        """Return the batch that `advance` chose."""
+        return self._at(self._rows[slot])
+
+    def _begin_epoch(self) -> None:
+        self.epoch += 1
+        self.position = 0
+        self._shuffle()
+
+    def _next_rows(self) -> Tensor:
+        first = self.position * self.batch_size
+        self.position += 1
+        return self._orders[:, first : first + self.batch_size]
+
+    def _at(self, rows: Tensor) -> Batch:
+        real = scaled(self._chosen(self.samples, rows), self.sample_range)
+        return real if self.labels is None else (real, self._chosen(self.labels, rows))
+
+    def _chosen(self, of: Tensor, rows: Tensor) -> Tensor:
+        if self.replicas is None:
+            return of.index_select(0, rows[0])
+        return of.index_select(0, rows.reshape(-1)).view(*rows.shape, *of.shape[1:])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the data: epoch, position, and the generator before this epoch's shuffle."""
-        return {"epoch": self.epoch, "position": self.position, "random": self._random_before}
+        """Return the place in the data: epoch, position, and the generators before this epoch's shuffle."""
+        return {"epoch": self.epoch, "position": self.position, "random": self._randoms_before}
 
     def load_state_dict(self, state: State) -> None:
         """Go on at the place that `state_dict` returned.
 
         Raises:
-            BadArgumentsError: for a position beyond this data.
+            BadArgumentsError: for a position beyond this data, or another number of replicas.
         """
         if not 0 <= state["position"] <= len(self):
             raise BadArgumentsError(
                 f"state must be of data with {len(self)} batches an epoch, got position {state['position']}"
             )
+        if len(state["random"]) != len(self._randoms):
+            raise BadArgumentsError(
+                f"state must be of data with {len(self._randoms)} orders, one a replica, got {len(state['random'])}"
+            )
         self.epoch = state["epoch"]
         self.position = state["position"]
-        self._random.set_state(state["random"].cpu())
+        for random, saved in zip(self._randoms, state["random"], strict=True):
+            random.set_state(saved.cpu())
         self._shuffle()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -52,6 +52,7 @@ class SampledBatches:
         batch_size: samples a batch.
         device: where they are drawn.
         seed: of the draws.
+        replicas: give out `(R, N, *sample_shape)`, replica i drawn as with the seed `seed + i`.
 
     Attributes:
         sampler: as given.
@@ -73,21 +74,48 @@ class SampledBatches:
 
     known_finite = True
 
-    def __init__(self, sampler: Sampler, *, batch_size: int, device: torch.device | str = "cpu", seed: int = 0) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        replicas: int | None = None,
+    ) -> None:
         check_positive("batch_size", batch_size)
+        if replicas is not None:
+            check_positive("replicas", replicas)
         self.sampler: Sampler = sampler
         self.batch_size = batch_size
         self.device: torch.device = torch.device(device)
-        self._random = torch.Generator(self.device).manual_seed(stream_seed(seed, "toy data"))
+        self.replicas = replicas
+        self._randoms = [
+            torch.Generator(self.device).manual_seed(stream_seed(seed + i, "toy data")) for i in range(replicas or 1)
+        ]
+
+    @property
+    def generators(self) -> Sequence[torch.Generator]:
+        """What batches are drawn from: one generator, or one a replica."""
+        return self._randoms
 
     def __iter__(self) -> Iterator[Tensor]:
         while True:
-            yield self.sampler.sample(self.batch_size, generator=self._random, device=self.device)
+            yield self.read(0)
+
+    def advance(self, slot: int) -> None:
+        """Do nothing: batches have no place that the host would count."""
+
+    def read(self, slot: int) -> Tensor:
+        """Draw the next batch."""
+        drawn = [self.sampler.sample(self.batch_size, generator=one, device=self.device) for one in self._randoms]
+        return drawn[0] if self.replicas is None else torch.stack(drawn)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the stream of random numbers."""
-        return {"random": self._random.get_state()}
+        return {"random": [random.get_state() for random in self._randoms]}
 
     def load_state_dict(self, state: State) -> None:
         """Go on at the place that `state_dict` returned."""
-        self._random.set_state(state["random"].cpu())
+        for random, saved in zip(self._randoms, state["random"], strict=True):
+            random.set_state(saved.cpu())

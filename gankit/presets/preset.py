@@ -32,7 +32,7 @@ from gankit.protocols import (
 from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import stream_seed
-from gankit.training import AdversarialTrainer, Precision
+from gankit.training import AdversarialTrainer, Execution, Precision, Stacked
 from gankit.training.trainer import part_name
 
 Name: TypeAlias = "str | Spec"
@@ -62,7 +62,11 @@ class Overrides(TypedDict, total=False):
     discriminator_warmup_steps: int
     averaging_decay: float | None
     max_gradient_norm: float | None
+    learning_rate_decay: bool
     precision: Precision
+    execution: Execution
+    share_generator_forward: bool
+    concatenate_discriminator_passes: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,11 @@ class Preset:
         discriminator_warmup_steps: likewise.
         averaging_decay: likewise.
         max_gradient_norm: likewise.
+        learning_rate_decay: let both learning rates go linearly to zero over `steps`.
         precision: likewise.
+        execution: likewise.
+        share_generator_forward: likewise.
+        concatenate_discriminator_passes: likewise.
 
     Raises:
         BadValueError: for a number that is not positive.
@@ -129,7 +137,11 @@ class Preset:
     discriminator_warmup_steps: int = 0
     averaging_decay: float | None = None
     max_gradient_norm: float | None = None
+    learning_rate_decay: bool = False
     precision: Precision = "float32"
+    execution: Execution = "auto"
+    share_generator_forward: bool = False
+    concatenate_discriminator_passes: bool = False
 
     def __post_init__(self) -> None:
         def put(field: str, value: object) -> None:
@@ -171,6 +183,7 @@ class Preset:
         *,
         device: torch.device | str | None = None,
         seed: int = 0,
+        replicas: int | None = None,
         log_every_steps: int = 100,
         callbacks: Sequence[Callback[AdversarialTrainer]] = (),
         **overrides: Unpack[Overrides],
@@ -180,6 +193,8 @@ class Preset:
         Args:
             device: where it trains; by default CUDA where there is one, else the CPU.
             seed: of the initial weights, which are the same on every device, and of the trainer.
+            replicas: train so many independent models side by side, `Stacked`; replica i is the model that the
+                seed `seed + i` gives alone.
             log_every_steps: see `AdversarialTrainer`.
             callbacks: see `AdversarialTrainer`.
             **overrides: fields of the preset to replace; parts may be objects here.
@@ -193,10 +208,13 @@ class Preset:
         chosen: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | overrides
         place = resolve_device(device)
         latent = LATENTS.build(chosen["latent"])
-        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-            torch.default_generator.manual_seed(stream_seed(seed, "initial weights"))
-            generator = _network(GENERATORS, "generator", chosen, latent).to(place)
-            discriminator = _network(DISCRIMINATORS, "discriminator", chosen, latent).to(place)
+        if replicas is not None:
+            check_positive("replicas", replicas)
+        pairs = [_networks(chosen, latent, seed + i) for i in range(replicas or 1)]
+        generator, discriminator = pairs[0]
+        if replicas is not None:
+            generator, discriminator = (Stacked(networks) for networks in zip(*pairs, strict=True))
+        generator, discriminator = generator.to(place), discriminator.to(place)
         regularizers: dict[str, Regularizer | Constraint] = {}
         for ref in chosen["regularizers"]:
             part = REGULARIZERS.build(ref)
@@ -216,7 +234,11 @@ class Preset:
             discriminator_warmup_steps=chosen["discriminator_warmup_steps"],
             averaging_decay=chosen["averaging_decay"],
             max_gradient_norm=chosen["max_gradient_norm"],
+            learning_rate_decay_steps=self.steps if chosen["learning_rate_decay"] else None,
             precision=chosen["precision"],
+            execution=chosen["execution"],
+            share_generator_forward=chosen["share_generator_forward"],
+            concatenate_discriminator_passes=chosen["concatenate_discriminator_passes"],
             seed=seed,
             log_every_steps=log_every_steps,
             callbacks=callbacks,
@@ -230,6 +252,7 @@ class Preset:
         root: str | Path | None = None,
         batch_size: int | None = None,
         seed: int = 0,
+        replicas: int | None = None,
     ) -> Iterable[Batch]:
         """Return batches of real samples for this model.
 
@@ -240,6 +263,7 @@ class Preset:
             root: the folder of a named data set that has one.
             batch_size: instead of the preset's.
             seed: of the order.
+            replicas: for so many models side by side, each with an order of its own, that of the seed `seed + i`.
 
         Raises:
             DataError: for data that is empty, too small, out of the preset's range or not finite.
@@ -259,10 +283,11 @@ class Preset:
             sample_range=self.sample_range,
             sample_shape=self.sample_shape,
             with_labels=self.num_classes is not None,
+            replicas=replicas,
         )
 
     def _check_overrides(self, overrides: Mapping[str, Any]) -> None:
-        known = [*Overrides.__annotations__, "device", "seed", "log_every_steps", "callbacks"]
+        known = [*Overrides.__annotations__, "device", "seed", "replicas", "log_every_steps", "callbacks"]
         for name in overrides:
             if name in _FOR_BATCHES:
                 raise BadArgumentsError(
@@ -305,6 +330,13 @@ def _named_spec(field: str, value: object) -> Spec:
     raise BadArgumentsError(
         f"a preset's {field} must be a name or a Spec, got {value!r}; objects go into the call: preset({field}=...)"
     )
+
+
+def _networks(chosen: Mapping[str, Any], latent: Latent, seed: int) -> tuple[nn.Module, nn.Module]:
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        torch.default_generator.manual_seed(stream_seed(seed, "initial weights"))
+        generator = _network(GENERATORS, "generator", chosen, latent)
+        return generator, _network(DISCRIMINATORS, "discriminator", chosen, latent)
 
 
 def _network(registry: Registry[nn.Module], role: str, chosen: Mapping[str, Any], latent: Latent) -> nn.Module:

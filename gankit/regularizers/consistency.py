@@ -16,7 +16,7 @@ from gankit.regularizers.registry import REGULARIZERS
 def _change(context: StepContext, which: Source, augment: Augmentation) -> Tensor:
     """Return `D(x) - D(T(x))` on the real or the fake samples."""
     samples = context.real if which == "real" else context.fake
-    changed = augment(samples.detach(), generator=context.random)
+    changed = context.changed(samples.detach(), augment)
     return context.logits(which) - context.discriminate(changed)
 
 

@@ -2,15 +2,21 @@
 
 from gankit.training.averaging import WeightAverage
 from gankit.training.callbacks import MetricsLog, PointClouds, ProgressBar, SampleGrids, TensorBoardLog
+from gankit.training.execution import EXECUTIONS, Execution, Explanation
+from gankit.training.stacked import Stacked
 from gankit.training.trainer import AdversarialTrainer, Precision
 
 __all__ = [
+    "EXECUTIONS",
     "AdversarialTrainer",
+    "Execution",
+    "Explanation",
     "MetricsLog",
     "PointClouds",
     "Precision",
     "ProgressBar",
     "SampleGrids",
+    "Stacked",
     "TensorBoardLog",
     "WeightAverage",
 ]

@@ -41,25 +41,66 @@ class WeightAverage:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise BadValueError(f"averaging_decay must be in [0, 1), got {decay!r}")
-        self.decay = decay
         self.updates_done: int = 0
         self.network: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
         pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
         self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        devices = {target.device for target, _ in self._averaged if target.is_cuda}
+        # on a GPU the weight of the new lies there too, so that a captured update reads what it is then
+        self._device_weight = torch.zeros((), device=devices.pop()) if devices else None
+        self.decay = decay
+
+    @property
+    def decay(self) -> float:
+        """What the average keeps of itself at an update; it may be changed between two updates."""
+        return self._decay
+
+    @decay.setter
+    def decay(self, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise BadValueError(f"averaging_decay must be in [0, 1), got {decay!r}")
+        self._decay = decay
+        if self._device_weight is not None:
+            self._device_weight.fill_(1 - decay)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the next update is the first one, which copies."""
+        return not self.updates_done
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the network's present weights into the average."""
-        # the first update copies, so that the random initial weights leave no trace
-        keep = self.decay if self.updates_done else 0.0
         targets, sources = map(list, zip(*self._averaged, strict=True))
-        torch._foreach_lerp_(targets, sources, 1 - keep)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+        if self.is_first:  # the first update copies, so that the random initial weights leave no trace
+            _foreach_lerp(targets, sources, 1.0)
+        elif self._device_weight is None:
+            _foreach_lerp(targets, sources, 1 - self.decay)
+        else:
+            move_towards(targets, sources, self._device_weight)
         for target, source in self._copied:
             target.copy_(source)
         self.updates_done += 1
+
+
+@torch.no_grad()
+def move_towards(targets: list[Tensor], sources: list[Tensor], weight: Tensor) -> None:
+    """Move each target towards its source by a fraction that lies on the device: `target + weight (source - target)`.
+
+    Example:
+        >>> target = torch.zeros(2)
+        >>> move_towards([target], [torch.ones(2)], torch.tensor(0.25))
+        >>> target
+        tensor([0.2500, 0.2500])
+    """
+    steps = torch._foreach_sub(sources, targets)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    torch._foreach_mul_(steps, weight)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    torch._foreach_add_(targets, steps)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+
+def _foreach_lerp(targets: list[Tensor], sources: list[Tensor], weight: float) -> None:
+    torch._foreach_lerp_(targets, sources, weight)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:

@@ -146,7 +146,7 @@ class SampleGrids(_StepPictures):
     @override
     def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
         """Write one grid."""
-        samples = trainer.sample(self.count, self.condition, self.seed)
+        samples = sample_replicas(trainer, self.count, self.condition, self.seed)
         save_grid(samples, path, sample_range=self.sample_range)
 
 
@@ -176,10 +176,35 @@ class PointClouds(_StepPictures):
     @override
     def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
         """Draw one cloud."""
-        generated = trainer.sample(self.count, seed=self.seed)
+        generated = sample_replicas(trainer, self.count, seed=self.seed)
         title = f"step {trainer.steps_done:,}"
         with evaluating(trainer.discriminator):
-            save_points(self.real, generated, path, logits=trainer.discriminator, title=title)
+            # of several discriminators, none is the one to show
+            logits = trainer.discriminator if trainer.replicas is None else None
+            save_points(self.real, generated, path, logits=logits, title=title)
+
+
+def sample_replicas(
+    trainer: AdversarialTrainer, count: int, condition: Tensor | None = None, seed: int | None = None
+) -> Tensor:
+    """Return `count` samples for a picture: with replicas, equally many of each, one replica after the other.
+
+    Args:
+        trainer: as for all below, see `AdversarialTrainer.sample`.
+        count: how many in all.
+        condition: of each sample; with replicas, each begins with the first.
+        seed: of the latents.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> sample_replicas(ring(device="cpu", replicas=3), 5).shape
+        torch.Size([5, 2])
+    """
+    if trainer.replicas is None:
+        return trainer.sample(count, condition, seed)
+    each = -(-count // trainer.replicas)
+    samples = trainer.sample(each, None if condition is None else condition[:each], seed)
+    return samples.flatten(0, 1)[:count]
 
 
 class ProgressBar:

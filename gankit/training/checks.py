@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gankit.errors import BadArgumentsError, DeviceError, GankitError, ShapeError
+from gankit.errors import BadArgumentsError, BadValueError, DeviceError, GankitError, ShapeError
 
+_MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _ABOUT_SHAPES = re.compile(r"shape|size|\bdim|channels|broadcast", re.IGNORECASE)
 
 
@@ -145,3 +146,23 @@ def common_device(generator: nn.Module, discriminator: nn.Module) -> torch.devic
     if len(devices) > 1:
         raise DeviceError(f"generator and discriminator must be on one device, got {' and '.join(devices)}")
     return torch.device(devices[0] if devices else "cpu")
+
+
+def check_unmixed(discriminator: nn.Module) -> None:
+    """Raise `BadValueError` for a discriminator whose answer to one sample depends on the others of its batch.
+
+    Layers that are known to mix samples are found by what they are.
+
+    Example:
+        >>> check_unmixed(nn.Linear(3, 1))
+        >>> check_unmixed(nn.BatchNorm1d(3))
+        Traceback (most recent call last):
+        gankit.errors.BadValueError: concatenate_discriminator_passes would let real and fake samples see each \
+other in a discriminator whose BatchNorm1d mixes the samples of a batch; leave it off
+    """
+    for layer in discriminator.modules():
+        if isinstance(layer, _MIXING) or getattr(layer, "mixes_samples", False):
+            raise BadValueError(
+                "concatenate_discriminator_passes would let real and fake samples see each other in a discriminator "
+                f"whose {type(layer).__name__} mixes the samples of a batch; leave it off"
+            )

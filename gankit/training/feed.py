@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gankit.errors import DataError
-from gankit.protocols import Batch
+from gankit.protocols import Batch, DeviceBatches
 
 
 class Feed:
@@ -36,6 +36,15 @@ class Feed:
         self._device = device
         self._known_finite = bool(getattr(batches, "known_finite", False))
         self._iterator: Iterator[Batch] | None = None
+
+    @property
+    def device_batches(self) -> DeviceBatches | None:
+        """The batches, where a captured step can draw them for itself on this device, else None."""
+        place: torch.device | None = getattr(self.batches, "device", None)
+        if not isinstance(self.batches, DeviceBatches) or place is None or place.type != self._device.type:
+            return None
+        # "cuda" without a number is the first one, as long as nobody chooses another
+        return self.batches if (place.index or 0) == (self._device.index or 0) else None
 
     def __next__(self) -> Batch:
         for _ in range(2):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -50,3 +52,24 @@ def evaluating(network: nn.Module) -> Generator[None]:
     finally:
         for layer in layers:
             layer.training = True
+
+
+@contextmanager
+def tf32() -> Generator[None]:
+    """Let CUDA multiply float32 matrices with tensor cores, which keep ten bits of the mantissa; for a while.
+
+    Example:
+        >>> with tf32():
+        ...     torch.backends.cuda.matmul.fp32_precision
+        'tf32'
+    """
+    cudnn: Any = torch.backends.cudnn
+    switches: list[Any] = [torch.backends.cuda.matmul, cudnn.conv]
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from gankit.errors import BadArgumentsError, BadValueError, DataError, ShapeError, check_positive
+from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, ShapeError, check_positive
 from gankit.protocols import (
     AdversarialLoss,
     Batch,
     Callback,
     Constraint,
-    GradientInput,
-    Half,
+    DeviceBatches,
     Latent,
+    Random,
     Regularizer,
     ScheduledLoss,
     Stateful,
     StepContext,
-    widened,
 )
-from gankit.seeds import stream_seed
+from gankit.seeds import Stream, stream_seed
 from gankit.training.averaging import WeightAverage
-from gankit.training.checks import check_optimizer, check_shapes, common_device
+from gankit.training.checks import check_optimizer, check_shapes, check_unmixed, common_device
+from gankit.training.execution import Execution, Executor, Explanation
 from gankit.training.feed import Feed
-from gankit.training.modes import evaluating, frozen
+from gankit.training.modes import evaluating
+from gankit.training.stacked import Stacked, check_replica_optimizer
+from gankit.training.step import CheckedBatch, Step
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "tf32"]
 
-_PRECISIONS = ("float32", "bfloat16")
+_PRECISIONS = ("float32", "bfloat16", "tf32")
 _STATE_FORMAT = 1
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -70,7 +72,18 @@ class AdversarialTrainer:
         averaging_decay: keep an exponential moving average of G's weights with this decay a step; None for
             none.
         max_gradient_norm: clip each network's gradient to this norm; None for no clipping.
-        precision: `float32`, or `bfloat16` for autocast (losses and penalties stay in float32).
+        learning_rate_decay_steps: both optimizers' learning rates go linearly to zero, which they reach after
+            this many steps; None for constant ones. Schedulers of torch's may be stepped in a callback instead.
+        precision: `float32`; `bfloat16` for autocast (losses and penalties stay in float32); or `tf32` for
+            tensor cores on a CUDA device, which multiply with ten bits of the mantissa.
+        execution: how a step is run: `eager`, operation by operation; `compile`, each half with its gradient
+            compiled; `cuda_graph`, the whole step captured and replayed; `compile+cuda_graph`; or `auto`,
+            captured on CUDA and eager on the CPU. What cannot be run so falls back with a warning.
+        share_generator_forward: generate once a step rather than twice, so that the last update of D and that of
+            G see the same fakes, and BatchNorm in G counts them once.
+        concatenate_discriminator_passes: ask D once for real and fake samples together in its own half; only
+            for a D that does not mix the samples of a batch. Spectral normalisation then makes one step of its
+            power method rather than two.
         seed: of all the trainer's random numbers.
         log_every_steps: how often `fit` reads the metrics on the host.
         callbacks: called after every `every`-th step of `fit`.
@@ -81,18 +94,20 @@ class AdversarialTrainer:
         averaged_generator: the averaged G, or None.
         generator_optimizer: as given.
         discriminator_optimizer: as given.
+        replicas: how many networks each of G and D is (`Stacked`), or None for one.
         steps_done: how many steps were made.
         metrics: the newest value of each named result, on the device: `discriminator_loss`,
             `generator_loss`, `real_score` and `fake_score` (D(x) and D(G(z)): means of the sigmoid of the
             logits where they are log-odds, else of the critic's values), `real_accuracy` and `fake_accuracy`
-            (log-odds only), `penalty/<name>`, `<network>_gradient_norm` (with clipping).
+            (log-odds only), `penalty/<name>`, `<network>_gradient_norm` (with clipping). 0-d, or `(R,)` with
+            replicas.
         history: what `fit` read of them, as numbers, with the step.
 
     Raises:
         ShapeError: for networks that do not fit the latent or each other; found on fake-tensor copies.
         BadArgumentsError: for a part that is not what its argument needs.
         BadValueError: for an impossible number.
-        DeviceError: for networks on different devices.
+        DeviceError: for networks on different devices, or a precision or an execution that theirs has not.
 
     Example:
         >>> from gankit import AdversarialTrainer, losses, latents
@@ -123,7 +138,11 @@ class AdversarialTrainer:
         discriminator_warmup_steps: int = 0,
         averaging_decay: float | None = None,
         max_gradient_norm: float | None = None,
+        learning_rate_decay_steps: int | None = None,
         precision: Precision = "float32",
+        execution: Execution = "auto",
+        share_generator_forward: bool = False,
+        concatenate_discriminator_passes: bool = False,
         seed: int = 0,
         log_every_steps: int = 100,
         callbacks: Sequence[Callback[AdversarialTrainer]] = (),
@@ -143,6 +162,8 @@ class AdversarialTrainer:
         check_positive("log_every_steps", log_every_steps)
         if max_gradient_norm is not None:
             check_positive("max_gradient_norm", max_gradient_norm)
+        if learning_rate_decay_steps is not None:
+            check_positive("learning_rate_decay_steps", learning_rate_decay_steps)
         if precision not in _PRECISIONS:
             raise BadValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
 
@@ -156,7 +177,10 @@ class AdversarialTrainer:
         self.discriminator_steps: int = discriminator_steps
         self.discriminator_warmup_steps: int = discriminator_warmup_steps
         self.max_gradient_norm: float | None = max_gradient_norm
+        self.learning_rate_decay_steps: int | None = learning_rate_decay_steps
         self.precision: Precision = precision
+        self.share_generator_forward: bool = share_generator_forward
+        self.concatenate_discriminator_passes: bool = concatenate_discriminator_passes
         self.seed: int = seed
         self.log_every_steps: int = log_every_steps
         self.callbacks: list[Callback[AdversarialTrainer]] = list(callbacks)
@@ -165,18 +189,28 @@ class AdversarialTrainer:
         self.history: list[dict[str, float]] = []
         self._reading: dict[str, float] = {}
 
+        if precision == "tf32" and self.device.type != "cuda":
+            raise DeviceError(f"precision 'tf32' needs a CUDA device, got {str(self.device)!r}")
+        self.replicas: int | None = _replicas(self.generator, self.discriminator)
+        if self.replicas is not None:
+            check_replica_optimizer("generator_optimizer", generator_optimizer)
+            check_replica_optimizer("discriminator_optimizer", discriminator_optimizer)
+        if concatenate_discriminator_passes:
+            check_unmixed(self.discriminator)
         self._loss = loss
         self._scheduled = loss if isinstance(loss, ScheduledLoss) else None
-        self._penalty_parts = {n: r for n, r in self.regularizers.items() if isinstance(r, Regularizer)}
-        self._constraints = [r for r in self.regularizers.values() if not isinstance(r, Regularizer)]
         self._dtype = next((p.dtype for p in generator.parameters()), torch.get_default_dtype())
-        self._average = None if averaging_decay is None else WeightAverage(generator, averaging_decay)
-        self._noise = torch.Generator(self.device).manual_seed(stream_seed(seed, "training noise"))
-        self._sampling = torch.Generator(self.device).manual_seed(stream_seed(seed, "sampling"))
+        self.average: WeightAverage | None = None
+        if averaging_decay is not None:
+            self.average = WeightAverage(generator, averaging_decay)
+        self.noise: Random = self._generators("training noise")
+        self._sampling: Random = self._generators("sampling")
         self._feed: Feed | None = None
         self._stopping = False
         self._mixes_samples = any(isinstance(layer, _BATCH_NORMS) for layer in generator.modules())
         self._sample_shape = self._check_shapes()
+        self._step = Step(self)
+        self._executor = Executor(self, self._step, execution)
 
     @property
     def loss(self) -> AdversarialLoss:
@@ -188,7 +222,20 @@ class AdversarialTrainer:
     @property
     def averaged_generator(self) -> nn.Module | None:
         """The generator with averaged weights, or None without averaging."""
-        return None if self._average is None else self._average.network
+        return None if self.average is None else self.average.network
+
+    def replica(self, index: int) -> tuple[nn.Module, nn.Module]:
+        """Return the generator (the averaged one, where there is one) and the discriminator of one replica.
+
+        They are ordinary networks, with weights of their own.
+
+        Raises:
+            BadValueError: for a trainer without replicas, or an index it has not.
+        """
+        generator = self.averaged_generator or self.generator
+        if not isinstance(generator, Stacked) or not isinstance(self.discriminator, Stacked):
+            raise BadValueError("replica is for a trainer of Stacked networks, got one without replicas")
+        return generator.replica(index), self.discriminator.replica(index)
 
     # --- one step ----------------------------------------------------------------------------------------
 
@@ -213,17 +260,24 @@ class AdversarialTrainer:
                 f"step needs one batch for each of the {self.discriminator_steps} discriminator_steps, got "
                 f"{len(batches)}"
             )
-        results: dict[str, Tensor] = {}
-        for real, condition in batches:
-            results = self._update_discriminator(real, condition)
-        if self.steps_done >= self.discriminator_warmup_steps:
-            results |= self._update_generator(*batches[-1])
-            if self._average is not None:
-                self._average.update()
+        self._decay_learning_rates()
+        return self._count(self._executor.run(batches))
+
+    def _count(self, results: dict[str, Tensor]) -> dict[str, Tensor]:
         self.steps_done += 1
         # a penalty that is not due in this step keeps its last value
         self.metrics = self.metrics | results
         return results
+
+    def explain(self) -> Explanation:
+        """Return how steps are run, why, and what that took.
+
+        Example:
+            >>> from gankit.presets import ring
+            >>> ring(device="cpu").explain().mode
+            'eager'
+        """
+        return self._executor.explain()
 
     def discriminator_objective(self, context: StepContext) -> dict[str, Tensor]:
         """Return the discriminator's terms by name, each `(..., N)`; their means are added and descended.
@@ -231,7 +285,7 @@ class AdversarialTrainer:
         Override it for an objective of your own.
         """
         loss = self.loss.discriminator_loss(context.logits("real"), context.logits("fake"))
-        return {"discriminator_loss": loss} | self._penalties("discriminator", context)
+        return {"discriminator_loss": loss} | self._step.penalties("discriminator", context)
 
     def generator_objective(self, context: StepContext) -> dict[str, Tensor]:
         """Return the generator's terms by name, each `(..., N)`; their means are added and descended.
@@ -243,98 +297,41 @@ class AdversarialTrainer:
         # D is frozen here, so D(real) has no graph
         real_logits = context.logits("real") if loss.needs_real_logits else None
         terms = {"generator_loss": loss.generator_loss(fake_logits, real_logits)}
-        return terms | self._penalties("generator", context)
+        return terms | self._step.penalties("generator", context)
 
-    def _update_discriminator(self, real: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
-        with self._autocast():
-            latent = self._draw_latent(len(real))
-            with torch.no_grad():
-                fake = self._generate(latent, condition)
-            if fake.shape != real.shape:
-                raise ShapeError(
-                    f"the generator's samples must have the real samples' shape {tuple(real.shape)}, got "
-                    f"{tuple(fake.shape)}"
-                )
-            context = self._context("discriminator", real, fake, latent, condition)
-            total, results = _reduce(self.discriminator_objective(context), context.logits("fake"))
-        results |= self._descend("discriminator", total)
-        for constraint in self._constraints:
-            if self.steps_done % constraint.every == 0:
-                constraint.apply(self.discriminator)
-        return results | self._scores(context)
+    def _decay_learning_rates(self) -> None:
+        if self.learning_rate_decay_steps is None:
+            return
+        factor = max(0.0, 1 - self.steps_done / self.learning_rate_decay_steps)
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            for group in optimizer.param_groups:
+                # torch's own schedulers keep the first rate under this name, and states carry it along
+                rate: Any = group["lr"]
+                first: Any = group.setdefault("initial_lr", rate.clone() if isinstance(rate, Tensor) else rate)
+                if isinstance(rate, Tensor):
+                    rate.copy_(first * factor)
+                else:
+                    group["lr"] = float(first) * factor
 
-    def _update_generator(self, real: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
-        with frozen(self.discriminator):
-            # a context of its own: autocast's cached casts of D's weights are from before D's update
-            with self._autocast():
-                latent = self._draw_latent(len(real))
-                if "latent" in self._gradient_inputs("generator"):
-                    latent.requires_grad_()
-                fake = self._generate(latent, condition)
-                context = self._context("generator", real, fake, latent, condition)
-                total, results = _reduce(self.generator_objective(context), context.logits("fake"))
-            return results | self._descend("generator", total)
+    def draw_latents(self, count: int, random: Random) -> Tensor:
+        """Draw latents for `count` samples, `(count, *latent_shape)`; of each replica, with replicas.
 
-    def _context(self, half: Half, real: Tensor, fake: Tensor, latent: Tensor, condition: Tensor | None) -> StepContext:
-        return StepContext(
-            discriminator=self.discriminator,
-            generator=self.generator,
-            real=real,
-            fake=fake,
-            latent=latent,
-            condition=condition,
-            step=self.steps_done,
-            random=self._noise,
-            gradient_inputs=self._gradient_inputs(half) if half == "discriminator" else (),
-        )
-
-    def _descend(self, half: Half, total: Tensor) -> dict[str, Tensor]:
-        optimizer = self.generator_optimizer if half == "generator" else self.discriminator_optimizer
-        optimizer.zero_grad()
-        torch.autograd.backward(total)
-        norms: dict[str, Tensor] = {}
-        if self.max_gradient_norm is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
-            norms[f"{half}_gradient_norm"] = norm
-        optimizer.step()
-        return norms
-
-    def _due(self, half: Half) -> Iterator[tuple[str, Regularizer]]:
-        for name, regularizer in self._penalty_parts.items():
-            if regularizer.half == half and self.steps_done % regularizer.every == 0:
-                yield name, regularizer
-
-    def _gradient_inputs(self, half: Half) -> set[GradientInput]:
-        return {one for _, regularizer in self._due(half) for one in regularizer.gradient_inputs}
-
-    def _penalties(self, half: Half, context: StepContext) -> dict[str, Tensor]:
-        # `every` times as strong in every `every`-th step: the mean strength does not depend on it
-        return {f"penalty/{name}": regularizer(context) * regularizer.every for name, regularizer in self._due(half)}
-
-    def _scores(self, context: StepContext) -> dict[str, Tensor]:
-        real, fake = context.logits("real").detach(), context.logits("fake").detach()
-        if not getattr(self.loss, "log_odds", False):
-            return {"real_score": real.mean(-1), "fake_score": fake.mean(-1)}
-        return {
-            "real_score": real.sigmoid().mean(-1),
-            "fake_score": fake.sigmoid().mean(-1),
-            "real_accuracy": (real > 0).float().mean(-1),
-            "fake_accuracy": (fake < 0).float().mean(-1),
-        }
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def _draw_latent(self, count: int) -> Tensor:
-        latent = self.latent(count, generator=self._noise, device=self.device)
+        Args:
+            count: how many.
+            random: a generator, or one a replica, such as `trainer.noise`, from which training draws.
+        """
+        generators = list(random) if isinstance(random, Sequence) else [random]
+        drawn = [self.latent(count, generator=one, device=self.device) for one in generators]
+        latent = torch.stack(drawn) if isinstance(random, Sequence) else drawn[0]
         return latent.to(self._dtype) if latent.is_floating_point() else latent
 
-    def _generate(self, latent: Tensor, condition: Tensor | None) -> Tensor:
-        arguments = (latent,) if condition is None else (latent, condition)
-        return widened(self.generator(*arguments))
+    def _generators(self, stream: Stream) -> Random:
+        """One generator, or one a replica: replica i has the numbers of a trainer with the seed `seed + i`."""
+        made = [
+            torch.Generator(self.device).manual_seed(stream_seed(self.seed + i, stream))
+            for i in range(self.replicas or 1)
+        ]
+        return made[0] if self.replicas is None else made
 
     # --- many steps --------------------------------------------------------------------------------------
 
@@ -350,7 +347,7 @@ class AdversarialTrainer:
             The trainer itself.
 
         Raises:
-            BadValueError: for fewer `steps` than were already made.
+            BadValueError: for fewer `steps` than were already made, or more than the learning rates last.
             DataError: for batches that are empty, run out, or hold NaN or infinite values (read with the
                 logs, every `log_every_steps`).
         """
@@ -359,12 +356,20 @@ class AdversarialTrainer:
                 f"steps is the total and {self.steps_done} are already done, so it must be {self.steps_done} or "
                 f"more, got {steps}"
             )
+        if steps > (self.learning_rate_decay_steps or steps):
+            raise BadValueError(
+                f"steps must be at most learning_rate_decay_steps, after which the learning rates are zero, "
+                f"{self.learning_rate_decay_steps}, got {steps}"
+            )
         if self._feed is None or self._feed.batches is not batches:
             self._feed = Feed(batches, self.device)
         try:
             while self.steps_done < steps and not self._stopping:
-                group = [next(self._feed) for _ in range(self.discriminator_steps)]
-                self.step(*group)
+                source = self._feed.device_batches if self._executor.draws_batches else None
+                if source is None:
+                    self.step(*[next(self._feed) for _ in range(self.discriminator_steps)])
+                else:
+                    self._step_from(source)
                 if self.steps_done % self.log_every_steps == 0:
                     self.history.append(self.read_metrics())
                 for callback in self.callbacks:
@@ -374,12 +379,21 @@ class AdversarialTrainer:
             self._stopping = False
         return self
 
+    def _step_from(self, source: DeviceBatches) -> None:
+        def read(slot: int) -> CheckedBatch:
+            return self._placed(*_parts(source.read(slot)))
+
+        self._decay_learning_rates()
+        self._count(self._executor.run_from(source, read))
+
     def stop(self) -> None:
         """Let `fit` return after the step it is in, or at once if it is called next; for callbacks and signals."""
         self._stopping = True
 
     def read_metrics(self) -> dict[str, float]:
         """Read `metrics` on the host, in one transfer, with the number of the step.
+
+        With replicas, each name stands for the mean over them, and `<name>/sd` for the standard deviation.
 
         Raises:
             DataError: where a batch since the last reading held NaN or infinite values.
@@ -395,17 +409,19 @@ class AdversarialTrainer:
             return self._reading
         watched = self._feed.all_finite if self._feed else None
         finite = torch.ones((), device=self.device) if watched is None else watched.float()
-        stacked: Any = torch.stack([*self.metrics.values(), finite])
-        numbers: list[float] = stacked.tolist()
-        *values, all_finite = numbers
+        stacked: Any = torch.stack([*self.metrics.values(), finite.expand(self._value_shape)])
+        rows: list[Any] = stacked.tolist()
+        *values, all_finite = rows
         if self._feed:
             self._feed.all_finite = None
-        if not all_finite:
+        if not (all_finite if self.replicas is None else all(all_finite)):
             raise DataError(
                 "batches must be finite, got NaN or infinite values in one of the last "
                 f"{self.log_every_steps} steps before step {self.steps_done}"
             )
-        self._reading = {"step": self.steps_done} | dict(zip(self.metrics, values, strict=True))
+        self._reading = {"step": self.steps_done}
+        for name, value in zip(self.metrics, values, strict=True):
+            self._reading |= {name: value} if self.replicas is None else _over_replicas(name, value)
         return self._reading
 
     def sample(
@@ -427,7 +443,8 @@ class AdversarialTrainer:
             batch_size: how many are generated at a time, which bounds the memory.
 
         Returns:
-            `(count, *sample_shape)`, on the trainer's device.
+            `(count, *sample_shape)`, on the trainer's device; `(R, count, *sample_shape)` with replicas, where
+            replica i answers the latents of the seed `seed + i`.
 
         Raises:
             BadValueError: for a count or batch size under 1.
@@ -436,17 +453,21 @@ class AdversarialTrainer:
         check_positive("batch_size", batch_size)
         random = self._sampling
         if seed is not None:
-            random = torch.Generator(self.device).manual_seed(seed)
-        latent = self.latent(count, generator=random, device=self.device).to(self._dtype)
+            made = [torch.Generator(self.device).manual_seed(seed + i) for i in range(self.replicas or 1)]
+            random = made[0] if self.replicas is None else made
+        batch_dimension = 0 if self.replicas is None else 1
         network = self.averaged_generator or self.generator
-        latents = torch.split(latent, batch_size)
+        latents = torch.split(self.draw_latents(count, random), batch_size, batch_dimension)
         inputs: list[tuple[Tensor, ...]] = [(one,) for one in latents]
         if condition is not None:
             if len(condition) != count:
                 raise ShapeError(f"condition must have one entry a sample, got {len(condition)} for {count}")
-            inputs = list(zip(latents, torch.split(condition.to(self.device), batch_size), strict=True))
+            condition = condition.to(self.device)
+            if self.replicas is not None:
+                condition = condition.expand(self.replicas, *condition.shape)
+            inputs = list(zip(latents, torch.split(condition, batch_size, batch_dimension), strict=True))
         with evaluating(network), torch.no_grad():
-            return torch.cat([network(*one) for one in inputs])
+            return torch.cat([network(*one) for one in inputs], batch_dimension)
 
     # --- state -------------------------------------------------------------------------------------------
 
@@ -463,16 +484,16 @@ class AdversarialTrainer:
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "average": None
-            if self._average is None
+            if self.average is None
             else {
-                "network": self._average.network.state_dict(),
-                "updates_done": self._average.updates_done,
+                "network": self.average.network.state_dict(),
+                "updates_done": self.average.updates_done,
             },
             "parts": {name: part.state_dict() for name, part in self._parts_with_state()},
             "random": {
-                "noise": self._noise.get_state(),
-                "sampling": self._sampling.get_state(),
-                "default": _default_random_state(self.device),
+                "noise": _random_state(self.noise),
+                "sampling": _random_state(self._sampling),
+                "default": self.default_random_state(),
             },
         }
 
@@ -488,8 +509,8 @@ class AdversarialTrainer:
             raise BadArgumentsError(
                 f"state must be a trainer's state_dict of format {_STATE_FORMAT}, got {state.get('format')!r}"
             )
-        if (state["average"] is None) != (self._average is None):
-            saved, own = ("without", "with") if self._average else ("with", "without")
+        if (state["average"] is None) != (self.average is None):
+            saved, own = ("without", "with") if self.average else ("with", "without")
             raise BadArgumentsError(f"state is of a trainer {saved} averaging_decay, this one is {own}")
         parts = dict(self._parts_with_state())
         if parts.keys() != state["parts"].keys():
@@ -498,15 +519,48 @@ class AdversarialTrainer:
         self.discriminator.load_state_dict(state["discriminator"])
         self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        if self._average is not None:
-            self._average.network.load_state_dict(state["average"]["network"])
-            self._average.updates_done = state["average"]["updates_done"]
+        if self.average is not None:
+            self.average.network.load_state_dict(state["average"]["network"])
+            self.average.updates_done = state["average"]["updates_done"]
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
-        self._noise.set_state(state["random"]["noise"].cpu())
-        self._sampling.set_state(state["random"]["sampling"].cpu())
-        _set_default_random_state(self.device, state["random"]["default"].cpu())
+        _set_random_state(self.noise, state["random"]["noise"])
+        _set_random_state(self._sampling, state["random"]["sampling"])
+        self.set_default_random_state(state["random"]["default"].cpu())
         self.steps_done = state["steps_done"]
+        self._executor.reset()
+
+    @property
+    def noises(self) -> list[torch.Generator]:
+        """The generators that training draws from: one, or one a replica."""
+        return [self.noise] if isinstance(self.noise, torch.Generator) else list(self.noise or ())
+
+    def parts(self) -> list[object]:
+        """Return the loss and the regularizers."""
+        return [self._loss, *self.regularizers.values()]
+
+    def counters(self) -> tuple[int, int]:
+        """Return the numbers that a step counts on the host."""
+        return self.steps_done, 0 if self.average is None else self.average.updates_done
+
+    def set_counters(self, counters: tuple[int, int]) -> None:
+        """Set what `counters` returned."""
+        self.steps_done, updates_done = counters
+        if self.average is not None:
+            self.average.updates_done = updates_done
+
+    def default_random_state(self) -> Tensor:
+        """Return the state of torch's default generator of this device, which dropout draws from."""
+        if self.device.type == "cpu":
+            return torch.get_rng_state()
+        return torch.get_device_module(self.device).get_rng_state(self.device)
+
+    def set_default_random_state(self, state: Tensor) -> None:
+        """Set what `default_random_state` returned."""
+        if self.device.type == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.get_device_module(self.device).set_rng_state(state, self.device)
 
     def _parts_with_state(self) -> Iterator[tuple[str, Stateful]]:
         for name, part in {"loss": self._loss, **self.regularizers}.items():
@@ -519,37 +573,73 @@ class AdversarialTrainer:
         latent_shape: Sequence[int] | None = getattr(self.latent, "shape", None)
         if latent_shape is None:
             return None
-        return check_shapes(self.generator, self.discriminator, latent_shape, condition, self.device, self._dtype)
+        generator, discriminator = self.generator, self.discriminator
+        if isinstance(generator, Stacked) and isinstance(discriminator, Stacked):
+            generator, discriminator = generator.replica(0), discriminator.replica(0)
+            condition = None if condition is None else condition[0]
+        return check_shapes(generator, discriminator, latent_shape, condition, self.device, self._dtype)
 
-    def _checked(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        if isinstance(batch, Tensor):
-            real, condition = batch, None
-        elif len(batch) in (1, 2) and isinstance(batch[0], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-            real, condition = batch if len(batch) == 2 else (batch[0], None)
-        else:
-            raise DataError(f"a batch must be `real` or `(real, condition)`, got {type(batch).__name__}")
+    @property
+    def _value_shape(self) -> tuple[int, ...]:
+        return () if self.replicas is None else (self.replicas,)
+
+    def _placed(self, real: Tensor, condition: Tensor | None) -> CheckedBatch:
+        real = real.to(self.device, self._dtype, non_blocking=True)
+        return real, None if condition is None else condition.to(self.device, non_blocking=True)
+
+    def _checked(self, batch: Batch) -> CheckedBatch:
+        real, condition = _parts(batch)
         if not real.is_floating_point():
             raise DataError(f"a batch must be floating point, got {real.dtype}; scale it to the samples' range")
-        if len(real) < (2 if self._mixes_samples else 1):
+        leading = len(self._value_shape)
+        if real.shape[:leading] != self._value_shape or real.ndim <= leading:
+            raise ShapeError(
+                f"a batch for {self.replicas} replicas must be ({self.replicas}, N, *sample_shape), got "
+                f"{tuple(real.shape)}"
+            )
+        count = real.shape[leading]
+        if count < (2 if self._mixes_samples else 1):
             raise DataError(
                 f"a batch must have {'2 samples or more for BatchNorm' if self._mixes_samples else 'samples'}, got "
-                f"{len(real)}; a DataLoader leaves small ones out with drop_last=True"
+                f"{count}; a DataLoader leaves small ones out with drop_last=True"
             )
-        real = real.to(self.device, self._dtype, non_blocking=True)
-        if condition is not None:
-            condition = condition.to(self.device, non_blocking=True)
-            if len(condition) != len(real):
-                raise ShapeError(
-                    f"a batch's condition must have one entry a sample, got {len(condition)} for {len(real)}"
-                )
+        real, condition = self._placed(real, condition)
+        if condition is not None and condition.shape[: leading + 1] != real.shape[: leading + 1]:
+            raise ShapeError(f"a batch's condition must have one entry a sample, got {len(condition)} for {len(real)}")
         if not self.metrics and (condition is not None or self._sample_shape is None):
             # the first batch tells what the construction could not
             self._sample_shape = self._check_shapes(condition)
-        if self._sample_shape is not None and real.shape[1:] != self._sample_shape:
+        if self._sample_shape is not None and real.shape[leading + 1 :] != self._sample_shape:
             raise ShapeError(
-                f"a batch must have samples of the generator's shape {self._sample_shape}, got {tuple(real.shape[1:])}"
+                f"a batch must have samples of the generator's shape {self._sample_shape}, got "
+                f"{tuple(real.shape[leading + 1 :])}"
             )
         return real, condition
+
+
+def _parts(batch: Batch) -> tuple[Tensor, Tensor | None]:
+    if isinstance(batch, Tensor):
+        return batch, None
+    if len(batch) in (1, 2) and isinstance(batch[0], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return batch[0], batch[1] if len(batch) == 2 else None
+    raise DataError(f"a batch must be `real` or `(real, condition)`, got {type(batch).__name__}")
+
+
+def _replicas(generator: nn.Module, discriminator: nn.Module) -> int | None:
+    counts = [one.replicas if isinstance(one, Stacked) else None for one in (generator, discriminator)]
+    if counts[0] != counts[1]:
+        raise BadArgumentsError(
+            f"generator and discriminator must be Stacked from as many networks, or both be one, got {counts[0]} and "
+            f"{counts[1]} replicas"
+        )
+    return counts[0]
+
+
+def _over_replicas(name: str, values: Sequence[float]) -> dict[str, float]:
+    """The mean, and the standard deviation of a sample, with n - 1."""
+    mean = math.fsum(values) / len(values)
+    spread = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+    return {name: mean, f"{name}/sd": math.sqrt(spread)}
 
 
 def part_name(part: object) -> str:
@@ -584,29 +674,14 @@ def _named(
     return named
 
 
-def _reduce(terms: Mapping[str, Tensor], logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean over the batch of each term, their sum (over replicas too), and the means for the record."""
-    means: dict[str, Tensor] = {}
-    for name, term in terms.items():
-        if term.shape != logits.shape:
-            raise ShapeError(
-                f"{name} must have the logits' shape {tuple(logits.shape)}, one value a sample, got "
-                f"{tuple(term.shape)}; leave the mean to the trainer"
-            )
-        means[name] = term.mean() if term.ndim == 1 else term.mean(-1)
-    first, *others = means.values()
-    total = sum(others, first)
-    return total.sum() if total.ndim else total, {name: mean.detach() for name, mean in means.items()}
+def _random_state(random: Random) -> Any:
+    if isinstance(random, torch.Generator):
+        return random.get_state()
+    return [one.get_state() for one in random or ()]
 
 
-def _default_random_state(device: torch.device) -> Tensor:
-    if device.type == "cpu":
-        return torch.get_rng_state()
-    return torch.get_device_module(device).get_rng_state(device)
-
-
-def _set_default_random_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cpu":
-        torch.set_rng_state(state)
-    else:
-        torch.get_device_module(device).set_rng_state(state, device)
+def _set_random_state(random: Random, state: Any) -> None:
+    if isinstance(random, torch.Generator):
+        random, state = [random], [state]
+    for one, own in zip(random or (), state, strict=True):
+        one.set_state(own.cpu())

@@ -196,6 +196,37 @@ def test_gradients_are_clipped_for_each_network(make_trainer, batches):
 # --- metrics ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_learning_rates_go_linearly_to_zero(make_trainer, batches, as_tensor):
+    trainer = make_trainer(learning_rate_decay_steps=4)
+    optimizers = (trainer.generator_optimizer, trainer.discriminator_optimizer)
+    if as_tensor:
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = torch.tensor(1e-2)
+    seen = []
+    for step in range(1, 5):
+        trainer.fit(batches, steps=step)
+        seen.append([float(optimizer.param_groups[0]["lr"]) for optimizer in optimizers])
+    assert seen == [[pytest.approx(1e-2 * factor)] * 2 for factor in (1.0, 0.75, 0.5, 0.25)]
+    with pytest.raises(BadValueError, match="learning_rate_decay_steps, after which .* zero, 4, got 5"):
+        trainer.fit(batches, steps=5)
+
+
+def test_decayed_learning_rates_equal_torchs_scheduler(make_trainer, batches):
+    ours = make_trainer(learning_rate_decay_steps=5).fit(batches, steps=4)
+    theirs = make_trainer()
+    schedulers = [
+        torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=5)
+        for optimizer in (theirs.generator_optimizer, theirs.discriminator_optimizer)
+    ]
+    for step in range(1, 5):
+        theirs.fit(batches, steps=step)
+        for scheduler in schedulers:
+            scheduler.step()
+    for mine, other in zip(ours.generator.parameters(), theirs.generator.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-6)
+
+
 def test_a_step_reads_nothing_on_the_host_and_returns_0d_tensors(make_trainer, batches):
     # torch's unfused Adam reads its step count, which it keeps on the host
     trainer = make_trainer(regularizers=[R1()], averaging_decay=0.9, optimizer=torch.optim.SGD)
@@ -368,7 +399,14 @@ def test_samples_come_from_the_averaged_generator(make_trainer, batches):
 # --- state -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"averaging_decay": 0.9, "discriminator_steps": 2, "regularizers": [R1()]}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"averaging_decay": 0.9, "discriminator_steps": 2, "regularizers": [R1()]},
+        {"learning_rate_decay_steps": 20},
+    ],
+)
 def test_a_loaded_state_continues_to_the_last_bit(make_trainer, options):
     def data():
         samples = torch.randn(40, *SHAPE, generator=torch.Generator().manual_seed(2))
@@ -530,7 +568,7 @@ def test_step_wants_one_batch_a_discriminator_step(make_trainer, batches):
         ({"discriminator_warmup_steps": -1}, BadValueError, "discriminator_warmup_steps must be 0 or more"),
         ({"averaging_decay": 1.0}, BadValueError, r"averaging_decay must be in \[0, 1\), got 1.0"),
         ({"max_gradient_norm": float("nan")}, BadValueError, "max_gradient_norm must be above 0, got nan"),
-        ({"precision": "float16"}, BadValueError, "precision must be one of float32, bfloat16, got 'float16'"),
+        ({"precision": "float16"}, BadValueError, "precision must be one of float32, bfloat16, tf32, got 'float16'"),
         ({"log_every_steps": 0}, BadValueError, "log_every_steps must be above 0"),
         ({"generator_optimizer": "adam"}, BadArgumentsError, "must be a torch.optim.Optimizer over the generator's"),
         ({"regularizers": [object()]}, BadArgumentsError, "regularizer 'object' must have"),

@@ -1,0 +1,219 @@
+"""Many networks of one kind in one: replicas, trained side by side in one program."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from typing_extensions import override
+
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError
+
+_DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
+# elementwise in every parameter, so that no replica feels another
+# by name, since a class made from one of these may mix
+_ELEMENTWISE = {
+    "SGD",
+    "Adam",
+    "AdamW",
+    "NAdam",
+    "RAdam",
+    "Adamax",
+    "Adadelta",
+    "Adagrad",
+    "ASGD",
+    "RMSprop",
+    "Rprop",
+    "ReplicaAdam",
+}
+
+
+class Stacked(nn.Module):
+    """R networks of one architecture as one module, whose every parameter and buffer has a leading dimension R.
+
+    Its forward maps the architecture's own over that dimension (`torch.vmap` of a functional call), so that one
+    kernel does the work of R. Losses, penalties and autograd stay outside, and see `(R, N)` logits. The names in
+    its `state_dict` are those of one network.
+
+    Args:
+        networks: two or more replicas of one architecture; one is possible. Their weights are copied.
+
+    Attributes:
+        replicas: R.
+
+    Raises:
+        BadValueError: for no networks.
+        BadArgumentsError: for networks that differ in more than their weights, or that draw random numbers while
+            they run, as dropout does.
+
+    Example:
+        >>> both = Stacked([nn.Linear(3, 2), nn.Linear(3, 2)])
+        >>> both.weight.shape, both(torch.zeros(2, 5, 3)).shape
+        (torch.Size([2, 2, 3]), torch.Size([2, 5, 2]))
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        if not networks:
+            raise BadValueError("networks to stack must be one or more, got none")
+        super().__init__()
+        _check_alike(networks)
+        self.replicas: int = len(networks)
+        tree = copy.deepcopy(networks[0])
+        for path, layer in _layers(tree):
+            others = [network.get_submodule(path) for network in networks]
+            for name, parameter in list(layer.named_parameters(recurse=False)):
+                stacked = torch.stack([one.get_parameter(name).detach() for one in others])
+                layer.register_parameter(name, nn.Parameter(stacked, requires_grad=parameter.requires_grad))
+            for name, _ in list(layer.named_buffers(recurse=False)):
+                setattr(layer, name, torch.stack([one.get_buffer(name) for one in others]))
+        # the tree's own children, so that names have no prefix; hidden, so that it is no child itself
+        self._parameters, self._buffers, self._modules = tree._parameters, tree._buffers, tree._modules
+        self.__dict__["_tree"] = tree
+        self.training = tree.training
+
+    def replica(self, index: int) -> nn.Module:
+        """Return one network with weights of its own, as it would be alone.
+
+        Raises:
+            BadValueError: for an index outside 0 to R - 1.
+        """
+        if not 0 <= index < self.replicas:
+            raise BadValueError(f"replica must be from 0 to {self.replicas - 1}, got {index}")
+        network = copy.deepcopy(self._tree)
+        for layer in network.modules():
+            for name, parameter in list(layer.named_parameters(recurse=False)):
+                own = nn.Parameter(parameter.detach()[index].clone(), requires_grad=parameter.requires_grad)
+                layer.register_parameter(name, own)
+            for name, buffer in list(layer.named_buffers(recurse=False)):
+                setattr(layer, name, buffer[index].clone())
+        return network
+
+    @override
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """`(R, N, ...)` in, and out."""
+        return self._mapped(self._tree, x, condition)
+
+    @property
+    def features(self) -> Callable[[Tensor, Tensor | None], Tensor]:
+        """The network's `features(x, condition)`, mapped; AttributeError where it offers none."""
+        _ = self._tree.features  # what it lacks, this lacks
+        return lambda x, condition=None: self._mapped(_Features(self._tree), x, condition, "network.")
+
+    @property
+    def batch_multiple(self) -> int:
+        """By how many samples the network joins, as packing does."""
+        return int(getattr(self._tree, "batch_multiple", 1))
+
+    @property
+    def _tree(self) -> Any:
+        return self.__dict__["_tree"]
+
+    def _mapped(self, network: nn.Module, x: Tensor, condition: Tensor | None, prefix: str = "") -> Tensor:
+        if x.shape[:1] != (self.replicas,):
+            raise ShapeError(
+                f"{self.replicas} replicas need inputs of shape ({self.replicas}, N, ...), got {tuple(x.shape)}"
+            )
+        self._tree.training = self.training
+        state = {prefix + name: tensor for name, tensor in _tensors(self)}
+        arguments = (x,) if condition is None else (x, condition)
+
+        def call(state: dict[str, Tensor], *arguments: Tensor) -> Tensor:
+            return functional_call(network, state, arguments)
+
+        return vmap(call)(state, *arguments)  # pyright: ignore[reportUnknownMemberType]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stacked:
+        return Stacked([self.replica(index) for index in range(self.replicas)])
+
+    @override
+    def __repr__(self) -> str:
+        return f"Stacked({self.replicas} x {self._tree})"
+
+
+class _Features(nn.Module):
+    """A network, called for its features."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @override
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        features = cast("Callable[..., Tensor]", self.network.features)
+        return features(x, condition)
+
+
+def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return chain(network.named_parameters(), network.named_buffers())
+
+
+def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    return list(network.named_modules())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def _check_alike(networks: Sequence[nn.Module]) -> None:
+    first = {name: (tensor.shape, tensor.dtype) for name, tensor in _tensors(networks[0])}
+    for network in networks:
+        if type(network) is not type(networks[0]) or {n: (t.shape, t.dtype) for n, t in _tensors(network)} != first:
+            raise BadArgumentsError(
+                "replicas must have one architecture and differ in their weights alone, got "
+                f"{type(networks[0]).__name__} and {type(network).__name__} with other parameters"
+            )
+    for name, layer in _layers(networks[0]):
+        if isinstance(layer, _DRAWING):
+            raise BadArgumentsError(
+                f"replicas draw from generators of their own, which {type(layer).__name__} ({name or 'the network'}) "
+                "cannot: build the networks without it, or train them one by one"
+            )
+
+
+def check_replica_optimizer(name: str, optimizer: torch.optim.Optimizer) -> None:
+    """Raise `BadArgumentsError` for an optimizer whose update of one replica depends on the others.
+
+    Example:
+        >>> check_replica_optimizer("generator_optimizer", torch.optim.Adafactor([nn.Parameter(torch.ones(2, 2))]))
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: generator_optimizer must update each element by itself, so that no replica \
+feels another, as adam does; got Adafactor
+    """
+    if type(optimizer).__name__ not in _ELEMENTWISE:
+        raise BadArgumentsError(
+            f"{name} must update each element by itself, so that no replica feels another, as adam does; got "
+            f"{type(optimizer).__name__}"
+        )
+
+
+@torch.no_grad()
+def clip_gradient_norm(parameters: Sequence[Tensor], max_norm: float, replicas: int | None = None) -> Tensor:
+    """Scale the gradients down to a norm; with replicas, each replica's by itself.
+
+    Args:
+        parameters: whose `.grad` is scaled, where there is one.
+        max_norm: the largest norm that stays.
+        replicas: R, for parameters with a leading dimension R; None for one network.
+
+    Returns:
+        The norm before, 0-d; with replicas `(R,)`.
+
+    Example:
+        >>> weight = nn.Parameter(torch.zeros(2, 2))
+        >>> weight.grad = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+        >>> clip_gradient_norm([weight], 1.0, replicas=2), weight.grad
+        (tensor([5.0000, 0.5000]), tensor([[0.6000, 0.8000],
+                [0.3000, 0.4000]]))
+    """
+    if replicas is None:
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    squares = [gradient.flatten(1).square().sum(1) for gradient in gradients]
+    norm = torch.stack(squares).sum(0).sqrt()
+    # as torch's own: 1e-6 against a division by zero
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
+    return norm

@@ -1,0 +1,245 @@
+"""One step of Algorithm 1 of Goodfellow et al. 2014: what is computed. How it is run is `execution`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gankit.errors import ShapeError
+from gankit.protocols import GradientInput, Half, Regularizer, StepContext, widened
+from gankit.training.modes import frozen, tf32
+from gankit.training.stacked import clip_gradient_norm
+
+if TYPE_CHECKING:
+    from gankit.training.trainer import AdversarialTrainer
+
+CheckedBatch = tuple[Tensor, Tensor | None]
+"""Real samples and their condition, on the device, of the right type and shape."""
+
+Differentiate = Callable[[Half, Tensor, Tensor | None, Tensor], dict[str, Tensor]]
+"""Put the gradient of one half's objective into its network's parameters; return the named results."""
+
+
+class Step:
+    """The parts of a trainer's step, in their order.
+
+    Args:
+        trainer: whose networks, loss, regularizers and optimizers are used.
+
+    Attributes:
+        differentiate: how a half is differentiated; by default operation by operation.
+        make_context: what a half's `StepContext` is made by.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> trainer = ring(device="cpu")
+        >>> sorted(Step(trainer)([(torch.randn(4, 2), None)]))[:2]
+        ['discriminator_loss', 'fake_accuracy']
+    """
+
+    def __init__(self, trainer: AdversarialTrainer) -> None:
+        self.trainer = trainer
+        self.differentiate: Differentiate = self.differentiate_eagerly
+        self.make_context: Callable[..., StepContext] = StepContext
+
+    def __call__(self, batches: Sequence[CheckedBatch]) -> dict[str, Tensor]:
+        """Make every update of one step; return its named results, on the device."""
+        trainer = self.trainer
+        results: dict[str, Tensor] = {}
+        with self._precision():
+            if trainer.share_generator_forward and self.updates_generator:
+                return self._sharing(batches)
+            for real, condition in batches:
+                results = self.differentiate("discriminator", real, condition, self._latent(real))
+                results |= self._update("discriminator")
+            if self.updates_generator:
+                real, condition = batches[-1]
+                results |= self.differentiate("generator", real, condition, self._latent(real))
+                results |= self._update("generator")
+        return results
+
+    @property
+    def updates_generator(self) -> bool:
+        """Whether G is trained in this step: not during the discriminator's warm-up."""
+        return self.trainer.steps_done >= self.trainer.discriminator_warmup_steps
+
+    def signature(self) -> tuple[object, ...]:
+        """Return what decides which operations this step consists of, beside the shapes of its batches."""
+        trainer = self.trainer
+        due = tuple(n for n, part in trainer.regularizers.items() if trainer.steps_done % part.every == 0)
+        flags = tuple(p.requires_grad for net in (trainer.generator, trainer.discriminator) for p in net.parameters())
+        is_first_average = trainer.average is not None and trainer.average.is_first
+        return (
+            (id(trainer.loss), due, self.updates_generator, is_first_average, flags),
+            (trainer.max_gradient_norm, trainer.precision, trainer.discriminator_steps),
+        )
+
+    def due(self, half: Half) -> Iterator[tuple[str, Regularizer]]:
+        """Yield the penalties that join this half's objective in this step."""
+        for name, part in self.trainer.regularizers.items():
+            if isinstance(part, Regularizer) and part.half == half and self.trainer.steps_done % part.every == 0:
+                yield name, part
+
+    def penalties(self, half: Half, context: StepContext) -> dict[str, Tensor]:
+        """Return the terms of the penalties that are due."""
+        # `every` times as strong in every `every`-th step: the mean strength does not depend on it
+        return {f"penalty/{name}": part(context) * part.every for name, part in self.due(half)}
+
+    def terms(
+        self, half: Half, real: Tensor, condition: Tensor | None, latent: Tensor, fake: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return one half's objective, and its named results.
+
+        Args:
+            half: whose.
+            real: real samples.
+            condition: what both networks are conditioned on, or None.
+            latent: what the fakes are made from.
+            fake: G(latent) where it is already there.
+        """
+        trainer, is_discriminator = self.trainer, half == "discriminator"
+        inputs: set[GradientInput] = {one for _, part in self.due(half) for one in part.gradient_inputs}
+        # a context of its own for each half: autocast's cached casts of D's weights are from before D's update
+        with self._autocast():
+            if fake is None:
+                if "latent" in inputs and not is_discriminator:
+                    latent.requires_grad_()
+                with torch.no_grad() if is_discriminator else nullcontext():
+                    fake = self._generate(latent, condition)
+            if fake.shape != real.shape:
+                raise ShapeError(
+                    f"the generator's samples must have the real samples' shape {tuple(real.shape)}, got "
+                    f"{tuple(fake.shape)}"
+                )
+            context = self.make_context(
+                discriminator=trainer.discriminator,
+                generator=trainer.generator,
+                real=real,
+                fake=fake,
+                latent=latent,
+                condition=condition,
+                step=trainer.steps_done,
+                random=trainer.noise,
+                gradient_inputs=inputs if is_discriminator else (),
+                concatenate=trainer.concatenate_discriminator_passes and is_discriminator,
+            )
+            objective = trainer.discriminator_objective if is_discriminator else trainer.generator_objective
+            total, results = reduced(objective(context), context.logits("fake"))
+            return total, results | (self._scores(context) if is_discriminator else {})
+
+    def differentiate_eagerly(
+        self, half: Half, real: Tensor, condition: Tensor | None, latent: Tensor, fake: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Run one half operation by operation, and put the gradient into its network's parameters."""
+        discriminator = self.trainer.discriminator
+        with frozen(discriminator) if half == "generator" else nullcontext():
+            total, results = self.terms(half, real, condition, latent, fake)
+            parameters = trained(self._network(half))
+            # not .backward(): its nodes that accumulate belong to the stream on which they were first used
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return results
+
+    def _sharing(self, batches: Sequence[CheckedBatch]) -> dict[str, Tensor]:
+        *others, (real, condition) = batches
+        for one in others:
+            self.differentiate_eagerly("discriminator", *one, self._latent(one[0]))
+            self._update("discriminator")
+        latent = self._latent(real)
+        latent.requires_grad_(any("latent" in part.gradient_inputs for _, part in self.due("generator")))
+        with self._autocast():
+            fake = self._generate(latent, condition)
+        results = self.differentiate_eagerly("discriminator", real, condition, latent.detach(), fake.detach())
+        results |= self._update("discriminator")
+        results |= self.differentiate_eagerly("generator", real, condition, latent, fake)
+        return results | self._update("generator")
+
+    def _update(self, half: Half) -> dict[str, Tensor]:
+        """Clip the gradients, let the optimizer step, and do what follows an update."""
+        trainer = self.trainer
+        optimizer = trainer.generator_optimizer if half == "generator" else trainer.discriminator_optimizer
+        norms: dict[str, Tensor] = {}
+        if trainer.max_gradient_norm is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = clip_gradient_norm(parameters, trainer.max_gradient_norm, trainer.replicas)
+            norms[f"{half}_gradient_norm"] = norm
+        optimizer.step()
+        if half == "generator":
+            if trainer.average is not None:
+                trainer.average.update()
+            return norms
+        for part in trainer.regularizers.values():
+            if not isinstance(part, Regularizer) and trainer.steps_done % part.every == 0:
+                part.apply(trainer.discriminator)
+        return norms
+
+    def _network(self, half: Half) -> nn.Module:
+        return self.trainer.generator if half == "generator" else self.trainer.discriminator
+
+    def _latent(self, real: Tensor) -> Tensor:
+        trainer = self.trainer
+        return trainer.draw_latents(real.shape[0 if trainer.replicas is None else 1], trainer.noise)
+
+    def _generate(self, latent: Tensor, condition: Tensor | None) -> Tensor:
+        arguments = (latent,) if condition is None else (latent, condition)
+        return widened(self.trainer.generator(*arguments))
+
+    def _scores(self, context: StepContext) -> dict[str, Tensor]:
+        real, fake = context.logits("real").detach(), context.logits("fake").detach()
+        if not getattr(self.trainer.loss, "log_odds", False):
+            return {"real_score": real.mean(-1), "fake_score": fake.mean(-1)}
+        return {
+            "real_score": real.sigmoid().mean(-1),
+            "fake_score": fake.sigmoid().mean(-1),
+            "real_accuracy": (real > 0).float().mean(-1),
+            "fake_accuracy": (fake < 0).float().mean(-1),
+        }
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return tf32() if self.trainer.precision == "tf32" else nullcontext()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.trainer.precision != "bfloat16":
+            return nullcontext()
+        return torch.autocast(self.trainer.device.type, dtype=torch.bfloat16)
+
+
+def trained(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that require a gradient.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> _ = layer.bias.requires_grad_(False)
+        >>> [tuple(parameter.shape) for parameter in trained(layer)]
+        [(1, 2)]
+    """
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def reduced(terms: Mapping[str, Tensor], logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the sum of each term's mean over the batch (and over replicas the sum), and the means for the record.
+
+    Raises:
+        ShapeError: for a term that is not one value a sample.
+
+    Example:
+        >>> total, means = reduced({"loss": torch.tensor([1.0, 3.0])}, torch.zeros(2))
+        >>> total, means
+        (tensor(2.), {'loss': tensor(2.)})
+    """
+    means: dict[str, Tensor] = {}
+    for name, term in terms.items():
+        if term.shape != logits.shape:
+            raise ShapeError(
+                f"{name} must have the logits' shape {tuple(logits.shape)}, one value a sample, got "
+                f"{tuple(term.shape)}; leave the mean to the trainer"
+            )
+        means[name] = term.mean() if term.ndim == 1 else term.mean(-1)
+    first, *others = means.values()
+    total = sum(others, first)
+    return total.sum() if total.ndim else total, {name: mean.detach() for name, mean in means.items()}
