@@ -2,52 +2,110 @@
 
 from __future__ import annotations
 
-import platform
+import datetime
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.floors import Peaks
+from benchmarks.report import Report
+from benchmarks.rows import NOT_ON_A_CPU, Effort
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--benchmark", action="store_true", help="measure, and print a table")
+    group = parser.getgroup("benchmarks")
+    group.addoption("--benchmark", action="store_true", help="measure, and write benchmarks/results")
+    group.addoption("--benchmark-fast", action="store_true", help="measure batch 128 alone, in about two minutes")
+    group.addoption(
+        "--benchmark-minutes",
+        type=float,
+        default=None,
+        help="start no further row after so many minutes (by default 8; 1.2 with --benchmark-fast)",
+    )
+
+
+@dataclass
+class Session:
+    """What the tests of one session share."""
+
+    report: Report
+    effort: Effort
+    minutes: float
+    started: float
+
+    @property
+    def fast(self) -> bool:
+        return self.report.fast
+
+    def save(self) -> Path:
+        """Write what there is by now; a run that is stopped keeps what it measured."""
+        self.report.minutes = self.minutes_so_far
+        return self.report.write()
+
+    @property
+    def minutes_so_far(self) -> float:
+        return (time.perf_counter() - self.started) / 60
+
+
+SESSION = pytest.StashKey[Session]()
+WRITTEN = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    fast = config.getoption("--benchmark-fast", False)
+    minutes = config.getoption("--benchmark-minutes", None) or (1.2 if fast else 8.0)
+    report = Report(DEVICE, datetime.date.today().isoformat(), Peaks(DEVICE), fast=fast)
+    config.stash[SESSION] = Session(report, Effort.on(DEVICE, fast=fast), minutes, time.perf_counter())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--benchmark"):
+    if not (config.getoption("--benchmark", False) or config.getoption("--benchmark-fast", False)):
         for item in items:
-            item.add_marker(pytest.mark.skip(reason="measures time: add --benchmark"))
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.skip(reason="measures time: add --benchmark"))
+
+
+@pytest.fixture(scope="session")
+def session(request: pytest.FixtureRequest) -> Session:
+    return request.config.stash[SESSION]
 
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     """What is measured: the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return DEVICE
 
 
-class Table:
-    """Rows to print when the session is over."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-
-TABLE = Table()
-
-
-@pytest.fixture(scope="session")
-def table() -> Table:
-    return TABLE
+@pytest.fixture(scope="session", autouse=True)
+def _compiles_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let `compile seconds` be those of a machine that has compiled nothing before."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        yield
 
 
-def hardware() -> str:
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads); no GPU here"
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    shared = session.config.stash[SESSION]
+    report = shared.report
+    if report.rows or report.overhead:
+        if DEVICE.type == "cpu" and not report.fast:
+            report.left_out |= NOT_ON_A_CPU
+        if report.fast:
+            report.left_out["other batch sizes, losses, penalties, presets, replicas"] = "the short run"
+        session.config.stash[WRITTEN] = shared.save()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TABLE.lines:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if WRITTEN in config.stash:
+        path = config.stash[WRITTEN]
         terminalreporter.section("benchmarks")
-        terminalreporter.write_line(f"{hardware()}; torch {torch.__version__}, Python {platform.python_version()}")
-        for line in TABLE.lines:
-            terminalreporter.write_line(line)
+        terminalreporter.write(path.read_text(encoding="utf-8"))
+        terminalreporter.write_line(f"written to {path} and {path.with_suffix('.json').name}")

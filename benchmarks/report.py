@@ -1,0 +1,412 @@
+"""What was measured, on disk: a JSON file with every number, and the same as Markdown tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.floors import Peaks, arithmetic_floor, emulates_bfloat16, memory_floor
+from benchmarks.rows import GANKIT, RESIDENT, TUTORIAL, VANILLA, Measured, all_rows
+from benchmarks.timing import ratios, spread
+from gankit.version import __version__
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One line of the table of goals.
+
+    Args:
+        what: in words.
+        wanted: in words.
+        measured: in words, or "not measured".
+        met: whether, or None where it was not measured.
+    """
+
+    what: str
+    wanted: str
+    measured: str
+    met: bool | None
+
+
+@dataclass
+class Report:
+    """What one run measured.
+
+    Args:
+        device: on which.
+        date: of the run, as 2026-01-31.
+        peaks: the device's rates.
+        fast: whether it was the short run.
+
+    Attributes:
+        rows: what came out of each.
+        overhead: seconds a step of the loop by hand and of the trainer, in each round; empty if not measured.
+        left_out: what was not measured, with the reason.
+        minutes: how long the run took.
+    """
+
+    device: torch.device
+    date: str
+    peaks: Peaks
+    fast: bool = False
+    rows: list[Measured] = field(default_factory=list)
+    overhead: dict[str, list[float]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    minutes: float = 0.0
+
+    @property
+    def stem(self) -> str:
+        """The files' name, without its ending."""
+        words = re.sub(r"[^a-z0-9]+", "-", hardware(self.device)["device"].lower()).strip("-")
+        return f"{words}-{self.date}" + ("-fast" if self.fast else "")
+
+    def add(self, row: Measured) -> None:
+        """Put a row into its place in the table."""
+        places = {one.name: number for number, one in enumerate(all_rows(self.device))}
+        self.rows.append(row)
+        self.rows.sort(key=lambda one: places[one.name])
+
+    def write(self, folder: Path = RESULTS) -> Path:
+        """Write both files, each complete or not at all; return the Markdown's path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for ending, text in (("json", json.dumps(self.to_dict(), indent=2) + "\n"), ("md", self.to_markdown())):
+            aside = folder / f"{self.stem}.{ending}.tmp"
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(folder / f"{self.stem}.{ending}")
+        return folder / f"{self.stem}.md"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything in plain containers."""
+        return {
+            "date": self.date,
+            "fast": self.fast,
+            "minutes": self.minutes,
+            "hardware": hardware(self.device),
+            "versions": versions(),
+            "peaks": {"flops_a_second": self.peaks.flops, "copied_bytes_a_second": self.peaks.copied},
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "overhead": self.overhead,
+            "goals": [dataclasses.asdict(goal) for goal in self.goals()],
+            "left_out": self.left_out,
+        }
+
+    def goals(self) -> list[Goal]:
+        """Return what was wanted beside what was measured."""
+        return goals(self.rows, self.device, self.overhead)
+
+    # --- Markdown ----------------------------------------------------------------------------------------
+
+    def to_markdown(self) -> str:
+        """Return the tables."""
+        is_cuda = self.device.type == "cuda"
+        clock = "CUDA events" if is_cuda else "the clock of the CPU: there is no GPU here"
+        parts = [
+            f"# Benchmark, {self.date}" + (", short run" if self.fast else ""),
+            table(("", ""), [*hardware(self.device).items(), *versions().items()]),
+            f"Measured by {clock}, in interleaved rounds: each contender in turn, each first in turn. Numbers are "
+            "medians over the rounds, with quartiles; ratios are taken round by round. The scripts beside gankit are "
+            f"float32 and eager always, on the same networks. The run took {self.minutes:.1f} minutes.",
+            "## Speed",
+            speed_table(self.rows),
+            "`tutorial`: how many times as fast as the tutorial's script with its `DataLoader`; `resident`: with the "
+            "data on the device. Images are the real ones that discriminators see."
+            + (" With replicas, a script's step counts once a replica." if _any(self.rows, "replicas") else ""),
+            "## What a step has to do, and what it took to get there",
+            cost_table(self.rows, self.peaks),
+            self._peaks() + (" Memory is what training allocated." if is_cuda else " Memory is the whole process's."),
+        ]
+        if penalties := penalty_table(self.rows):
+            parts += ["## What losses and penalties cost", penalties]
+        if others := others_table(self.rows):
+            parts += ["## Beside other libraries", others]
+        parts += ["## In absolute numbers", contender_table(self.rows)]
+        if self.overhead:
+            parts += ["## The trainer over the loop by hand", overhead_table(self.overhead)]
+        parts += ["## Reach", goal_table(self.goals())]
+        if left := {**self.left_out, **{k: v for row in self.rows for k, v in row.left_out.items()}}:
+            parts += ["## Left out", table(("what", "why"), left.items())]
+        return "\n\n".join(parts) + "\n"
+
+    def _peaks(self) -> str:
+        flops = ", ".join(f"{value / 1e12:.3g} TFLOP/s in {name}" for name, value in sorted(self.peaks.flops.items()))
+        return (
+            "Floors are the FLOPs of a step over the rate of a large matrix product, and its bytes over the rate of a "
+            f"large copy, both measured in this run: {flops}; {self.peaks.copied / 1e9:.3g} GB/s read and written. "
+            "100 % would be a step that takes no longer than its floor."
+        )
+
+
+def hardware(device: torch.device) -> dict[str, str]:
+    """Return what it ran on."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return {
+            "device": properties.name,
+            "memory": f"{properties.total_memory / 2**30:.0f} GiB",
+            "CUDA": str(torch.version.cuda),
+            "CPU": _cpu(),
+        }
+    threads = f"{torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    return {
+        "device": f"{_cpu()}, {os.cpu_count()} cores",
+        "threads": threads,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16 instructions": "no: it is emulated" if emulates_bfloat16(device) else "yes",
+        "waiting threads": os.environ.get("OMP_WAIT_POLICY", "torch's default"),
+        "load": " ".join(f"{one:.1f}" for one in os.getloadavg()) + " (1, 5, 15 minutes, at the end)",
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that matter."""
+    return {"Python": platform.python_version(), "torch": torch.__version__, "gankit": __version__}
+
+
+def table(heads: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
+    """Return a Markdown table.
+
+    Example:
+        >>> print(table(("a", "b"), [(1, "x|y")]))
+        | a | b |
+        |---|---|
+        | 1 | x\\|y |
+    """
+    rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    rows += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join(rows)
+
+
+def short(seconds: float) -> str:
+    """Return a time in the unit that suits it.
+
+    Example:
+        >>> short(0.000123), short(0.01234), short(2.5)
+        ('123 us', '12.3 ms', '2.50 s')
+    """
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if seconds * factor >= 1 or unit == "us":
+            return f"{digits3(seconds * factor)} {unit}"
+    raise AssertionError
+
+
+def digits3(value: float) -> str:
+    """Return three digits of a number, and no exponent.
+
+    Example:
+        >>> digits3(0.01234), digits3(12.345), digits3(123456.0)
+        ('0.012', '12.3', '123,456')
+    """
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction in words.
+
+    Example:
+        >>> percent(0.00321), percent(0.55), percent(1.5)
+        ('0.32 %', '55 %', '150 %')
+    """
+    return f"{100 * fraction:.0f} %" if fraction >= 0.1 else f"{100 * fraction:.2g} %"
+
+
+def spread_of(values: Sequence[float], write: Any = digits3) -> str:
+    """Return a median with its quartiles in words."""
+    low, middle, high = spread(values)
+    return f"{write(middle)} ({write(low)} to {write(high)})"
+
+
+def faster(row: Measured, than: str) -> list[float] | None:
+    """Return round by round how many times as fast gankit is, or None where `than` took no part."""
+    if than not in row.seconds:
+        return None
+    return ratios(row.seconds[than], row.seconds[GANKIT], row.row["replicas"] or 1)
+
+
+def speed_table(rows: Sequence[Measured]) -> str:
+    """Return the first table: how fast."""
+    lines = []
+    for row in rows:
+        step = statistics.median(row.seconds[GANKIT])
+        rate = f"{digits3(1 / step)}"
+        if row.row["replicas"]:
+            rate += f" ({digits3(row.row['replicas'] / step)} GAN-steps/s)"
+        beside = [faster(row, than) for than in (TUTORIAL, RESIDENT)]
+        name = row.name if row.mode == row.row["execution"] else f"{row.name}; fell back to {row.mode}: {row.reason}"
+        lines.append(
+            (
+                name,
+                spread_of(row.seconds[GANKIT], short),
+                rate,
+                digits3(row.images / step),
+                *("-" if one is None else f"{spread_of(one)} x" for one in beside),
+            )
+        )
+    return table(("row", "a step", "steps/s", "images/s", "tutorial", "resident"), lines)
+
+
+def cost_table(rows: Sequence[Measured], peaks: Peaks) -> str:
+    """Return the second table: what a step needs."""
+    lines = []
+    for row in rows:
+        step = statistics.median(row.seconds[GANKIT])
+        precision = row.row["precision"]
+        arithmetic = percent(arithmetic_floor(row.work, peaks.flops[precision]) / step)
+        if precision == "bfloat16" and emulates_bfloat16(peaks.device):
+            arithmetic = "emulated"
+        memory = "-" if row.peak_memory_bytes is None else f"{digits3(row.peak_memory_bytes / 2**20)} MiB"
+        lines.append(
+            (
+                row.name,
+                f"{row.work.flops / 1e9:.3g} GFLOP",
+                f"{row.work.bytes / 1e6:.3g} MB",
+                arithmetic,
+                percent(memory_floor(row.work, peaks.copied) / step),
+                memory,
+                "-" if row.kernels is None else row.kernels,
+                f"{row.compile_seconds:.1f} s" if row.compile_seconds else "-",
+                f"{row.capture_seconds:.1f} s" if row.capture_seconds else "-",
+            )
+        )
+    heads = ("row", "computes", "moves", "of arithmetic floor", "of memory floor", "peak memory", "kernels")
+    return table((*heads, "compile", "capture"), lines)
+
+
+def others_table(rows: Sequence[Measured]) -> str | None:
+    """Return the table of other libraries; None where there are none."""
+    lines = []
+    for row in rows:
+        for name in row.seconds:
+            if name not in (GANKIT, TUTORIAL, RESIDENT, VANILLA):
+                line = spread_of(faster(row, name) or [])
+                lines.append((row.name, name, spread_of(row.seconds[name], short), f"{line} x"))
+    return table(("row", "beside", "a step of it", "gankit is so many times as fast"), lines) if lines else None
+
+
+def penalty_table(rows: Sequence[Measured]) -> str | None:
+    """Return the table of losses and penalties against the vanilla GAN; None where there are none."""
+    lines = [
+        (row.name, spread_of(row.seconds[VANILLA], short), f"{spread_of(over_vanilla(row))} x")
+        for row in rows
+        if VANILLA in row.seconds
+    ]
+    return table(("row", "vanilla, a step", "a critic step of the row costs"), lines) if lines else None
+
+
+def over_vanilla(row: Measured) -> list[float]:
+    """Return round by round how many vanilla steps a row's step costs, for each of its updates of D."""
+    return ratios(row.seconds[GANKIT], row.seconds[VANILLA], 1 / row.row["discriminator_steps"])
+
+
+def contender_table(rows: Sequence[Measured]) -> str:
+    """Return the table of the scripts' own times, and how many steps stand behind each median."""
+    lines = []
+    for row in rows:
+        times = [spread_of(row.seconds[name], short) for name in (TUTORIAL, RESIDENT)]
+        steps = " / ".join(str(row.steps[name]) for name in (GANKIT, TUTORIAL, RESIDENT))
+        lines.append((row.name, *times, f"{len(row.seconds[GANKIT])} rounds of {steps} steps"))
+    return table(("row", "tutorial, a step", "resident, a step", "gankit / tutorial / resident"), lines)
+
+
+def overhead_table(seconds: Mapping[str, Sequence[float]]) -> str:
+    """Return the table of the trainer against the loop by hand."""
+    lines = [(name, spread_of(values, short)) for name, values in seconds.items()]
+    over = ratios(seconds["trainer"], seconds["by hand"])
+    return table(("what", "a step"), [*lines, ("trainer / by hand", spread_of(over, lambda x: f"{x:.3f}"))])
+
+
+def goal_table(found: Iterable[Goal]) -> str:
+    """Return the table of goals."""
+    words = {True: "yes", False: "no", None: "-"}
+    return table(("goal", "wanted", "measured", "met"), [(g.what, g.wanted, g.measured, words[g.met]) for g in found])
+
+
+def goals(rows: Sequence[Measured], device: torch.device, overhead: Mapping[str, Sequence[float]]) -> list[Goal]:
+    """Return the goals for this kind of device."""
+    found = []
+    if overhead:
+        middle = statistics.median(ratios(overhead["trainer"], overhead["by hand"]))
+        found.append(Goal("trainer over a loop by hand", "at most 2 %", f"{100 * (middle - 1):.1f} %", middle <= 1.02))
+    return found + (_cuda_goals(rows) if device.type == "cuda" else _cpu_goals(rows, device))
+
+
+def _cpu_goals(rows: Sequence[Measured], device: torch.device) -> list[Goal]:
+    found = []
+    wanted = (("float32", "eager", 1.35), ("bfloat16", "eager", 2.2), ("bfloat16", "compile", 2.5))
+    for precision, execution, factor in wanted:
+        row = _find(rows, batch_size=128, precision=precision, execution=execution)
+        note = " (emulated here)" if precision == "bfloat16" and emulates_bfloat16(device) else ""
+        what = f"batch 128, {precision}{note}, {execution}"
+        found += [_ratio_goal(row, what, than, factor) for than in (TUTORIAL, RESIDENT)]
+    return found
+
+
+def _cuda_goals(rows: Sequence[Measured]) -> list[Goal]:
+    found = []
+    for batch_size, precision, execution, limit in (
+        (128, "tf32", "cuda_graph", 250e-6),
+        (128, "tf32", "compile+cuda_graph", 120e-6),
+        (1024, "tf32", "compile+cuda_graph", 200e-6),
+        (8192, "bfloat16", "compile+cuda_graph", 350e-6),
+    ):
+        row = _find(rows, batch_size=batch_size, precision=precision, execution=execution)
+        what = f"batch {batch_size}, {precision}, {execution}: a step"
+        step = None if row is None else statistics.median(row.seconds[GANKIT])
+        measured = "not measured" if step is None else short(step)
+        found.append(Goal(what, f"at most {short(limit)}", measured, None if step is None else step <= limit))
+    graph = _find(rows, batch_size=128, precision="tf32", execution="cuda_graph")
+    for than, factor in ((TUTORIAL, 60), (RESIDENT, 10), ("torchgan", 12)):
+        found.append(_ratio_goal(graph, "batch 128, tf32, cuda_graph", than, factor))
+    many = [row for row in rows if row.row["replicas"] == 64]
+    rates = [64 / statistics.median(row.seconds[GANKIT]) for row in many]
+    measured = f"{max(rates):,.0f} GAN-steps/s" if rates else "not measured"
+    best = max(rates) >= 25_000 if rates else None
+    found.append(Goal("64 replicas, batch 128, tf32", "at least 25,000 GAN-steps/s", measured, best))
+    return [*found, _penalty_goal(rows)]
+
+
+def _penalty_goal(rows: Sequence[Measured]) -> Goal:
+    what, wanted = "WGAN-GP over vanilla, a critic step", "at most 2 x"
+    for row in rows:
+        if row.row["loss"] == "wasserstein" and VANILLA in row.seconds:
+            over = over_vanilla(row)
+            return Goal(what, wanted, f"{spread_of(over)} x", statistics.median(over) <= 2)
+    return Goal(what, wanted, "not measured", None)
+
+
+def _ratio_goal(row: Measured | None, what: str, than: str, factor: float) -> Goal:
+    found = None if row is None else faster(row, than)
+    words = "not measured" if found is None else f"{spread_of(found)} x"
+    met = None if found is None else statistics.median(found) >= factor
+    return Goal(f"{what}, against {than}", f"at least {factor:g} x", words, met)
+
+
+def _find(rows: Sequence[Measured], **settings: object) -> Measured | None:
+    plain = {"preset": "vanilla_mnist", "penalty": None, "replicas": None} | settings
+    return next((row for row in rows if plain.items() <= row.row.items()), None)
+
+
+def _any(rows: Sequence[Measured], setting: str) -> bool:
+    return any(row.row[setting] for row in rows)

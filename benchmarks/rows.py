@@ -1,0 +1,353 @@
+"""What is measured: the rows of the table, and how one of them is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import math
+import resource
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.floors import Peaks, Work
+from benchmarks.others import OTHERS, missing
+from benchmarks.scripts import digits, tutorial_with_loader, tutorial_with_resident_data
+from benchmarks.timing import Contender, interleaved, seconds_a_step, steps_that_fit
+from gankit import AdversarialTrainer
+from gankit.presets import PRESETS
+from gankit.registry import Spec
+
+GANKIT, TUTORIAL, RESIDENT, VANILLA = "gankit", "tutorial", "tutorial, resident data", "gankit, no penalty"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a preset with its settings, on one batch size.
+
+    Args:
+        batch_size: samples a batch.
+        precision: gankit's; the scripts beside it are float32 always.
+        execution: gankit's.
+        preset: whose networks, latent and optimizers.
+        loss: a name.
+        penalty: a name, or None.
+        penalty_every: in steps.
+        discriminator_steps: updates of D a step.
+        replicas: how many networks train side by side.
+        others: hold other libraries against it, too.
+        reach: it answers for a goal, so it comes before others if time runs short.
+    """
+
+    batch_size: int
+    precision: str
+    execution: str
+    preset: str = "vanilla_mnist"
+    loss: str = "non_saturating"
+    penalty: str | None = None
+    penalty_every: int = 1
+    discriminator_steps: int = 1
+    replicas: int | None = None
+    others: bool = False
+    reach: bool = False
+
+    @property
+    def what(self) -> str:
+        """Which training, in words."""
+        if self.replicas is not None:
+            return f"{self.preset}, {self.replicas} replicas"
+        if self.loss == "wasserstein":
+            return f"WGAN-GP, {self.discriminator_steps} critic steps"
+        if self.penalty is not None:
+            return "R1" if self.penalty_every == 1 else f"R1 every {self.penalty_every} steps"
+        return self.preset
+
+    @property
+    def name(self) -> str:
+        """The row's name."""
+        return f"{self.what}, {self.batch_size}, {self.precision}, {self.execution}"
+
+    @property
+    def images(self) -> int:
+        """How many real images the discriminators see in a step."""
+        return self.batch_size * self.discriminator_steps * (self.replicas or 1)
+
+    @property
+    def sample_range(self) -> tuple[float, float]:
+        """The range of the preset's pictures."""
+        return PRESETS.get(self.preset).sample_range
+
+    @property
+    def latent_dim(self) -> int:
+        """The length of a latent."""
+        return PRESETS.get(self.preset).latent.arguments["latent_dim"]
+
+    def trainer(self, device: torch.device) -> AdversarialTrainer:
+        """Return gankit's trainer of this row."""
+        options = {"precision": self.precision, "execution": self.execution, "replicas": self.replicas}
+        return PRESETS.get(self.preset)(device=device, **options, **self._parts())
+
+    def one_trainer(self, device: torch.device) -> AdversarialTrainer:
+        """Return a trainer of one network each, in float32, eager: whose networks others train, or that counts work."""
+        return PRESETS.get(self.preset)(device=device, execution="eager", **self._parts())
+
+    def contender(self, device: torch.device) -> tuple[AdversarialTrainer, Contender]:
+        """Return gankit's trainer, and what makes steps of it: `fit` on resident batches, its logs included."""
+        trainer = self.trainer(device)
+        batches = PRESETS.get(self.preset).batches(
+            digits(), device=device, batch_size=self.batch_size, replicas=self.replicas
+        )
+
+        def steps(count: int) -> None:
+            trainer.fit(batches, steps=trainer.steps_done + count)
+
+        return trainer, steps
+
+    def work(self) -> Work:
+        """Return what one step has to do."""
+        return Work.of(
+            lambda: self.one_trainer(torch.device("cpu")),
+            PRESETS.get(self.preset).sample_shape,
+            batch_size=self.batch_size,
+            replicas=self.replicas,
+            activation_bytes=2 if self.precision == "bfloat16" else 4,
+        )
+
+    def without_penalty(self) -> Row:
+        """Return the row that this one's loss or penalty is held against."""
+        return Row(self.batch_size, self.precision, self.execution, self.preset)
+
+    def _parts(self) -> dict[str, Any]:
+        penalties = []
+        if self.penalty is not None:
+            options = {} if self.penalty_every == 1 else {"every": self.penalty_every}
+            penalties.append(Spec(self.penalty, **options))
+        return {
+            "loss": self.loss,
+            "regularizers": penalties,
+            "discriminator_steps": self.discriminator_steps,
+        }
+
+
+def loss_rows(precision: str, execution: str, batch_size: int = 128) -> list[Row]:
+    """Return the rows of losses and penalties; the vanilla GAN is among the others."""
+    settings = (batch_size, precision, execution)
+    return [
+        Row(
+            *settings,
+            loss="wasserstein",
+            penalty="wasserstein_gradient_penalty",
+            discriminator_steps=5,
+            reach=True,
+        ),
+        Row(*settings, penalty="r1"),
+        Row(*settings, penalty="r1", penalty_every=16),
+    ]
+
+
+def cuda_rows() -> list[Row]:
+    """Return the rows for a GPU, in the order of the table."""
+    goals = {
+        (128, "tf32", "cuda_graph"),
+        (128, "tf32", "compile+cuda_graph"),
+        (1024, "tf32", "compile+cuda_graph"),
+        (8192, "bfloat16", "compile+cuda_graph"),
+    }
+    grid = itertools.product(
+        (128, 1024, 8192),
+        ("float32", "tf32", "bfloat16"),
+        ("eager", "compile", "cuda_graph", "compile+cuda_graph"),
+    )
+    rows = [
+        Row(*settings, reach=settings in goals, others=settings == (128, "tf32", "cuda_graph")) for settings in grid
+    ]
+    rows += loss_rows("tf32", "cuda_graph")
+    rows += [Row(128, "tf32", execution, preset="dcgan_mnist") for execution in ("cuda_graph", "compile+cuda_graph")]
+    rows += [Row(128, "tf32", execution, replicas=64, reach=True) for execution in ("cuda_graph", "compile+cuda_graph")]
+    return rows
+
+
+def cpu_rows() -> list[Row]:
+    """Return the rows for a CPU, in the order of the table."""
+    grid = itertools.product((128, 1024), ("float32", "bfloat16"), ("eager", "compile"))
+    rows = [Row(*settings, reach=settings[0] == 128, others=settings == (128, "float32", "eager")) for settings in grid]
+    rows.append(Row(8192, "float32", "eager"))
+    rows += loss_rows("float32", "eager")
+    rows.append(Row(128, "float32", "eager", preset="dcgan_mnist"))
+    rows.append(Row(128, "float32", "eager", replicas=8))
+    return rows
+
+
+NOT_ON_A_CPU = {
+    "tf32, cuda_graph, compile+cuda_graph": "need a GPU",
+    "batch 8192 in bfloat16 or compiled": "left out on a CPU: a step takes seconds",
+}
+
+
+def all_rows(device: torch.device) -> list[Row]:
+    """Return every row, in the order of the table."""
+    return cuda_rows() if device.type == "cuda" else cpu_rows()
+
+
+def rows_for(device: torch.device, *, fast: bool) -> list[Row]:
+    """Return the rows of a run: those that answer for a goal first, then what is not one of the many vanilla ones."""
+    rows = all_rows(device)
+    if fast:
+        rows = [row for row in rows if row.batch_size == 128 and (row.reach or row.others) and row.penalty is None]
+    return sorted(rows, key=lambda row: (not row.reach, row.what == "vanilla_mnist"))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Args:
+        rounds: interleaved repetitions.
+        least_steps: that gankit makes in a round.
+        round_seconds: that a contender may take in a round, if `least_steps` are not more.
+        row_seconds: that a row may take in all: one that would take longer is left out.
+    """
+
+    rounds: int
+    least_steps: int
+    round_seconds: float
+    row_seconds: float
+
+    @classmethod
+    def on(cls, device: torch.device, *, fast: bool) -> Effort:
+        """Return the effort of a run."""
+        if device.type == "cuda":
+            return cls(rounds=5, least_steps=200, round_seconds=0.1 if fast else 0.2, row_seconds=60)
+        return cls(rounds=5 if fast else 9, least_steps=1, round_seconds=0.3, row_seconds=15 if fast else 50)
+
+
+@dataclass
+class Measured:
+    """What came out of one row.
+
+    Args:
+        row: its settings.
+        name: the row's name.
+        images: see `Row.images`.
+        seconds: a step, in each round, by contender.
+        steps: made in a round, by contender.
+        mode: how gankit's steps were run in fact.
+        reason: why so.
+        kernels: a step launches; None on a CPU.
+        compile_seconds: spent on tracing and compiling.
+        capture_seconds: spent on warming up and capturing, compiling included.
+        peak_memory_bytes: of gankit's training: on a GPU what it allocated, on a CPU the whole process; None unknown.
+        work: what one step has to do.
+        left_out: contenders that could not take part, with the reason.
+    """
+
+    row: dict[str, Any]
+    name: str
+    images: int
+    seconds: dict[str, list[float]]
+    steps: dict[str, int]
+    mode: str
+    reason: str
+    kernels: int | None
+    compile_seconds: float
+    capture_seconds: float
+    peak_memory_bytes: int | None
+    work: Work
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+class TooSlowError(Exception):
+    """A row that would take too long."""
+
+
+def measure(row: Row, device: torch.device, effort: Effort, peaks: Peaks) -> Measured:
+    """Measure one row: gankit and what it is held against, in interleaved rounds.
+
+    Raises:
+        TooSlowError: for a row that would take longer than the effort allows.
+    """
+    with peak_memory(device) as peak:
+        trainer, ours = row.contender(device)
+        # the first step is eager whatever the mode, the second builds what there is to build; with a penalty that is
+        # due now and then, there is as much to build at the first step that is not the first and has it
+        ours(row.penalty_every + 2)
+        once = seconds_a_step(ours, 1, device)
+        expected = effort.rounds * max(effort.least_steps * once, effort.round_seconds)
+        expected += effort.rounds * 2 * max(once, effort.round_seconds)  # the scripts, which make one step at least
+        if expected > effort.row_seconds:
+            raise TooSlowError(f"a step takes {once:.2g} s, the row would take about {expected:.0f} s")
+    contenders: dict[str, Contender] = {GANKIT: ours}
+    contenders[TUTORIAL] = tutorial_with_loader(row, device)
+    contenders[RESIDENT] = tutorial_with_resident_data(row, device)
+    if row.penalty is not None:
+        _, contenders[VANILLA] = row.without_penalty().contender(device)
+    left_out: dict[str, str] = {}
+    for package, (build, version) in OTHERS.items() if row.others else ():
+        reason = missing(package, version)
+        if reason is None:
+            contenders[package] = build(row, device)
+        else:
+            left_out[package] = reason
+    steps: dict[str, int] = {}
+    for name, run in contenders.items():
+        if name != GANKIT:
+            seconds_a_step(run, 2, device)
+        least = effort.least_steps if name in (GANKIT, VANILLA) else 1
+        guess = seconds_a_step(run, least, device)
+        # 400 steps are less than an epoch, which Lightning measures by
+        fitting = steps_that_fit(guess, effort.round_seconds, least, 400)
+        # whole periods, so that every round has its share of a penalty that is due now and then
+        steps[name] = row.penalty_every * math.ceil(fitting / row.penalty_every)
+    seconds = interleaved(contenders, device, rounds=effort.rounds, steps=steps)
+    peaks.measure(row.precision)
+    explained = trainer.explain()
+    return Measured(
+        row=asdict(row),
+        name=row.name,
+        images=row.images,
+        seconds=seconds,
+        steps=steps,
+        mode=explained.mode,
+        reason=explained.reason,
+        kernels=explained.kernels,
+        compile_seconds=explained.compile_seconds,
+        capture_seconds=explained.capture_seconds,
+        peak_memory_bytes=peak[0] if peak else None,
+        work=row.work(),
+        left_out=left_out,
+    )
+
+
+@contextlib.contextmanager
+def peak_memory(device: torch.device) -> Iterator[list[int]]:
+    """Yield a list that holds, afterwards, the most bytes that were in use inside; it stays empty where nobody knows.
+
+    On a GPU those that were allocated beyond what there was before; on a CPU the resident memory of the whole process.
+    """
+    gc.collect()
+    found: list[int] = []
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the earlier peak: Linux
+    yield found
+    if device.type == "cuda":
+        found.append(torch.cuda.max_memory_allocated() - before)
+    else:
+        found.append(_resident_peak())
+
+
+def _resident_peak() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,324 @@
+"""The benchmark's arithmetic, order and tables. What needs a clock is in `benchmarks/`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.floors import Peaks, Work, arithmetic_floor, memory_floor, step_bytes, step_flops, update_bytes
+from benchmarks.report import GANKIT, RESIDENT, TUTORIAL, VANILLA, Report
+from benchmarks.rows import Measured, Row, all_rows, cpu_rows, cuda_rows, rows_for
+from benchmarks.scripts import Networks, tutorial
+from benchmarks.timing import interleaved, order, ratios
+from gankit import AdversarialTrainer
+from gankit.latents import Normal
+from gankit.losses import NonSaturating
+from gankit.regularizers import R1
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+G_LAYERS, D_LAYERS = [(3, 8), (8, 6)], [(6, 4), (4, 1)]
+N = 5
+
+
+def weights(layers):
+    return sum(a * b for a, b in layers)
+
+
+def little(optimizer=torch.optim.Adam, **options):
+    G = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 6))
+    D = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1), nn.Flatten(0))
+    optimizers = {
+        "generator_optimizer": optimizer(G.parameters(), lr=1e-3),
+        "discriminator_optimizer": optimizer(D.parameters(), lr=1e-3),
+    }
+    return AdversarialTrainer(G, D, NonSaturating(), latent=Normal(3), execution="eager", **optimizers, **options)
+
+
+# --- floors ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("critic_steps", [1, 3])
+def test_the_flops_of_a_step_are_those_of_its_matrix_products(critic_steps):
+    g, g1, d, d1 = weights(G_LAYERS), weights(G_LAYERS[:1]), weights(D_LAYERS), weights(D_LAYERS[:1])
+    # G forward; D forward, to its weights, and to its hidden layer: on real and on fake
+    discriminator_half = g + 2 * (d + d + d - d1)
+    # both forward; D to its input; G to its weights, and to its hidden layer
+    generator_half = g + d + d + g + g - g1
+    wanted = 2 * N * (critic_steps * discriminator_half + generator_half)
+    assert step_flops(little(discriminator_steps=critic_steps), torch.zeros(N, 6)) == wanted
+    if critic_steps == 1:
+        assert wanted == 2 * N * (4 * g + 8 * d - g1 - 2 * d1)  # as the docstring has it
+
+
+def test_a_penalty_now_and_then_costs_its_share():
+    none, often, seldom = (
+        step_flops(little(regularizers=parts), torch.zeros(N, 6)) for parts in ([], [R1()], [R1(every=4)])
+    )
+    assert often > none
+    assert seldom - none == pytest.approx((often - none) / 4)
+
+
+@pytest.mark.parametrize(("optimizer", "states"), [(torch.optim.SGD, 0), (torch.optim.Adam, 2)])
+def test_an_update_moves_parameters_gradients_and_states_twice(optimizer, states):
+    trainer = little(optimizer)
+    trainer.step(torch.zeros(N, 6))
+    parameters = weights(G_LAYERS) + 8 + 6
+    assert update_bytes(trainer.generator, trainer.generator_optimizer) == 2 * 4 * parameters * (2 + states)
+
+
+@pytest.mark.parametrize("critic_steps", [1, 2])
+def test_the_bytes_of_a_step(critic_steps):
+    trainer = little(discriminator_steps=critic_steps)
+    trainer.step(*[torch.zeros(N, 6)] * critic_steps)
+    g, d = weights(G_LAYERS) + 8 + 6, weights(D_LAYERS) + 4 + 1
+    updates = 2 * 4 * 4 * (g + critic_steps * d)
+    # outputs a sample: G 8 + 6, D 4 + 1; a critic step runs G and twice D, G's half both
+    activations = critic_steps * (14 + 2 * 5) + 14 + 5
+    images = critic_steps * N * 6
+    assert step_bytes(trainer, torch.zeros(N, 6)) == updates + 2 * 4 * N * activations + images
+    assert step_bytes(trainer, torch.zeros(N, 6), 2) == updates + 2 * 2 * N * activations + images
+
+
+@pytest.mark.parametrize("replicas", [None, 3])
+def test_the_work_of_a_large_batch_is_told_from_small_ones(replicas):
+    work = Work.of(little, (6,), batch_size=N, replicas=replicas)
+    trainer = little()
+    models = replicas or 1
+    assert work.flops == models * step_flops(trainer, torch.zeros(N, 6))
+    assert work.bytes == models * step_bytes(trainer, torch.zeros(N, 6))
+
+
+def test_convolutions_count():
+    """A forward pass is 2 x output values x weights of one of them; there are passes enough to be above it."""
+    G = nn.Sequential(nn.Unflatten(1, (3, 1, 1)), nn.ConvTranspose2d(3, 2, 4, bias=False))
+    D = nn.Sequential(nn.Conv2d(2, 1, 4, bias=False), nn.Flatten(0))
+    optimizers = {
+        "generator_optimizer": torch.optim.SGD(G.parameters(), lr=1e-3),
+        "discriminator_optimizer": torch.optim.SGD(D.parameters(), lr=1e-3),
+    }
+    trainer = AdversarialTrainer(G, D, NonSaturating(), latent=Normal(3), execution="eager", **optimizers)
+    g, d = 3 * 2 * 16, 2 * 16
+    # D is its first layer: forward and to its weights on real and fake, then forward and to its input; G likewise
+    assert step_flops(trainer, torch.zeros(N, 2, 4, 4)) == 2 * N * (g + 2 * 2 * d + g + d + d + g)
+
+
+def test_a_floor_is_work_over_rate():
+    assert arithmetic_floor(Work(10.0, 6.0), 5.0) == 2.0
+    assert memory_floor(Work(10.0, 6.0), 3.0) == 2.0
+
+
+# --- timing ----------------------------------------------------------------------------------------------
+
+
+def test_contenders_take_turns_and_each_goes_first_in_turn():
+    calls = []
+    contenders = {name: lambda steps, name=name: calls.append((name, steps)) for name in "abc"}
+    seconds = interleaved(contenders, CPU, rounds=4, steps={"a": 1, "b": 2, "c": 3})
+    assert "".join(name for name, _ in calls) == "abc" + "bca" + "cab" + "abc"
+    assert set(calls) == {("a", 1), ("b", 2), ("c", 3)}
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 4}
+    assert order(["a"], 5) == ["a"]
+
+
+def test_a_contender_may_tell_its_own_seconds():
+    assert interleaved({"own": lambda steps: 8.0}, CPU, rounds=2, steps={"own": 4}) == {"own": [2.0, 2.0]}
+
+
+def test_ratios_are_taken_round_by_round():
+    # the second round was twice as slow for both
+    assert ratios([3.0, 6.0], [1.0, 2.0]) == [3.0, 3.0]
+    assert ratios([3.0, 6.0], [1.0, 2.0], work=8) == [24.0, 24.0]
+
+
+# --- rows ------------------------------------------------------------------------------------------------
+
+
+def test_a_gpu_has_every_batch_size_precision_and_execution():
+    vanilla = [row for row in cuda_rows() if row.what == "vanilla_mnist"]
+    assert len(vanilla) == 3 * 3 * 4
+    assert {row.what for row in cuda_rows()} >= {
+        "vanilla_mnist, 64 replicas",
+        "dcgan_mnist",
+        "R1",
+        "R1 every 16 steps",
+        "WGAN-GP, 5 critic steps",
+    }
+
+
+def test_names_are_different():
+    for rows in (cuda_rows(), cpu_rows()):
+        assert len({row.name for row in rows}) == len(rows)
+
+
+def test_a_cpu_has_no_rows_that_need_a_gpu():
+    assert not any("cuda" in row.execution or row.precision == "tf32" for row in cpu_rows())
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
+def test_what_answers_for_a_goal_comes_first(device):
+    reach = [row.reach for row in rows_for(device, fast=False)]
+    assert reach == sorted(reach, reverse=True)
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
+def test_rows_are_in_the_order_of_the_table(device):
+    run = report([], device)
+    for row in reversed(rows_for(device, fast=False)):
+        run.add(measured(row))
+    assert [one.name for one in run.rows] == [row.name for row in all_rows(device)]
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
+def test_the_short_run_is_short(device):
+    rows = rows_for(device, fast=True)
+    assert 0 < len(rows) <= 6
+    assert all(row.batch_size == 128 for row in rows)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row(8, "float32", "eager"),
+        Row(8, "float32", "eager", penalty="r1", penalty_every=2),
+        Row(
+            8,
+            "float32",
+            "eager",
+            loss="wasserstein",
+            penalty="wasserstein_gradient_penalty",
+            discriminator_steps=2,
+        ),
+    ],
+    ids=lambda row: row.what,
+)
+def test_the_script_computes_what_gankit_computes(row):
+    """From the same weights, on the same batches and noise, both come to the same weights, but for rounding."""
+    batches = [torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(i)) for i in range(8)]
+    trainer, networks = row.trainer(CPU), Networks(row, CPU)
+    noise = torch.Generator().set_state(trainer.noise.get_state())
+    networks.latent = lambda count: trainer.latent(count, generator=noise, device=CPU)
+    steps = 1 if row.discriminator_steps > 1 else 3
+    with pytest.MonkeyPatch.context() as patch:
+        # a penalty's own noise comes from the same generator
+        draw = torch.rand
+        patch.setattr("benchmarks.scripts.torch.rand", lambda *shape, device: draw(*shape, generator=noise))
+        tutorial(row, networks, iter(batches))(steps)
+    for i in range(steps):
+        first = i * row.discriminator_steps
+        trainer.step(*batches[first : first + row.discriminator_steps])
+    theirs, ours = networks.discriminator.state_dict(), trainer.discriminator.network.state_dict()
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-3, atol=5e-5)
+
+
+# --- tables ----------------------------------------------------------------------------------------------
+
+
+def measured(row, ours=(1e-3, 2e-3, 3e-3), **changes):
+    seconds = {GANKIT: list(ours), TUTORIAL: [10 * x for x in ours], RESIDENT: [2 * x for x in ours]}
+    if row.penalty:
+        seconds[VANILLA] = [x / 8 for x in ours]
+    found = Measured(
+        row=dataclasses.asdict(row),
+        name=row.name,
+        images=row.images,
+        seconds=seconds,
+        steps=dict.fromkeys(seconds, 7),
+        mode=row.execution,
+        reason="as asked for",
+        kernels=None,
+        compile_seconds=0.0,
+        capture_seconds=0.0,
+        peak_memory_bytes=2**20,
+        work=Work(1e9, 1e6),
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def report(rows, device=CPU, **changes):
+    peaks = Peaks(device, dict.fromkeys(("float32", "tf32", "bfloat16"), 1000000000000.0), 1e9)
+    return Report(device, "2026-01-31", peaks, rows=rows, **changes)
+
+
+def line(markdown, start):
+    return next(one for one in markdown.splitlines() if one.startswith(f"| {start}"))
+
+
+def test_a_row_says_how_fast():
+    found = line(report([measured(Row(128, "float32", "eager"))]).to_markdown(), "vanilla_mnist, 128, float32, eager")
+    cells = [cell.strip() for cell in found.strip("|").split("|")]
+    assert cells[1] == "2.00 ms (1.50 ms to 2.50 ms)"
+    assert cells[2:4] == ["500", "64,000"]
+    assert cells[4:6] == ["10.0 (10.0 to 10.0) x", "2.00 (2.00 to 2.00) x"]
+
+
+def test_a_row_says_what_it_costs():
+    text = report([measured(Row(128, "float32", "eager"), kernels=9, capture_seconds=2.0)]).to_markdown()
+    costs = [one for one in text.splitlines() if "GFLOP |" in one]
+    # 1 GFLOP at 1 TFLOP/s is 1 ms, 1 MB at 1 GB/s too, and the step takes 2
+    assert costs == ["| vanilla_mnist, 128, float32, eager | 1 GFLOP | 1 MB | 50 % | 50 % | 1.00 MiB | 9 | - | 2.0 s |"]
+
+
+def test_a_replica_is_a_gan():
+    text = report([measured(Row(128, "float32", "eager", replicas=8))]).to_markdown()
+    found = line(text, "vanilla_mnist, 8 replicas")
+    assert "(4,000 GAN-steps/s)" in found
+    assert "80.0 (80.0 to 80.0) x" in found
+
+
+def test_a_penalty_is_held_against_a_critic_step_without_it():
+    wgan = next(row for row in cpu_rows() if row.loss == "wasserstein")
+    # 8 times a vanilla step for 5 critic steps
+    assert "| 1.60 (1.60 to 1.60) x |" in report([measured(wgan)]).to_markdown()
+
+
+def test_a_row_that_fell_back_says_so():
+    row = measured(Row(128, "float32", "compile"), mode="eager", reason="because of this")
+    assert "fell back to eager: because of this" in report([row]).to_markdown()
+
+
+def test_goals_are_met_or_not():
+    fast = measured(Row(128, "float32", "eager"))
+    goals = {goal.what: goal for goal in report([fast], overhead={"by hand": [1.0] * 3, "trainer": [1.03] * 3}).goals()}
+    assert goals["batch 128, float32, eager, against tutorial"].met is True
+    assert goals["trainer over a loop by hand"].met is False
+    assert all(goal.met is None for what, goal in goals.items() if "bfloat16" in what)
+
+
+def test_goals_of_a_gpu():
+    wgan = next(row for row in cuda_rows() if row.loss == "wasserstein")
+    rows = [
+        measured(Row(128, "tf32", "cuda_graph"), ours=(2e-4, 2e-4, 2e-4)),
+        measured(Row(128, "tf32", "compile+cuda_graph"), ours=(2e-4, 2e-4, 2e-4)),
+        measured(Row(128, "tf32", "cuda_graph", replicas=64), ours=(2e-3, 2e-3, 2e-3)),
+        measured(wgan),
+    ]
+    goals = {goal.what: goal for goal in report(rows, CUDA).goals()}
+    assert goals["batch 128, tf32, cuda_graph: a step"].met is True
+    assert goals["batch 128, tf32, compile+cuda_graph: a step"].met is False
+    assert goals["batch 128, tf32, cuda_graph, against tutorial"].met is False
+    assert goals["batch 128, tf32, cuda_graph, against torchgan"].met is None
+    assert goals["64 replicas, batch 128, tf32"].measured == "32,000 GAN-steps/s"
+    # 8 times a vanilla step for 5 critic steps
+    assert goals["WGAN-GP over vanilla, a critic step"].measured == "1.60 (1.60 to 1.60) x"
+
+
+def test_both_files_are_written_and_nothing_else(tmp_path):
+    run = report([measured(Row(128, "float32", "eager"))], left_out={"that": "for | this"})
+    path = run.write(tmp_path / "results")
+    assert path.name.endswith("-2026-01-31.md")
+    assert sorted(one.suffix for one in path.parent.iterdir()) == [".json", ".md"]
+    assert path.read_text(encoding="utf-8") == run.to_markdown()
+    written = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert written["rows"][0]["seconds"][GANKIT] == [1e-3, 2e-3, 3e-3]
+    assert written["left_out"] == {"that": "for | this"}
+    assert r"for \| this" in path.read_text(encoding="utf-8")
+    assert written["versions"].keys() == {"Python", "torch", "gankit"}
+
+
+def test_a_short_run_has_a_name_of_its_own():
+    assert report([], fast=True).stem.endswith("-2026-01-31-fast")
