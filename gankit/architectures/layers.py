@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrize
+from typing_extensions import override
 
 from gankit.errors import ShapeError, check_positive
+
+_TINY = 1e-12  # against a division by zero, as in torch
 
 
 class MinibatchStandardDeviation(nn.Module):
@@ -50,11 +54,59 @@ class MinibatchStandardDeviation(nn.Module):
         return torch.cat([x, each.view(-1, *[1] * (x.ndim - 1)).expand(-1, 1, *x.shape[2:])], dim=1)
 
 
+class SpectralNorm(nn.Module):
+    """Divide a weight by its largest singular value (Miyato et al. 2018, alg. 1), as a parametrization.
+
+    Formula: `W / (u^T W v)`, W being the weight as a matrix of `out` rows. In train mode each use makes one step of
+    the power method, `u <- W v / |W v|` and `v <- W^T u / |W^T u|`, without a gradient. It is torch's own
+    `spectral_norm`, number for number and with its names in the `state_dict`, but it changes its vectors in a way
+    that `torch.vmap` can follow, so that it also works in replicas.
+
+    Args:
+        weight: what it will be used on; gives the sizes, and the first vectors by 15 steps.
+
+    Attributes:
+        _u: the left singular vector, a buffer.
+        _v: the right one.
+
+    Example:
+        >>> norm = SpectralNorm(weight := torch.diag(torch.tensor([4.0, 1.0])))
+        >>> norm(weight)
+        tensor([[1.0000, 0.0000],
+                [0.0000, 0.2500]])
+    """
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        for name, size in (("_u", matrix.shape[0]), ("_v", matrix.shape[1])):
+            self.register_buffer(name, F.normalize(matrix.new_empty(size).normal_(), dim=0, eps=_TINY))
+        for _ in range(15):
+            self._iterate(matrix)
+
+    @torch.no_grad()
+    def _iterate(self, matrix: Tensor) -> None:
+        self._u.copy_(F.normalize(matrix.mv(self._v), dim=0, eps=_TINY))
+        self._v.copy_(F.normalize(matrix.t().mv(self._u), dim=0, eps=_TINY))
+
+    @override
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight, divided."""
+        matrix = weight.flatten(1)
+        if self.training:
+            self._iterate(matrix)
+        # copies, since the next use changes the vectors before this one's gradient is taken
+        u, v = self._u.clone(), self._v.clone()
+        return weight / u.dot(matrix.mv(v))
+
+
 def normalise_spectrally(network: nn.Module) -> None:
     """Divide the weight of every linear and convolutional layer by its largest singular value.
 
-    That is Miyato et al. 2018, by torch's own parametrization: one step of the power method each forward
-    pass in train mode.
+    That is Miyato et al. 2018, by `SpectralNorm`: one step of the power method each forward pass in train mode.
 
     Example:
         >>> layer = nn.Sequential(nn.Linear(20, 10))
@@ -66,4 +118,4 @@ def normalise_spectrally(network: nn.Module) -> None:
     """
     for layer in list(network.modules()):
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            parametrizations.spectral_norm(layer)
+            parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))

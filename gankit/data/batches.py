@@ -69,7 +69,11 @@ def make_batches(
             with_labels=with_labels,
             replicas=replicas,
         )
-    if isinstance(data, (TensorBatches, StreamBatches, SampledBatches)):
+    if isinstance(data, (TensorBatches, SampledBatches)):
+        if replicas is not None and data.replicas != replicas:
+            raise BadArgumentsError(f"batches must be made for {replicas} replicas, got {data.replicas}")
+        return data
+    if isinstance(data, StreamBatches) and replicas is None:
         return data
     if isinstance(data, Sampler):
         return _sampled(data, batch_size, device, seed, sample_range, sample_shape, with_labels, replicas)

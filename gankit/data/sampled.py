@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from gankit.errors import check_positive
+from gankit.errors import BadArgumentsError, check_positive
 from gankit.protocols import State
 from gankit.seeds import stream_seed
 
@@ -116,6 +116,15 @@ class SampledBatches:
         return {"random": [random.get_state() for random in self._randoms]}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on at the place that `state_dict` returned."""
+        """Go on at the place that `state_dict` returned.
+
+        Raises:
+            BadArgumentsError: for another number of replicas.
+        """
+        if len(state["random"]) != len(self._randoms):
+            raise BadArgumentsError(
+                f"state must be of batches with {len(self._randoms)} generators, one a replica, got "
+                f"{len(state['random'])}"
+            )
         for random, saved in zip(self._randoms, state["random"], strict=True):
             random.set_state(saved.cpu())

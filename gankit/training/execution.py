@@ -114,9 +114,14 @@ class Executor:
         self._step.differentiate = self._differentiate
         self._graphs = None
         self._tried = set()
-        if "cuda_graph" in self.mode:
-            for optimizer in (self._trainer.generator_optimizer, self._trainer.discriminator_optimizer):
+        for optimizer in (self._trainer.generator_optimizer, self._trainer.discriminator_optimizer):
+            if "cuda_graph" in self.mode:
                 make_capturable(optimizer, self._trainer.device)
+            elif self._trainer.device.type == "cpu":
+                for group in optimizer.param_groups:
+                    if group.get("capturable"):  # in a state from a captured training; refused on the CPU
+                        group["capturable"] = False
+                        group["lr"] = float(group["lr"])
 
     @property
     def _differentiate(self) -> Differentiate:
@@ -143,8 +148,13 @@ class Executor:
 
     @property
     def _is_first(self) -> bool:
-        """Whether a network is updated for the first time: optimizers and penalties then make their states."""
-        return self._trainer.steps_done in (0, self._trainer.discriminator_warmup_steps)
+        """Whether a network, or a part, is used for the first time: optimizers and penalties then make their states."""
+        trainer = self._trainer
+        begins = {0, trainer.discriminator_warmup_steps}
+        for part in trainer.regularizers.values():
+            start = trainer.discriminator_warmup_steps if getattr(part, "half", "") == "generator" else 0
+            begins.add(-(-start // part.every) * part.every)
+        return trainer.steps_done in begins
 
     def _run(
         self, eagerly: Callable[[], dict[str, Tensor]], captured: Callable[[GraphedStep], dict[str, Tensor]]

@@ -69,7 +69,8 @@ class TrainingState:
         """Return the networks' tensors, the average's, those of stateful parts, and the optimizers'."""
         trainer = self._trainer
         modules = [trainer.generator, trainer.discriminator]
-        modules += [part for part in trainer.parts() if isinstance(part, nn.Module)]
+        # the active loss of a schedule is no part itself; twice does no harm
+        modules += [part for part in (*trainer.parts(), trainer.loss) if isinstance(part, nn.Module)]
         if trainer.average is not None:
             modules.append(trainer.average.network)
         found = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
@@ -87,7 +88,7 @@ class TrainingState:
         randoms = [generator.get_state() for generator in self.generators]
         default = trainer.default_random_state()
         optimizers = (trainer.generator_optimizer, trainer.discriminator_optimizer)
-        others = [copy.deepcopy(_plain_state(optimizer)) for optimizer in optimizers]
+        others = [{p: copy.deepcopy(one) for p, one in _plain_state(optimizer).items()} for optimizer in optimizers]
         numbers = trainer.counters()
         try:
             yield
@@ -99,6 +100,8 @@ class TrainingState:
                 generator.set_state(state)
             trainer.set_default_random_state(default)
             for optimizer, plain in zip(optimizers, others, strict=True):
+                for parameter in optimizer.state.keys() - plain.keys():  # it was made in between
+                    del optimizer.state[parameter]
                 for parameter, state in plain.items():
                     optimizer.state[parameter].update(state)
             trainer.set_counters(numbers)
@@ -154,6 +157,7 @@ class GraphedStep:
         self._step = step
         self._trainer = step.trainer
         self._graphs: dict[Any, CapturedStep] = {}
+        self._sources: list[DeviceBatches] = []
         self._stream = torch.cuda.Stream(step.trainer.device)
         self._pool = torch.cuda.graph_pool_handle()
         self.capture_seconds: float = 0.0
@@ -190,6 +194,7 @@ class GraphedStep:
         graph = self._graphs.get(key)
         if graph is None:
             graph = self._built(key, lambda: [read(slot) for slot in range(count)], [], source.generators)
+            self._sources.append(source)  # kept, since the graph reads its memory and its id is a part of the key
         self.newest = graph
         return graph.replay()
 
@@ -213,8 +218,8 @@ class GraphedStep:
         try:
             with state.restored():
                 self._warm_up(lambda: step(batches()))
-            if {id(tensor) for tensor in state.tensors()} != tensors:
-                raise CannotCaptureError("a part or an optimizer puts another tensor in the place of its state")
+                if {id(tensor) for tensor in state.tensors()} != tensors:
+                    raise CannotCaptureError("a part or an optimizer puts another tensor in the place of its state")
             graph = self._captured(lambda: step(batches()), places, state)
         finally:
             step.make_context = make_context
@@ -254,9 +259,10 @@ class GraphedStep:
             graph.register_generator_state(generator)  # pyright: ignore[reportUnknownMemberType]
         counters = self._trainer.counters()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            # other threads, such as a DataLoader's, may go on using the device
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 results = run()
-                values = torch.stack([value.float() for value in results.values()])
+                values = torch.stack(list(results.values()))
         except Exception as error:  # as above
             for generator, own in zip(drawn_from, spare, strict=True):
                 generator.graphsafe_set_state(own)

@@ -64,11 +64,14 @@ class Stacked(nn.Module):
         _check_alike(networks)
         self.replicas: int = len(networks)
         tree = copy.deepcopy(networks[0])
+        tied: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # the first is kept, so that no other gets its id
         for path, layer in _layers(tree):
             others = [network.get_submodule(path) for network in networks]
             for name, parameter in list(layer.named_parameters(recurse=False)):
                 stacked = torch.stack([one.get_parameter(name).detach() for one in others])
-                layer.register_parameter(name, nn.Parameter(stacked, requires_grad=parameter.requires_grad))
+                if id(parameter) not in tied:
+                    tied[id(parameter)] = parameter, nn.Parameter(stacked, requires_grad=parameter.requires_grad)
+                layer.register_parameter(name, tied[id(parameter)][1])
             for name, _ in list(layer.named_buffers(recurse=False)):
                 setattr(layer, name, torch.stack([one.get_buffer(name) for one in others]))
         # the tree's own children, so that names have no prefix; hidden, so that it is no child itself
@@ -84,6 +87,7 @@ class Stacked(nn.Module):
         """
         if not 0 <= index < self.replicas:
             raise BadValueError(f"replica must be from 0 to {self.replicas - 1}, got {index}")
+        self._tree.training = self.training
         network = copy.deepcopy(self._tree)
         for layer in network.modules():
             for name, parameter in list(layer.named_parameters(recurse=False)):
@@ -159,7 +163,9 @@ def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
 def _check_alike(networks: Sequence[nn.Module]) -> None:
     first = {name: (tensor.shape, tensor.dtype) for name, tensor in _tensors(networks[0])}
     for network in networks:
-        if type(network) is not type(networks[0]) or {n: (t.shape, t.dtype) for n, t in _tensors(network)} != first:
+        # repr tells what has no weights: activations, slopes, strides
+        is_alike = type(network) is type(networks[0]) and repr(network) == repr(networks[0])
+        if not is_alike or {name: (tensor.shape, tensor.dtype) for name, tensor in _tensors(network)} != first:
             raise BadArgumentsError(
                 "replicas must have one architecture and differ in their weights alone, got "
                 f"{type(networks[0]).__name__} and {type(network).__name__} with other parameters"

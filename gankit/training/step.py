@@ -45,6 +45,8 @@ class Step:
         self.trainer = trainer
         self.differentiate: Differentiate = self.differentiate_eagerly
         self.make_context: Callable[..., StepContext] = StepContext
+        self._losses: dict[int, object] = {}
+        self._parameters = [*trainer.generator.parameters(), *trainer.discriminator.parameters()]
 
     def __call__(self, batches: Sequence[CheckedBatch]) -> dict[str, Tensor]:
         """Make every update of one step; return its named results, on the device."""
@@ -71,10 +73,12 @@ class Step:
         """Return what decides which operations this step consists of, beside the shapes of its batches."""
         trainer = self.trainer
         due = tuple(n for n, part in trainer.regularizers.items() if trainer.steps_done % part.every == 0)
-        flags = tuple(p.requires_grad for net in (trainer.generator, trainer.discriminator) for p in net.parameters())
+        flags = tuple([parameter.requires_grad for parameter in self._parameters])
+        loss = trainer.loss
+        self._losses[id(loss)] = loss  # kept, so that no other gets its id
         is_first_average = trainer.average is not None and trainer.average.is_first
         return (
-            (id(trainer.loss), due, self.updates_generator, is_first_average, flags),
+            (id(loss), due, self.updates_generator, is_first_average, flags),
             (trainer.max_gradient_norm, trainer.precision, trainer.discriminator_steps),
         )
 
@@ -141,8 +145,7 @@ class Step:
             parameters = trained(self._network(half))
             # not .backward(): its nodes that accumulate belong to the stream on which they were first used
             gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+        put_gradients(parameters, gradients)
         return results
 
     def _sharing(self, batches: Sequence[CheckedBatch]) -> dict[str, Tensor]:
@@ -207,6 +210,23 @@ class Step:
         if self.trainer.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(self.trainer.device.type, dtype=torch.bfloat16)
+
+
+def put_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Put each parameter's gradient where its optimizer reads it, laid out in memory as the parameter is.
+
+    `.backward()` lays it out so; `autograd.grad` does not, and a fused optimizer reads memory in its own order.
+
+    Example:
+        >>> weight = nn.Parameter(torch.zeros(2, 3))
+        >>> put_gradients([weight], [torch.ones(3, 2).t()])
+        >>> weight.grad.stride() == weight.stride()
+        True
+    """
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None and gradient.stride() != parameter.stride():
+            gradient = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+        parameter.grad = gradient
 
 
 def trained(network: nn.Module) -> list[nn.Parameter]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal, cast
@@ -24,7 +24,7 @@ from typing_extensions import override
 from gankit.errors import CannotCompileError
 from gankit.protocols import Half, StepContext
 from gankit.training.modes import frozen
-from gankit.training.step import Step, trained
+from gankit.training.step import Step, put_gradients, trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +159,7 @@ class TracedHalf:
         self._tape = Tape()
         inputs = [*self._state(), real, *([] if condition is None else [condition]), latent]
         self._has_condition = condition is not None
-        with _refusals():
+        with _refusals(), _unchanged([trainer.loss, *trainer.regularizers.values()]):
             self._write_tape(inputs)
             played = [noise.empty(trainer.device) for noise in self._tape.draws]
             graph = make_fx(self._run, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs, *played)
@@ -178,8 +178,7 @@ class TracedHalf:
         parameters = trained(self._network)
         with torch.no_grad():
             outputs = self._compiled(*self._state(), *given)
-        for parameter, gradient in zip(parameters, outputs, strict=False):
-            parameter.grad = gradient
+        put_gradients(parameters, outputs[: len(parameters)])
         results = outputs[len(parameters) :]
         return dict(zip(self._names, results, strict=True))
 
@@ -244,6 +243,25 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
+def _unchanged(parts: Sequence[object]) -> Generator[None]:
+    """Refuse parts that put something else into an attribute, and put back what was there."""
+    owns: list[dict[str, Any]] = [getattr(part, "__dict__", {}) for part in parts]
+    befores = [dict(own) for own in owns]
+    changed: list[str] = []
+    try:
+        yield
+    finally:
+        for part, own, before in zip(parts, owns, befores, strict=True):
+            names = [name for name in own.keys() | before.keys() if own.get(name) is not before.get(name)]
+            changed += [f"{type(part).__name__} changes its attribute {name!r}, which is no buffer" for name in names]
+            if names:
+                own.clear()
+                own.update(before)
+    if changed:
+        raise CannotCompileError(changed[0])
+
+
+@contextmanager
 def _refusals() -> Generator[None]:
     """Turn whatever a trace stumbles over into one sentence."""
     try:
@@ -286,7 +304,8 @@ class TracedHalves:
             return self._halves[key](real, condition, latent)
         started = time.perf_counter()
         traced = TracedHalf(self._step, half, real, condition, latent)
-        results = traced(real, condition, latent)
+        with _refusals():
+            results = traced(real, condition, latent)
         self.compile_seconds += time.perf_counter() - started
         self._halves[key] = traced
         return results

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.latents import Normal
 from gankit.losses import EnergyBased, Hinge
 from gankit.presets import vanilla_mnist
+from gankit.training import Stacked
 
 SHAPE = (1, 28, 28)
 SMALL = {"mlp": {"hidden_dim": 16}, "dcgan": {"hidden_dim": 8}}
@@ -54,6 +57,42 @@ def test_the_weights_that_are_trained_are_those_before_the_division():
     weight = layer[0].weight.detach().clone()
     normalise_spectrally(layer)
     torch.testing.assert_close(layer[0].parametrizations.weight.original, weight)
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [(nn.Linear(5, 3), torch.randn(4, 5)), (nn.Conv2d(2, 3, 3), torch.randn(4, 2, 6, 6))],
+    ids=["linear", "convolution"],
+)
+def test_spectral_norm_is_torchs_to_the_last_bit(layer, inputs):
+    ours, theirs = nn.Sequential(copy.deepcopy(layer)), nn.Sequential(copy.deepcopy(layer))
+    torch.manual_seed(3)
+    normalise_spectrally(ours)
+    torch.manual_seed(3)
+    nn.utils.parametrizations.spectral_norm(theirs[0])
+    for _ in range(3):
+        outputs = [network(inputs) for network in (ours, theirs)]
+        assert torch.equal(*outputs)
+        gradients = [
+            torch.autograd.grad(output.square().sum(), list(network.parameters()))
+            for output, network in zip(outputs, (ours, theirs), strict=True)
+        ]
+        assert all(map(torch.equal, *gradients))
+    for network in (ours.eval(), theirs.eval()):
+        network(inputs)  # in eval mode the vectors stay
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+
+
+def test_spectral_norm_works_in_replicas():
+    networks = [MLPDiscriminator((6,), widths=[5, 4], spectral_norm=True, dtype=torch.float64) for _ in range(3)]
+    stacked = Stacked(networks)
+    x = torch.randn(3, 7, 6, dtype=torch.float64)
+    for _ in range(3):
+        alone = torch.stack([network(one) for network, one in zip(networks, x, strict=True)])
+        torch.testing.assert_close(stacked(x), alone, rtol=1e-12, atol=1e-12)
+    for name, value in stacked.state_dict().items():
+        torch.testing.assert_close(value, torch.stack([network.state_dict()[name] for network in networks]))
 
 
 # --- minibatch standard deviation ------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+"""What a step costs, without a clock: operators on the CPU, passes through the networks, numbers read on the host."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gankit.presets import vanilla_mnist
+from gankit.regularizers import R1, Lecam, WassersteinGradientPenalty
+
+CASES = {
+    "plain": {},
+    "r1": {"regularizers": [R1()]},
+    "wgan_gp": {"loss": "wasserstein", "regularizers": [WassersteinGradientPenalty()]},
+    "shared generator forward": {"share_generator_forward": True},
+    "concatenated discriminator passes": {"concatenate_discriminator_passes": True},
+}
+EVERY_CASE = pytest.mark.parametrize("case", CASES)
+
+# operators in one step, by the version of torch they were counted with
+OPERATORS = {
+    "2.14": {
+        "plain": 285,
+        "r1": 352,
+        "wgan_gp": 393,
+        "shared generator forward": 258,
+        "concatenated discriminator passes": 236,
+    }
+}
+
+# passes through G and through D in one step
+PASSES = {
+    "plain": (2, 3),
+    "r1": (2, 3),
+    "wgan_gp": (2, 4),
+    "shared generator forward": (1, 3),
+    "concatenated discriminator passes": (2, 2),
+}
+
+# what makes the host wait for a number
+READS = {
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.equal.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten.nonzero.default,
+}
+
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that are dispatched, those of the backward passes too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[function] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def second_step(**options):
+    """What the second step dispatches: the first one also makes the optimizers' states."""
+    trainer = vanilla_mnist(device="cpu", **options)
+    batch = torch.rand(4, 1, 28, 28)
+    trainer.step(batch)
+    with Operators() as operators:
+        trainer.step(batch)
+    return operators.counts
+
+
+def test_the_counter_sees_forward_and_backward_passes_and_reads():
+    x = torch.ones(2, requires_grad=True)
+    with Operators() as operators:
+        (x * x).sum().backward()
+        x.grad.max().item()
+    assert operators.counts[torch.ops.aten.mul.Tensor] == 3  # one forward, two backward
+    assert operators.counts[torch.ops.aten._local_scalar_dense.default] == 1
+
+
+@EVERY_CASE
+def test_a_step_dispatches_no_more_operators_than_it_did(case):
+    version = ".".join(torch.__version__.split(".")[:2])
+    dispatched = second_step(**CASES[case]).total()
+    if version in OPERATORS:
+        assert dispatched == OPERATORS[version][case]
+    else:  # torch's own operators come and go by a few with its versions
+        assert dispatched <= 1.1 * max(counts[case] for counts in OPERATORS.values())
+
+
+@EVERY_CASE
+def test_a_step_passes_through_the_networks_as_often_as_it_must(case):
+    trainer = vanilla_mnist(device="cpu", **CASES[case])
+    passes = Counter()
+    trainer.generator.register_forward_hook(lambda *_: passes.update("G"))
+    trainer.discriminator.register_forward_hook(lambda *_: passes.update("D"))
+    for _ in range(2):
+        passes.clear()
+        trainer.step(torch.rand(4, 1, 28, 28))
+        assert (passes["G"], passes["D"]) == PASSES[case]
+
+
+def test_more_updates_of_the_discriminator_take_a_pass_of_g_and_two_of_d_each():
+    trainer = vanilla_mnist(device="cpu", discriminator_steps=3)
+    passes = Counter()
+    trainer.generator.register_forward_hook(lambda *_: passes.update("G"))
+    trainer.discriminator.register_forward_hook(lambda *_: passes.update("D"))
+    trainer.step(*torch.rand(3, 4, 1, 28, 28))
+    assert passes == {"G": 4, "D": 7}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *CASES.values(),
+        {"averaging_decay": 0.9, "max_gradient_norm": 1.0, "regularizers": [Lecam()]},
+        {"discriminator_warmup_steps": 5},
+        {"replicas": 2, "max_gradient_norm": 1.0, "averaging_decay": 0.9},
+    ],
+    ids=[*CASES, "parts", "warm-up", "replicas"],
+)
+def test_a_step_reads_no_number_on_the_host(options):
+    replicas = options.get("replicas")
+    trainer = vanilla_mnist(device="cpu", **options)
+    batch = torch.rand(*[replicas] * (replicas is not None), 4, 1, 28, 28)
+    trainer.step(batch)
+    with Operators() as operators:
+        trainer.step(batch)
+    assert not READS & operators.counts.keys()
+
+
+def test_falling_learning_rates_that_lie_on_the_device_are_not_read():
+    trainer = vanilla_mnist(device="cpu", learning_rate_decay=True)
+    for optimizer in (trainer.generator_optimizer, trainer.discriminator_optimizer):
+        optimizer.param_groups[0]["lr"] = torch.tensor(1e-3)
+    trainer._decay_learning_rates()  # notes the first rate
+    with Operators() as operators:
+        trainer._decay_learning_rates()
+    assert not READS & operators.counts.keys()
