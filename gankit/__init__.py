@@ -15,6 +15,7 @@ from gankit.presets import PRESETS, Preset
 from gankit.protocols import StepContext
 from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
+from gankit.runs import load_generator as load
 from gankit.training import AdversarialTrainer
 from gankit.version import __version__
 
@@ -41,6 +42,7 @@ __all__ = [
     "data",
     "errors",
     "latents",
+    "load",
     "losses",
     "metrics",
     "presets",

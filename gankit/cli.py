@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import inspect
+import shlex
 import signal
 import sys
 import time
@@ -17,15 +18,23 @@ from gankit.architectures import DISCRIMINATORS, GENERATORS
 from gankit.blocks import BLOCKS
 from gankit.compare import Comparison, Entry, Outcome, split_entries
 from gankit.data import DATASETS
-from gankit.errors import BadArgumentsError, BadValueError, GankitError, OutputExistsError, check_positive
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    GankitError,
+    OutputExistsError,
+    RecipeDiffersError,
+    check_positive,
+)
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS
 from gankit.presets import PRESETS, Preset
 from gankit.registry import Registry, Spec
 from gankit.regularizers import AUGMENTATIONS, REGULARIZERS
-from gankit.runs import Recipe, Run
+from gankit.runs import Recipe, Run, check_same_recipe
 from gankit.training import EXECUTIONS, AdversarialTrainer
+from gankit.training.checkpoint import has_checkpoints
 from gankit.version import __version__
 
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -42,12 +51,21 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 """What `gankit list` lists."""
 
+_OF_RECIPES = (
+    "seed",
+    "device",
+    "replicas",
+    "log_every_steps",
+    "sample_every_steps",
+    "checkpoint_every_steps",
+)
+
 INTERRUPTED = 130
 FAILED = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0, 2 for an error in what was asked, 130 after Ctrl-C.
+    """Run one command; return the exit code: 0, 2 for an error in what was asked, 130 after Ctrl-C, 143 after SIGTERM.
 
     Example:
         >>> main(["list", "losses", "min*"])
@@ -72,19 +90,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    run = _new_run(options) if options.resume is None else _continued_run(options)
+    try:
+        with _stop_on_interrupt(run) as received:
+            if options.resume is None:
+                trainer = run.train(progress=options.progress)
+            else:
+                trainer = run.resume(progress=options.progress, override=options.override)
+    except KeyboardInterrupt:
+        if has_checkpoints(run.checkpoints):
+            print(f"\ncontinue with\n  {_resume_command(run)}", file=sys.stderr)
+        raise
+    _report(run, trainer)
+    if not received:
+        return 0
+    if run.recipe.checkpoint_every_steps and trainer.steps_done < run.recipe.preset.steps:
+        print(f"continue {_resume_command(run)}")
+    return 128 + received[0]
+
+
+def _new_run(options: argparse.Namespace) -> Run:
+    if options.preset is None:
+        raise BadArgumentsError("train needs a PRESET, or --resume RUN, got neither")
+    if options.override:
+        raise BadArgumentsError("--override goes with --resume RUN, got it without")
     preset = _preset(options.preset)
     preset = preset.replace(**_changes(preset, options))
-    recipe = Recipe(
-        preset=preset,
-        seed=options.seed,
-        device=options.device,
-        **_given(options, "replicas", "log_every_steps", "sample_every_steps"),
-    )
-    run = Run(_folder(options, preset.name), recipe)
-    with _stop_on_interrupt(run) as interrupted:
-        trainer = run.train(progress=options.progress)
-    _report(run, trainer)
-    return INTERRUPTED if interrupted else 0
+    recipe = Recipe(preset=preset, **_given(options, *_OF_RECIPES))
+    return Run(_folder(options, preset.name), recipe)
+
+
+def _continued_run(options: argparse.Namespace) -> Run:
+    run = Run.open(options.resume)
+    if options.out is not None and Path(options.out).resolve() != run.folder.resolve():
+        raise BadArgumentsError(f"--out must be left out beside --resume {options.resume}, got {options.out!r}")
+    recipe = run.recipe
+    if options.preset not in (None, recipe.preset.name):
+        raise RecipeDiffersError(
+            f"{options.resume!r} is a run of the preset {recipe.preset.name!r}, got {options.preset!r}; leave it out"
+        )
+    preset = recipe.preset.replace(**_changes(recipe.preset, options))
+    recipe = dataclasses.replace(recipe, preset=preset, **_given(options, *_OF_RECIPES))
+    if not options.override:
+        differences = run.recipe.differences(recipe)
+        check_same_recipe(differences, str(options.resume), decays=preset.learning_rate_decay)
+    return Run(run.folder, recipe)
+
+
+def _resume_command(run: Run) -> str:
+    return shlex.join(["gankit", "train", "--resume", str(run.folder)])
 
 
 def _preset(name: str) -> Preset:
@@ -148,24 +202,31 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _stop_on_interrupt(run: Run | Comparison, when: str = "after this step") -> Generator[list[int]]:
-    """Let the first Ctrl-C end training after its step; the second one interrupts as usual.
+    """Let the first Ctrl-C, or SIGTERM, end training after its step; the second one interrupts as usual.
 
     Yields:
-        A list that is empty as long as there was no Ctrl-C.
+        A list that is empty as long as there was no signal, and holds the first one's number afterwards.
     """
     received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def stop(number: int, frame: Any) -> None:
         received.append(number)
-        signal.signal(signal.SIGINT, before)
-        print(f"\nstopping {when}; Ctrl-C again to abort", file=sys.stderr)
+        restore()
+        again = "Ctrl-C" if number == signal.SIGINT else "the signal"
+        print(f"\nstopping {when}; {again} again to abort", file=sys.stderr)
         run.stop()
 
-    before = signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, stop)
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def _report(run: Run, trainer: AdversarialTrainer) -> None:
@@ -196,7 +257,8 @@ def _over_replicas(trainer: AdversarialTrainer) -> str:
 
 def _compare(options: argparse.Namespace) -> int:
     preset = _preset(options.preset)
-    preset = preset.replace(**_given(options, "steps", "batch_size"))
+    same_for_all = ("latent", "generator_optimizer", "discriminator_optimizer", "learning_rate_decay")
+    preset = preset.replace(**_given(options, *same_for_all, "steps", "batch_size"))
     if options.regularizer:
         preset = preset.replace(regularizers=tuple(options.regularizer))
     entries = [Entry.parse(text) for texts in options.loss for text in split_entries(texts)]
@@ -213,7 +275,7 @@ def _compare(options: argparse.Namespace) -> int:
         comparison.run(report if options.progress else None)
     print(comparison.table(), end="")
     print(f"\n{folder}")
-    return INTERRUPTED if interrupted else 0
+    return 128 + interrupted[0] if interrupted else 0
 
 
 def _shown(figures: Mapping[str, float | None]) -> str:
@@ -286,7 +348,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a preset", description=_train_help())
     train.set_defaults(command=_train)
-    train.add_argument("preset", metavar="PRESET", help="a name from `gankit list presets`")
+    train.add_argument("preset", metavar="PRESET", nargs="?", help="a name from `gankit list presets`")
     parts = train.add_argument_group("parts, by name and arguments: mlp:hidden_dim=256")
     parts.add_argument("--generator", type=_spec, metavar="NAME")
     parts.add_argument("--discriminator", type=_spec, metavar="NAME")
@@ -312,8 +374,8 @@ def _parser() -> argparse.ArgumentParser:
     course.add_argument("--discriminator-warmup-steps", type=int, metavar="N")
     course.add_argument("--averaging-decay", type=float, metavar="X")
     course.add_argument("--max-gradient-norm", type=float, metavar="X")
-    course.add_argument("--learning-rate-decay", action="store_true", default=None, help="linearly to zero")
-    course.add_argument("--seed", type=int, default=0, metavar="N")
+    course.add_argument("--learning-rate-decay", action=argparse.BooleanOptionalAction, help="linearly to zero")
+    course.add_argument("--seed", type=int, metavar="N", help="default: 0")
     course.add_argument("--replicas", type=int, metavar="R", help="train R models side by side, on R seeds")
     speed = train.add_argument_group("speed")
     speed.add_argument("--execution", choices=EXECUTIONS, help="how a step is run; default: the preset's")
@@ -327,7 +389,15 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/PRESET/TIME")
     output.add_argument("--log-every-steps", type=int, metavar="N")
     output.add_argument("--sample-every-steps", type=int, metavar="N")
+    output.add_argument(
+        "--checkpoint-every-steps", type=int, metavar="N", help="what --resume goes on from; default: 100, 0 for none"
+    )
     output.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+    again = train.add_argument_group("going on")
+    again.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted, or with more --steps")
+    again.add_argument(
+        "--override", action="store_true", help="with --resume: go on by other options than the run's recipe has"
+    )
 
     sample = commands.add_parser("sample", help="draw samples from a run")
     sample.set_defaults(command=_sample)
@@ -356,6 +426,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="for losses without a +, instead of the preset's; may be repeated",
     )
+    for name in ("--latent", "--generator-optimizer", "--discriminator-optimizer"):
+        compare.add_argument(name, type=_spec, metavar="NAME", help="of all; default: the preset's")
+    compare.add_argument("--learning-rate-decay", action=argparse.BooleanOptionalAction, help="default: the preset's")
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1; default: 3")
     compare.add_argument("--steps", type=int, metavar="N", help="steps of each training")
     compare.add_argument("--batch-size", type=int, metavar="N")
@@ -377,8 +450,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train_help() -> str:
     return (
-        "Train a preset and write a run: recipe, metrics, sample grids, their animation, curves, weights. Ctrl-C ends "
-        "it after the present step with everything written."
+        "Train a preset and write a run: recipe, metrics, sample grids, their animation, curves, weights, "
+        "checkpoints. Ctrl-C ends it after the present step with everything written; --resume goes on with it."
     )
 
 

@@ -58,6 +58,26 @@ class OutputExistsError(OutputError, FileExistsError):
     """Something is already there, and gankit does not overwrite it without being asked."""
 
 
+class CheckpointError(GankitError, RuntimeError):
+    """A checkpoint is damaged, of another format, or does not fit."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """A folder holds no checkpoint, or none that is whole."""
+
+
+class RecipeDiffersError(GankitError, ValueError):
+    """A run is to be continued by another recipe than its own."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint was skipped, or could not be written; the reason is in the message."""
+
+
+class InexactResumeWarning(UserWarning):
+    """Something cannot be restored, so that training goes on otherwise than if it had never stopped."""
+
+
 class MissingExtraError(GankitError, ImportError):
     """An optional package is needed here and not installed."""
 

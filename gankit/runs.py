@@ -7,6 +7,7 @@ metrics.jsonl           one line of metrics every log_every_steps
 samples/                a grid of pictures, or points, from the same latents every sample_every_steps
 samples.gif             these pictures in motion
 curves.png              losses, D(x) and D(G(z)) over the steps
+checkpoints/            what a run that was interrupted goes on from
 evaluation.json         at the end, where the data has modes: how many were found, and how well
 generator.safetensors, averaged_generator.safetensors (with averaging), discriminator.safetensors
 ```
@@ -16,42 +17,60 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
 import platform
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
 from gankit.data import Mixture, SampledBatches, TensorBatches
 from gankit.devices import resolve_device
 from gankit.errors import (
     BadArgumentsError,
+    BadValueError,
     DataNotFoundError,
+    GankitError,
     MissingExtraError,
     OutputError,
     OutputExistsError,
+    RecipeDiffersError,
     check_positive,
 )
+from gankit.latents import LATENTS
 from gankit.metrics import ModeCoverage, mode_coverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_points
 from gankit.presets import Preset
+from gankit.presets.preset import build_networks
 from gankit.protocols import Batch
 from gankit.seeds import stream_seed
-from gankit.training import AdversarialTrainer, MetricsLog, PointClouds, ProgressBar, SampleGrids
+from gankit.training import (
+    AdversarialTrainer,
+    Checkpoint,
+    Checkpointer,
+    MetricsLog,
+    PointClouds,
+    ProgressBar,
+    SampleGrids,
+    load_newest,
+)
 from gankit.training.callbacks import sample_replicas
+from gankit.training.checkpoint import has_checkpoints
 from gankit.version import __version__
 
 _FORMAT = 1
 _POINTS = 2000  # of a picture of points in the plane
+_MOST_RECIPE_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +84,7 @@ class Recipe:
         replicas: how many models are trained side by side, on the seeds `seed`, `seed + 1`, ...; None for one.
         log_every_steps: steps between two lines of metrics.
         sample_every_steps: steps between two grids of samples.
+        checkpoint_every_steps: steps between two checkpoints; 0 for none.
 
     Example:
         >>> from gankit.presets import vanilla_mnist
@@ -79,12 +99,14 @@ class Recipe:
     replicas: int | None = None
     log_every_steps: int = 39
     sample_every_steps: int = 195
+    checkpoint_every_steps: int = 100
 
     def __post_init__(self) -> None:
         if self.replicas is not None:
             check_positive("replicas", self.replicas)
         check_positive("log_every_steps", self.log_every_steps)
         check_positive("sample_every_steps", self.sample_every_steps)
+        check_positive("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe in plain containers that JSON knows."""
@@ -96,12 +118,24 @@ class Recipe:
         """Return the recipe that `to_dict` described; `BadArgumentsError` where it is none."""
         known = {field.name for field in dataclasses.fields(cls)}
         fields: dict[str, Any] = {name: value for name, value in form.items() if name != "format"}
-        if form.get("format") != _FORMAT or fields.keys() != known:
+        if form.get("format") != _FORMAT or fields.keys() - known or "preset" not in fields:
             raise BadArgumentsError(
                 f"a recipe must have format {_FORMAT} and {', '.join(sorted(known))}, got {sorted(form)}"
             )
         fields["preset"] = Preset.from_dict(form["preset"])
         return cls(**fields)
+
+    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Return what another recipe says otherwise: by name, what is said here and there.
+
+        Example:
+            >>> from gankit.presets import vanilla_mnist
+            >>> recipe = Recipe(preset=vanilla_mnist)
+            >>> recipe.differences(Recipe(preset=vanilla_mnist.replace(batch_size=32), seed=1))
+            {'batch_size': (128, 32), 'seed': (0, 1)}
+        """
+        mine, theirs = ({**form.pop("preset"), **form} for form in (self.to_dict(), other.to_dict()))
+        return {name: (value, theirs[name]) for name, value in mine.items() if value != theirs[name]}
 
 
 class Run:
@@ -137,6 +171,11 @@ class Run:
         """`metrics.jsonl`."""
         return self.folder / "metrics.jsonl"
 
+    @property
+    def checkpoints(self) -> Path:
+        """`checkpoints`, a folder."""
+        return self.folder / "checkpoints"
+
     @classmethod
     def open(cls, folder: str | Path) -> Run:
         """Read the recipe of a run.
@@ -147,11 +186,18 @@ class Run:
         """
         path = Path(folder) / "recipe.json"
         try:
-            form = json.loads(path.read_text(encoding="utf-8"))
+            with path.open("rb") as file:
+                content = file.read(_MOST_RECIPE_BYTES + 1)
+            if len(content) > _MOST_RECIPE_BYTES:
+                raise BadArgumentsError(f"{path} must have at most {_MOST_RECIPE_BYTES} bytes, got more")
+            form = json.loads(content)
         except OSError:
             raise DataNotFoundError(f"a run's folder must hold recipe.json, got {str(folder)!r} without one") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadArgumentsError(f"{path} must be JSON: {error}") from None
+        if not isinstance(form, dict):
+            raise BadArgumentsError(f"{path} must hold a recipe, got {type(form).__name__}")
+        form = cast("dict[str, Any]", form)
         return cls(folder, Recipe.from_dict(form))
 
     def build_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
@@ -177,25 +223,98 @@ class Run:
             OutputError: for a folder that cannot be written.
             GankitError: for a recipe that cannot be built; there is no folder then.
         """
-        recipe, preset = self.recipe, self.recipe.preset
+        trainer, batches = self._build()
+        pictures = self._pictures(batches)
+        self._make_folder()
+        return self._go_on(trainer, batches, pictures, progress)
+
+    def resume(self, *, progress: bool = True, override: bool = False) -> AdversarialTrainer:
+        """Train on from the newest checkpoint that is whole, or from the start where there is none yet.
+
+        `metrics.jsonl` is cut back to the checkpoint. All that follows is to the last bit what it would have been
+        without the interruption, on one machine.
+
+        Args:
+            progress: show a progress bar.
+            override: also where the checkpoint was made by another recipe than this run's; what does not fit the
+                new one begins anew.
+
+        Raises:
+            RecipeDiffersError: for a checkpoint of another recipe, without `override`; more `steps` are no difference.
+            CheckpointNotFoundError: where there are checkpoints and none is whole.
+            CheckpointError: for a checkpoint that does not fit the recipe.
+            OutputError: for a folder that cannot be written.
+            GankitError: for a recipe that cannot be built.
+        """
+        checkpoint = load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None
+        differs = self._check_recipe(checkpoint, override)
+        trainer, batches = self._build()
+        pictures = self._pictures(batches)
+        writable_folder(self.folder, "the run's folder")
+        if checkpoint is not None:
+            if differs:
+                _fit_to(checkpoint.state, trainer, differs)
+            checkpoint.restore(trainer, batches)
+        self._write_json("recipe.json", self.recipe.to_dict())
+        rows = [json.dumps(_finite(row)) + "\n" for row in trainer.history]
+        self._write_whole("metrics.jsonl", "".join(rows))
+        if pictures is not None:
+            # those that were drawn in between, when somebody stopped the run, are left out of the animation
+            steps = range(0, trainer.steps_done + 1, pictures.every)
+            pictures.written = [path for path in map(pictures.file_at, steps) if path.exists()]
+        return self._go_on(trainer, batches, pictures, progress, save_first=bool(differs))
+
+    def _check_recipe(self, checkpoint: Checkpoint | None, override: bool) -> set[str]:
+        if checkpoint is None or checkpoint.recipe is None:
+            return set()
+        saved = Recipe.from_dict(checkpoint.recipe)
+        differences = saved.differences(self.recipe)
+        if not override:
+            check_same_recipe(differences, str(checkpoint.folder), decays=self.recipe.preset.learning_rate_decay)
+        return set(differences)
+
+    def _build(self) -> tuple[AdversarialTrainer, Iterable[Batch]]:
         trainer = self.trainer = self.build_trainer()
         if self._stopping:  # asked for while the trainer was built
             trainer.stop()
-        batches = preset.batches(device=trainer.device, seed=recipe.seed, replicas=recipe.replicas)
-        pictures = self._pictures(batches)
-        self._make_folder()
+        recipe = self.recipe
+        return trainer, recipe.preset.batches(device=trainer.device, seed=recipe.seed, replicas=recipe.replicas)
+
+    def _go_on(
+        self,
+        trainer: AdversarialTrainer,
+        batches: Iterable[Batch],
+        pictures: SampleGrids | PointClouds | None,
+        progress: bool,
+        *,
+        save_first: bool = False,
+    ) -> AdversarialTrainer:
+        recipe, preset = self.recipe, self.recipe.preset
         if isinstance(pictures, PointClouds) and not self._can_plot("pictures of points are missing"):
             pictures = None
         trainer.callbacks.append(MetricsLog(self.metrics_file, every=recipe.log_every_steps))
         if pictures is not None:
             trainer.callbacks.append(pictures)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._told_when_full())
+            checkpointer = None
+            if recipe.checkpoint_every_steps:  # the last callback: what the others wrote belongs to its step
+                checkpointer = stack.enter_context(
+                    Checkpointer(self.checkpoints, every_steps=recipe.checkpoint_every_steps, recipe=recipe.to_dict())
+                )
+                if save_first:
+                    checkpointer.save(trainer)
             if progress:
-                trainer.callbacks.append(stack.enter_context(ProgressBar(preset.steps)))
+                bar = ProgressBar(preset.steps, initial=trainer.steps_done)
+                trainer.callbacks.append(stack.enter_context(bar))
+            if checkpointer is not None:
+                trainer.callbacks.append(checkpointer)
             try:
-                if pictures is not None:
+                if pictures is not None and trainer.steps_done % pictures.every == 0:
                     pictures(trainer)
                 trainer.fit(batches, steps=preset.steps)
+                if checkpointer is not None and checkpointer.saved_step != trainer.steps_done:
+                    checkpointer.save(trainer)
             finally:
                 self.save_weights(trainer)
                 if pictures is not None:
@@ -264,8 +383,8 @@ class Run:
             raise OutputExistsError(
                 f"the run's folder must be new or empty, got {str(self.folder)!r} with files in it; name another one"
             )
-        self._write_json("recipe.json", self.recipe.to_dict())
         self._write_json("environment.json", environment(self.recipe.device))
+        self._write_json("recipe.json", self.recipe.to_dict())
 
     def _draw_curves(self) -> None:
         try:
@@ -288,7 +407,9 @@ class Run:
         """Write the networks' weights as safetensors."""
         for name, network in _networks(trainer):
             state = {key: tensor.contiguous().clone() for key, tensor in network.state_dict().items()}
-            save_file(state, self.folder / f"{name}.safetensors")
+            file = self.folder / f"{name}.safetensors"
+            with self._replacing(file) as temporary:
+                save_file(state, temporary)
 
     def load_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
         """Build the recipe's trainer with the weights of the run, for sampling.
@@ -313,7 +434,107 @@ class Run:
         return trainer
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        (self.folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        self._write_whole(name, json.dumps(content, indent=2) + "\n")
+
+    def _write_whole(self, name: str, content: str) -> None:
+        with self._replacing(self.folder / name) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _replacing(self, file: Path) -> Generator[Path]:
+        """Give a name to write to, and put what was written in the place of `file` once it is whole."""
+        temporary = file.with_name(f".{file.name}.unfinished")
+        try:
+            yield temporary
+            temporary.replace(file)
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(f"the run's folder must be writable, got {str(file)!r}: {reason}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _told_when_full(self) -> Generator[None]:
+        """Say in one sentence that the disk is full, whoever meets it."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, GankitError) or error.errno not in _FULL:
+                raise
+            raise OutputError(
+                f"the run's folder must be writable, got {str(self.folder)!r}: {error.strerror}"
+            ) from error
+
+
+def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *, decays: bool = False) -> None:
+    """Refuse to continue by another recipe; more steps are no difference.
+
+    Args:
+        differences: as `Recipe.differences` returned them.
+        where: whose recipe it is.
+        decays: whether the learning rates depend on the steps, so that more of them are a difference.
+
+    Raises:
+        RecipeDiffersError: which names every difference.
+
+    Example:
+        >>> check_same_recipe({"steps": (100, 200)}, "run")
+        >>> check_same_recipe({"seed": (0, 1)}, "run")
+        Traceback (most recent call last):
+        gankit.errors.RecipeDiffersError: what is continued must have the recipe of 'run', got seed 1 instead of 0; \
+leave it out, or add --override to change the recipe
+    """
+    refused = {
+        name: (own, given)
+        for name, (own, given) in differences.items()
+        if name != "checkpoint_every_steps" and (name != "steps" or decays or given < own)
+    }
+    if refused:
+        told = ", ".join(f"{n} {_shown(given)} instead of {_shown(own)}" for n, (own, given) in refused.items())
+        raise RecipeDiffersError(
+            f"what is continued must have the recipe of {where!r}, got {told}; leave it out, or add --override to "
+            "change the recipe"
+        )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        form = cast("dict[str, Any]", value)
+        return str(form["name"]) if form.keys() == {"name"} else json.dumps(form)
+    return json.dumps(value) if isinstance(value, list) else str(value)
+
+
+def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
+    """A line of metrics, as `MetricsLog` writes it."""
+    return {name: value if math.isfinite(value) else None for name, value in row.items()}
+
+
+def _fit_to(state: dict[str, Any], trainer: AdversarialTrainer, differs: Iterable[str]) -> None:
+    """Put what the trainer begins with in the place of what another recipe left, where the two differ."""
+    saved, own = state["trainer"], trainer.state_dict()
+    for name in ("generator_optimizer", "discriminator_optimizer"):
+        if name in differs:  # the new numbers; the old moments, where the optimizer has them too
+            moments: dict[Any, Any] = saved[name]["state"] if _same_keys(saved[name], own[name]) else {}
+            saved[name] = {"state": moments, "param_groups": own[name]["param_groups"]}
+    if (saved["average"] is None) != (own["average"] is None):
+        fresh = own["average"] and {"network": saved["generator"], "updates_done": 0}
+        saved["average"] = fresh
+    changed = {"loss", "regularizers"} & set(differs)
+    saved["parts"] = {
+        name: part if changed or name not in saved["parts"] else saved["parts"][name]
+        for name, part in own["parts"].items()
+    }
+    if {"data", "batch_size", "seed", "replicas", "num_classes"} & set(differs):
+        state["data"] = None
+
+
+def _same_keys(saved: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    groups = ([set(group) - {"initial_lr"} for group in one["param_groups"]] for one in (saved, own))
+    first, second = groups
+    return first == second
 
 
 def evaluate(
@@ -418,3 +639,68 @@ def environment(device: str | None) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+# --- weights for other people ----------------------------------------------------------------------------
+
+
+def load_generator(
+    folder: str | Path, *, device: torch.device | str = "cpu", replica: int | None = None
+) -> torch.nn.Module:
+    """Rebuild the generator of a finished run, ready to use anywhere; `gankit.load`.
+
+    It reads two files, `recipe.json` and `averaged_generator.safetensors` (or `generator.safetensors`, without an
+    average), and runs nothing from them: the recipe names registered parts, safetensors are numbers. What the weights
+    must look like is known, and held against the file, before memory is taken for them.
+
+    Args:
+        folder: of the run.
+        device: where the generator goes.
+        replica: which one, of a run with replicas; by default the first.
+
+    Returns:
+        The generator, in eval mode, its weights requiring no gradient.
+
+    Raises:
+        DataNotFoundError: for a folder without recipe or weights.
+        BadArgumentsError: for files that do not fit each other, or hold something else.
+        BadValueError: for a replica that the run has not.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> _ = Run("run", Recipe(preset=ring.replace(steps=2), device="cpu")).train(progress=False)
+        >>> load_generator("run")(torch.randn(5, 258)).shape
+        torch.Size([5, 2])
+    """
+    recipe = Run.open(folder).recipe
+    if replica is not None and not 0 <= replica < (recipe.replicas or 0):
+        raise BadValueError(f"replica must be one of the run's {recipe.replicas or 'none'}, got {replica}")
+    names = ("averaged_generator.safetensors", "generator.safetensors")
+    file = next((path for path in (Path(folder) / name for name in names) if path.is_file()), None)
+    if file is None:
+        raise DataNotFoundError(f"the run must hold generator.safetensors, got {str(folder)!r} without it")
+    chosen = {field.name: getattr(recipe.preset, field.name) for field in dataclasses.fields(recipe.preset)}
+    latent = LATENTS.build(chosen["latent"])
+    try:
+        opened: Any = safe_open(file, framework="pt")
+        with torch.device("meta"), opened as weights:
+            plan, _ = build_networks(chosen, latent, recipe.seed)
+            _check_weights(plan, weights, () if recipe.replicas is None else (recipe.replicas,))
+        generator, _ = build_networks(chosen, latent, recipe.seed)
+        state = load_file(file)
+        if recipe.replicas is not None:
+            state = {name: tensor[replica or 0] for name, tensor in state.items()}
+        generator.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadArgumentsError(f"{file} must hold the recipe's generator: {reason}") from error
+    return generator.to(device).eval().requires_grad_(False)
+
+
+def _check_weights(plan: torch.nn.Module, weights: Any, leading: tuple[int, ...]) -> None:
+    """Hold names and shapes of a file against a network without memory."""
+    wanted = {name: (*leading, *tensor.shape) for name, tensor in plan.state_dict().items()}
+    found = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    for name in wanted.keys() | found.keys():
+        if wanted.get(name) != found.get(name):
+            raise SafetensorError(f"{name} must have the shape {wanted.get(name)}, got {found.get(name)}")

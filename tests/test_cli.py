@@ -182,3 +182,29 @@ def test_ctrl_c_ends_the_run_cleanly_with_everything_written():
     assert all(json.loads(line)["step"] for line in metrics.read_text().splitlines())
     assert Path("run/curves.png").exists()
     assert main(["sample", "run", "--out", "grid.png"]) == 0
+
+
+def test_replicas_report_means_and_standard_deviations(capsys):
+    small = ["--generator", "mlp:widths=[8]", "--discriminator", "mlp:widths=[8]", "--batch-size", "8"]
+    command = ["train", "vanilla_mnist", *small, "--replicas", "3", "--steps", "4", "--log-every-steps", "2"]
+    assert main([*command, "--no-progress", "--device", "cpu", "--out", "run"]) == 0
+    said = capsys.readouterr().out
+    assert "mean ± standard deviation over 3 replicas:" in said
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert f"{rows[-1]['discriminator_loss']:.4f} ± {rows[-1]['discriminator_loss/sd']:.4f}" in said
+    assert main(["sample", "run", "--count", "7", "--out", "grid.png"]) == 0
+    assert Path("grid.png").exists()
+
+
+def test_ways_to_run_a_step_are_options(capsys):
+    small = ["--generator", "mlp:widths=[8]", "--discriminator", "mlp:widths=[8]", "--batch-size", "8", "--steps", "2"]
+    options = ["--execution", "eager", "--share-generator-forward", "--concatenate-discriminator-passes"]
+    command = ["train", "vanilla_mnist", *small, *options, "--learning-rate-decay", "--no-progress", "--device", "cpu"]
+    assert main([*command, "--out", "run"]) == 0
+    preset = json.loads(Path("run/recipe.json").read_text())["preset"]
+    assert preset["execution"] == "eager"
+    for name in ("share_generator_forward", "concatenate_discriminator_passes", "learning_rate_decay"):
+        assert preset[name] is True
+    assert main(["train", "vanilla_mnist", *small, "--execution", "cuda_graph", "--device", "cpu", "--out", "no"]) == 2
+    assert "execution 'cuda_graph' needs a CUDA device, got 'cpu'" in capsys.readouterr().err

@@ -7,14 +7,28 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from gankit.data.scaling import SampleRange, check_values, scaled
 from gankit.errors import DataError, ShapeError
-from gankit.protocols import Batch
+from gankit.protocols import Batch, State, Stateful
+
+_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 class StreamBatches:
     """Bring foreign batches to the device and into range, and check the first one.
+
+    A place in them can be saved and found again where `batches` has a `state_dict` (torchdata's
+    `StatefulDataLoader`), is a list, or is a `DataLoader` over a data set of known order with one of torch's samplers:
+    the last two are read again up to that place.
 
     Args:
         batches: yields tensors, or tuples and lists of samples and labels, as a `DataLoader` does.
@@ -51,9 +65,12 @@ class StreamBatches:
         self.sample_shape = sample_shape
         self.with_labels = with_labels
         self._checked = False
+        self._position = 0
+        self._before: dict[str, Any] | None = None
+        self._resuming: State | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.batches:
+        for batch in self._places():
             samples, labels = _parts(batch)
             if not self._checked:
                 self._check(samples)
@@ -64,6 +81,83 @@ class StreamBatches:
                 raise DataError("batches must be (samples, labels) for a conditional model, got samples alone")
             else:
                 yield real, labels.to(self.device, non_blocking=True)
+
+    # --- the place in the batches ------------------------------------------------------------------------
+
+    @property
+    def not_restorable(self) -> str | None:
+        """What of the place in the batches cannot be saved, and why; None where all of it can."""
+        batches: Any = self.batches
+        if isinstance(batches, (Stateful, list, tuple)) or self._can_be_read_again:
+            return None
+        what = str(type(batches).__name__)
+        if isinstance(batches, DataLoader):
+            is_stream = isinstance(self._dataset, IterableDataset)
+            what += " over an IterableDataset" if is_stream else f" with a {type(self._sampler).__name__}"
+        return (
+            f"the order of the batches and the place in it are lost, because a {what} has no state_dict and "
+            "load_state_dict (torchdata's StatefulDataLoader has): they begin anew"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the batches, as far as they tell it."""
+        if isinstance(self.batches, Stateful):
+            return {"loader": self.batches.state_dict()}
+        return {"position": self._position, "before": self._before}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on at the place that `state_dict` returned, from the next iteration on."""
+        if isinstance(self.batches, Stateful):
+            if "loader" in state:
+                self.batches.load_state_dict(state["loader"])
+        elif self.not_restorable is None and state.get("before") is not None:
+            self._resuming = state
+
+    @property
+    def _can_be_read_again(self) -> bool:
+        is_loader = isinstance(self.batches, DataLoader)
+        return is_loader and type(self._sampler) in _SAMPLERS and not isinstance(self._dataset, IterableDataset)
+
+    @property
+    def _dataset(self) -> object:
+        return getattr(self.batches, "dataset", None)
+
+    @property
+    def _sampler(self) -> object:
+        return getattr(self.batches, "sampler", None)
+
+    def _generators(self) -> list[torch.Generator]:
+        """What a `DataLoader` draws its order from, beside torch's default generator."""
+        found = [getattr(holder, "generator", None) for holder in (self.batches, self._sampler)]
+        return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
+
+    def _places(self) -> Iterator[Any]:
+        """Yield the batches of an epoch, counting, from the place on that was restored."""
+        if isinstance(self.batches, Stateful):
+            yield from self.batches
+            return
+        state, self._resuming = self._resuming, None
+        if state is None:
+            self._before = {"default": torch.get_rng_state(), "own": [one.get_state() for one in self._generators()]}
+            self._position = 0
+            iterator = iter(self.batches)
+        else:
+            self._before, self._position = cast("dict[str, Any]", state["before"]), state["position"]
+            iterator = self._read_again(self._before, self._position)
+        for batch in iterator:
+            self._position += 1
+            yield batch
+
+    def _read_again(self, before: dict[str, Any], count: int) -> Iterator[Any]:
+        """Begin the epoch as it was begun, and leave out the batches that were given out."""
+        for one, state in zip(self._generators(), before["own"], strict=True):
+            one.set_state(state)
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.set_rng_state(before["default"])
+            iterator = iter(self.batches)
+            for _ in range(count):
+                next(iterator, None)
+        return iterator
 
     def _check(self, samples: Tensor) -> None:
         if self.sample_shape is not None and samples.shape[1:] != self.sample_shape:

@@ -210,7 +210,7 @@ class Preset:
         latent = LATENTS.build(chosen["latent"])
         if replicas is not None:
             check_positive("replicas", replicas)
-        pairs = [_networks(chosen, latent, seed + i) for i in range(replicas or 1)]
+        pairs = [build_networks(chosen, latent, seed + i) for i in range(replicas or 1)]
         generator, discriminator = pairs[0]
         if replicas is not None:
             generator, discriminator = (Stacked(networks) for networks in zip(*pairs, strict=True))
@@ -332,7 +332,21 @@ def _named_spec(field: str, value: object) -> Spec:
     )
 
 
-def _networks(chosen: Mapping[str, Any], latent: Latent, seed: int) -> tuple[nn.Module, nn.Module]:
+def build_networks(chosen: Mapping[str, Any], latent: Latent, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Build a preset's generator and discriminator on the CPU, with the weights that the seed gives.
+
+    Args:
+        chosen: the preset's fields.
+        latent: what the generator answers.
+        seed: of the weights.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> fields = {field.name: getattr(ring, field.name) for field in dataclasses.fields(ring)}
+        >>> G, D = build_networks(fields, LATENTS.build(ring.latent), seed=0)
+        >>> D(G(torch.zeros(4, 258))).shape
+        torch.Size([4])
+    """
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         torch.default_generator.manual_seed(stream_seed(seed, "initial weights"))
         generator = _network(GENERATORS, "generator", chosen, latent)

@@ -2,6 +2,7 @@
 
 from gankit.training.averaging import WeightAverage
 from gankit.training.callbacks import MetricsLog, PointClouds, ProgressBar, SampleGrids, TensorBoardLog
+from gankit.training.checkpoint import Checkpoint, Checkpointer, load_checkpoint, load_newest
 from gankit.training.execution import EXECUTIONS, Execution, Explanation
 from gankit.training.stacked import Stacked
 from gankit.training.trainer import AdversarialTrainer, Precision
@@ -9,6 +10,8 @@ from gankit.training.trainer import AdversarialTrainer, Precision
 __all__ = [
     "EXECUTIONS",
     "AdversarialTrainer",
+    "Checkpoint",
+    "Checkpointer",
     "Execution",
     "Explanation",
     "MetricsLog",
@@ -19,4 +22,6 @@ __all__ = [
     "Stacked",
     "TensorBoardLog",
     "WeightAverage",
+    "load_checkpoint",
+    "load_newest",
 ]

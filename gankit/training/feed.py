@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gankit.errors import DataError
-from gankit.protocols import Batch, DeviceBatches
+from gankit.protocols import Batch, DeviceBatches, State, Stateful
 
 
 class Feed:
@@ -23,6 +25,7 @@ class Feed:
     Attributes:
         all_finite: a 0-d tensor that tells whether all batches since `all_finite` was last set to None held
             finite values; None where nothing was watched.
+        device_batches: the batches, where a captured step can draw them for itself on this device, else None.
 
     Example:
         >>> feed = Feed([torch.zeros(2), torch.ones(2)], torch.device("cpu"))
@@ -36,25 +39,52 @@ class Feed:
         self._device = device
         self._known_finite = bool(getattr(batches, "known_finite", False))
         self._iterator: Iterator[Batch] | None = None
+        place: torch.device | None = getattr(batches, "device", None)
+        # "cuda" without a number is the first one, as long as nobody chooses another
+        is_here = place is not None and (place.type, place.index or 0) == (device.type, device.index or 0)
+        self.device_batches: DeviceBatches | None = None
+        if is_here and isinstance(batches, DeviceBatches):
+            self.device_batches = batches
+        self._position = 0
 
     @property
-    def device_batches(self) -> DeviceBatches | None:
-        """The batches, where a captured step can draw them for itself on this device, else None."""
-        place: torch.device | None = getattr(self.batches, "device", None)
-        if not isinstance(self.batches, DeviceBatches) or place is None or place.type != self._device.type:
-            return None
-        # "cuda" without a number is the first one, as long as nobody chooses another
-        return self.batches if (place.index or 0) == (self._device.index or 0) else None
+    def not_restorable(self) -> str | None:
+        """What of the batches `load_state_dict` cannot restore, and why; None where it restores everything."""
+        if isinstance(self.batches, (Stateful, list, tuple)):
+            return getattr(self.batches, "not_restorable", None)
+        return (
+            f"the place in the batches is lost, because {type(self.batches).__name__} has no state_dict and "
+            "load_state_dict: they begin anew"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the batches, as far as they tell it, and what was watched."""
+        if isinstance(self.batches, Stateful):
+            return {"batches": self.batches.state_dict(), "position": 0, "all_finite": self.all_finite}
+        return {"batches": None, "position": self._position, "all_finite": self.all_finite}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on at the place that `state_dict` returned."""
+        self._iterator, self._position = None, 0
+        if isinstance(self.batches, Stateful):
+            if state["batches"] is not None:
+                self.batches.load_state_dict(state["batches"])
+        elif isinstance(self.batches, (list, tuple)):
+            self._position = state["position"]
+            self._iterator = itertools.islice(self.batches, self._position, None)
+        watched: Tensor | None = state["all_finite"]
+        self.all_finite = None if watched is None else watched.to(self._device)
 
     def __next__(self) -> Batch:
         for _ in range(2):
             if self._iterator is None:
-                self._iterator = iter(self.batches)
+                self._iterator, self._position = iter(self.batches), 0
             try:
                 batch = next(self._iterator)
             except StopIteration:
                 self._iterator = None
                 continue
+            self._position += 1
             if not self._known_finite:
                 self._watch(batch if isinstance(batch, Tensor) else batch[0])
             return batch

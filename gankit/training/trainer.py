@@ -174,6 +174,9 @@ class AdversarialTrainer:
         self.generator_optimizer: torch.optim.Optimizer = generator_optimizer
         self.discriminator_optimizer: torch.optim.Optimizer = discriminator_optimizer
         self.regularizers: dict[str, Regularizer | Constraint] = _named(regularizers)
+        for part in (loss, *self.regularizers.values()):
+            if isinstance(part, nn.Module):  # its averages belong where the networks are
+                part.to(self.device)
         self.discriminator_steps: int = discriminator_steps
         self.discriminator_warmup_steps: int = discriminator_warmup_steps
         self.max_gradient_norm: float | None = max_gradient_norm
@@ -474,11 +477,14 @@ class AdversarialTrainer:
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on except the batches, in plain containers.
 
-        It loads with `torch.load(..., weights_only=True)`. `TensorBatches` has a `state_dict` of its own.
+        It loads with `torch.load(..., weights_only=True)`. The tensors are those of the trainer, not copies. For the
+        batches, see `data_state`.
         """
         return {
             "format": _STATE_FORMAT,
             "steps_done": self.steps_done,
+            "metrics": dict(self.metrics),
+            "history": list(self.history),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
@@ -528,7 +534,30 @@ class AdversarialTrainer:
         _set_random_state(self._sampling, state["random"]["sampling"])
         self.set_default_random_state(state["random"]["default"].cpu())
         self.steps_done = state["steps_done"]
+        self.metrics = {name: value.to(self.device) for name, value in state["metrics"].items()}
+        self.history = list(state["history"])
+        self._reading = {}
         self._executor.reset()
+
+    def data_state(self) -> dict[str, Any] | None:
+        """Return the place of `fit` in its batches, as far as they tell it; None before the first `fit`."""
+        return None if self._feed is None else self._feed.state_dict()
+
+    def load_data_state(self, batches: Iterable[Batch], state: Mapping[str, Any]) -> str | None:
+        """Let the next `fit` on `batches` go on at the place that `data_state` returned.
+
+        Returns:
+            What cannot be restored, in words; None where everything was.
+
+        Example:
+            >>> from gankit.presets import ring
+            >>> first, second = ring(device="cpu"), ring(device="cpu")
+            >>> state = first.fit(ring.batches(device="cpu"), steps=2).data_state()
+            >>> second.load_data_state(ring.batches(device="cpu"), state)
+        """
+        self._feed = Feed(batches, self.device)
+        self._feed.load_state_dict(state)
+        return self._feed.not_restorable
 
     @property
     def noises(self) -> list[torch.Generator]:

@@ -1,0 +1,648 @@
+"""Checkpoints: folders that are whole or not there, and hold everything the next step depends on.
+
+```
+checkpoints/
+    step_0000100/
+        state.pt         trainer, place in the batches, callbacks with a state: tensors and plain containers
+        manifest.json    format, step, versions, recipe; size and SHA-256 of every other file, and of itself
+    step_0000200/
+```
+
+A checkpoint is written into a folder with a temporary name, flushed to the disk, and renamed. Reading it runs no code
+that it brings.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import stat
+import time
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, cast
+
+import torch
+from torch import Tensor
+
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    CheckpointWarning,
+    InexactResumeWarning,
+    OutputError,
+    check_positive,
+)
+from gankit.protocols import Batch, Stateful
+from gankit.version import __version__
+
+if TYPE_CHECKING:
+    from gankit.training.trainer import AdversarialTrainer
+
+_FORMAT = 1
+_NAME = re.compile(r"step_(\d{7,18})")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_TEMPORARY = ".unfinished_"
+_MANIFEST = "manifest.json"
+_STATE = "state.pt"
+_MOST_MANIFEST_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
+
+
+class Checkpointer:
+    """Save checkpoints during `fit`, without holding up the training: a callback of the trainer.
+
+    A save copies the state in the training thread and writes the copy in another one. One write is under way at a
+    time; a save that comes sooner waits for it. Use it in a `with` block, or call `flush` at the end.
+
+    Args:
+        directory: where checkpoints go; it belongs to one training. It is made where it is missing, and rests of
+            interrupted writes are removed from it.
+        every_steps: steps between two checkpoints.
+        every_seconds: seconds between two checkpoints.
+        keep_last: how many of the newest ones are kept; None for all.
+        keep_every_steps: those of every so many steps are kept too.
+        recipe: what the training was made from, in plain containers that JSON knows; saved with it.
+        on_failure: `raise` an `OutputError` in the training thread where a checkpoint cannot be written, at the next
+            step that the checkpointer is called in, or `warn` by a `CheckpointWarning` and go on without it.
+
+    Attributes:
+        directory: as given.
+        every: 1 with `every_seconds`, else `every_steps`.
+
+    Raises:
+        BadValueError: for neither or impossible numbers.
+        OutputError: for a directory that cannot be written.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> with Checkpointer("checkpoints", every_steps=2) as checkpointer:
+        ...     _ = ring(device="cpu", callbacks=[checkpointer]).fit(ring.batches(device="cpu"), steps=4)
+        >>> load_newest("checkpoints").step
+        4
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        every_steps: int | None = None,
+        every_seconds: float | None = None,
+        keep_last: int | None = 2,
+        keep_every_steps: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        on_failure: Literal["raise", "warn"] = "raise",
+    ) -> None:
+        if every_steps is None and every_seconds is None:
+            raise BadValueError("every_steps or every_seconds must be given, got neither")
+        for name, value in (
+            ("every_steps", every_steps),
+            ("every_seconds", every_seconds),
+            ("keep_last", keep_last),
+            ("keep_every_steps", keep_every_steps),
+        ):
+            if value is not None:
+                check_positive(name, value)
+        if on_failure not in ("raise", "warn"):
+            raise BadValueError(f"on_failure must be 'raise' or 'warn', got {on_failure!r}")
+        self.directory: Path = Path(directory)
+        self.every: int = 1 if every_steps is None or every_seconds is not None else every_steps
+        self._every_steps = every_steps
+        self._every_seconds = every_seconds
+        self._keep_last = keep_last
+        self._keep_every_steps = keep_every_steps
+        self._recipe = None if recipe is None else dict(recipe)
+        self._on_failure = on_failure
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
+        self._saved: int | None = None
+        self._saved_at = time.monotonic()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for path in self.directory.glob(f"{_TEMPORARY}*"):
+                shutil.rmtree(path)
+        except OSError as error:
+            raise OutputError(_unwritable(self.directory, error)) from error
+
+    def __call__(self, trainer: AdversarialTrainer) -> None:
+        """Save a checkpoint if one is due; tell of an earlier one that could not be written."""
+        if self._writing is not None and self._writing.done():
+            self.flush()
+        by_steps = self._every_steps is not None and trainer.steps_done % self._every_steps == 0
+        by_time = self._every_seconds is not None and time.monotonic() - self._saved_at >= self._every_seconds
+        if by_steps or by_time:
+            self.save(trainer)
+
+    def save(self, trainer: AdversarialTrainer) -> None:
+        """Save a checkpoint of this step now; the writing goes on behind.
+
+        Raises:
+            OutputError: where an earlier one could not be written.
+            BadArgumentsError: for a state that holds something else than tensors, numbers, texts and containers.
+        """
+        self.flush()
+        state: dict[str, Any] = {
+            "trainer": trainer.state_dict(),
+            "data": trainer.data_state(),
+            "callbacks": [
+                {"name": type(callback).__name__, "state": callback.state_dict()}
+                for callback in trainer.callbacks
+                if isinstance(callback, Stateful)
+            ],
+        }
+        snapshot = Snapshot(state)
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="gankit-checkpoint")
+        self._writing = self._writer.submit(self._write, snapshot, trainer.steps_done)
+        self._saved, self._saved_at = trainer.steps_done, time.monotonic()
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step that was saved last by this object, or None."""
+        return self._saved
+
+    def flush(self) -> None:
+        """Wait until what was saved lies on the disk.
+
+        Raises:
+            OutputError: where it could not be written; what was there before is whole.
+        """
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            writing.result()
+        except OutputError as error:
+            self._saved = None
+            if self._on_failure == "raise":
+                raise
+            warnings.warn(str(error), CheckpointWarning, stacklevel=3)
+
+    def close(self) -> None:
+        """`flush`, and end the writing thread; saving again begins another one."""
+        writer, self._writer = self._writer, None
+        try:
+            self.flush()
+        finally:
+            if writer is not None:
+                writer.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except OutputError as failure:
+            if error is None:
+                raise
+            warnings.warn(str(failure), CheckpointWarning, stacklevel=2)  # the error that ended the block goes on
+
+    # --- in the writing thread ---------------------------------------------------------------------------
+
+    def _write(self, snapshot: Snapshot, step: int) -> None:
+        final = self.directory / f"step_{step:07d}"
+        temporary = self.directory / f"{_TEMPORARY}{final.name}_{os.getpid()}"
+        replaced = temporary.with_name(f"{temporary.name}_replaced")
+        try:
+            temporary.mkdir()
+            state = snapshot.ready()
+            files = {_STATE: _write_file(temporary / _STATE, lambda file: torch.save(state, cast(Any, file)))}
+            manifest = _manifest_bytes(
+                {
+                    "format": _FORMAT,
+                    "step": step,
+                    "versions": _versions(),
+                    "recipe": self._recipe,
+                    "files": files,
+                }
+            )
+            _write_file(temporary / _MANIFEST, lambda file: file.write(manifest))
+            _sync_folder(temporary)
+            if final.exists():
+                final.rename(replaced)
+            temporary.rename(final)
+            _sync_folder(self.directory)
+            shutil.rmtree(replaced, ignore_errors=True)
+            self._prune(step)
+        except OSError as error:
+            raise OutputError(_unwritable(final, error)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _prune(self, newest: int) -> None:
+        """Remove what is not to be kept; what is newer than the present step is not counted, and stays."""
+        if self._keep_last is None:
+            return
+        older = [(step, path) for step, path in _found(self.directory) if step <= newest]
+        for step, path in older[: -self._keep_last]:
+            if self._keep_every_steps is None or step % self._keep_every_steps:
+                removed = path.with_name(f"{_TEMPORARY}{path.name}_removed")
+                path.rename(removed)  # at once, so that no half of it is found
+                shutil.rmtree(removed)
+
+
+class Snapshot:
+    """A copy of a state, which training does not change; on a CUDA device, it is copied behind the training.
+
+    Args:
+        state: tensors, numbers and texts in plain containers.
+
+    Raises:
+        BadArgumentsError: for anything else in it, which could not be loaded without running code.
+
+    Example:
+        >>> weight = torch.zeros(1)
+        >>> snapshot = Snapshot({"weight": weight, "step": 3})
+        >>> _ = weight.fill_(1.0)
+        >>> snapshot.ready()
+        {'weight': tensor([0.]), 'step': 3}
+    """
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self._events: dict[torch.device, torch.cuda.Event] = {}
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._state: dict[str, Any] = {name: self._copied(value, name) for name, value in state.items()}
+        for device, stream in self._streams.items():
+            self._events[device] = torch.cuda.Event()
+            self._events[device].record(stream)
+
+    def ready(self) -> dict[str, Any]:
+        """Return the copy, on the host, once it is there."""
+        for event in self._events.values():
+            event.synchronize()
+        return self._state
+
+    def _copied(self, value: Any, where: str) -> Any:
+        if isinstance(value, Tensor):
+            return self._on_host(value.detach())
+        if value is None or type(value) in _PLAIN:
+            return value
+        if isinstance(value, Mapping):
+            given = cast("Mapping[Any, Any]", value)
+            made: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
+            for key, one in given.items():
+                if type(key) not in _PLAIN:
+                    raise BadArgumentsError(_not_plain(f"a key of {where}", key))
+                made[key] = self._copied(one, f"{where}.{key}")
+            if hasattr(given, "_metadata"):  # a module's state_dict: the versions of its layers' states
+                made._metadata = copy.deepcopy(cast(Any, given)._metadata)  # pyright: ignore[reportAttributeAccessIssue]
+            return made
+        if type(value) in (list, tuple):
+            copies = [self._copied(one, f"{where}[{i}]") for i, one in enumerate(cast("Iterable[Any]", value))]
+            return tuple(copies) if isinstance(value, tuple) else copies
+        raise BadArgumentsError(_not_plain(where, value))
+
+    def _on_host(self, tensor: Tensor) -> Tensor:
+        if tensor.device.type != "cuda":
+            return tensor.clone() if tensor.device.type == "cpu" else tensor.cpu()
+        if tensor.device not in self._streams:
+            self._streams[tensor.device] = torch.cuda.Stream(tensor.device)
+        stream = self._streams[tensor.device]
+        own = tensor.clone()
+        stream.wait_stream(torch.cuda.current_stream(tensor.device))
+        own.record_stream(stream)
+        host = torch.empty_like(own, device="cpu", pin_memory=True)
+        with torch.cuda.stream(stream):
+            host.copy_(own, non_blocking=True)
+        return host
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint that was read and found whole.
+
+    Args:
+        folder: where it lies.
+        step: whose state it holds.
+        recipe: as it was saved, or None.
+        versions: of Python, torch and gankit, when it was saved.
+        state: tensors on the CPU, numbers and texts in plain containers.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> trainer = ring(device="cpu").fit(ring.batches(device="cpu"), steps=2)
+        >>> with Checkpointer("checkpoints", every_steps=100) as checkpointer:
+        ...     checkpointer.save(trainer)
+        >>> again, batches = ring(device="cpu"), ring.batches(device="cpu")
+        >>> load_newest("checkpoints").restore(again, batches)
+        >>> again.fit(batches, steps=4).steps_done
+        4
+    """
+
+    folder: Path
+    step: int
+    recipe: dict[str, Any] | None
+    versions: dict[str, str]
+    state: dict[str, Any]
+
+    def restore(self, trainer: AdversarialTrainer, batches: Iterable[Batch] | None = None) -> None:
+        """Let a trainer go on from here: call `fit` on the same `batches` afterwards.
+
+        What cannot be restored is told in one `InexactResumeWarning`.
+
+        Args:
+            trainer: built as the one that was saved.
+            batches: made as those of the training that was saved.
+
+        Raises:
+            CheckpointError: for a trainer with other networks or parts.
+        """
+        try:
+            trainer.load_state_dict(self.state["trainer"])
+            lost = list(self._restore_data(trainer, batches))
+            lost += self._restore_callbacks(trainer)
+        except (BadArgumentsError, RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{self.folder} must hold the state of a trainer like this one: {reason}") from error
+        for name, version in _versions().items():
+            if name != "python" and self.versions.get(name) != version:
+                lost.append(f"it was saved with {name} {self.versions.get(name)}, this is {version}")
+        if lost:
+            warnings.warn(
+                f"training goes on from step {self.step} otherwise than if it had never stopped: {'; '.join(lost)}",
+                InexactResumeWarning,
+                stacklevel=2,
+            )
+
+    def _restore_data(self, trainer: AdversarialTrainer, batches: Iterable[Batch] | None) -> Iterator[str]:
+        if self.state["data"] is None:
+            return
+        if batches is None:
+            yield "no batches were given, whose place was saved"
+        else:
+            lost = trainer.load_data_state(batches, self.state["data"])
+            if lost is not None:
+                yield lost
+
+    def _restore_callbacks(self, trainer: AdversarialTrainer) -> Iterator[str]:
+        waiting: list[dict[str, Any]] = list(self.state["callbacks"])
+        for callback in trainer.callbacks:
+            if not isinstance(callback, Stateful):
+                continue
+            name = type(callback).__name__
+            match = next((one for one in waiting if one["name"] == name), None)
+            if match is None:
+                yield f"the callback {name} has no saved state"
+            else:
+                waiting.remove(match)
+                callback.load_state_dict(match["state"])
+        yield from (f"there is no callback {one['name']}, whose state was saved" for one in waiting)
+
+
+def load_newest(directory: str | Path) -> Checkpoint:
+    """Read the newest checkpoint that is whole; a `CheckpointWarning` names those that were skipped, and why.
+
+    Args:
+        directory: of a `Checkpointer`.
+
+    Raises:
+        CheckpointNotFoundError: where there is none, or none that is whole.
+
+    Example:
+        >>> load_newest("nowhere")
+        Traceback (most recent call last):
+        gankit.errors.CheckpointNotFoundError: a folder of checkpoints must hold one, got 'nowhere' without any
+    """
+    found = _found(Path(directory))
+    if not found:
+        raise CheckpointNotFoundError(f"a folder of checkpoints must hold one, got {str(directory)!r} without any")
+    skipped: list[str] = []
+    for _, folder in reversed(found):
+        try:
+            checkpoint = load_checkpoint(folder)
+        except CheckpointError as error:
+            skipped.append(str(error))
+            continue
+        if skipped:
+            warnings.warn(f"skipped for {folder.name}: {'; '.join(skipped)}", CheckpointWarning, stacklevel=2)
+        return checkpoint
+    raise CheckpointNotFoundError(
+        f"a folder of checkpoints must hold a whole one, got {str(directory)!r} with none: {'; '.join(skipped)}"
+    )
+
+
+def has_checkpoints(directory: str | Path) -> bool:
+    """Tell whether there are checkpoints in a directory, whole or damaged.
+
+    Example:
+        >>> has_checkpoints("nowhere")
+        False
+    """
+    return bool(_found(Path(directory)))
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read one checkpoint, and check every byte of it before anything is made of it.
+
+    Args:
+        folder: such as `checkpoints/step_0000100`.
+
+    Raises:
+        CheckpointError: for one that is damaged, of another format, or not a checkpoint.
+
+    Example:
+        >>> load_checkpoint("nowhere")
+        Traceback (most recent call last):
+        gankit.errors.CheckpointError: nowhere is no whole checkpoint: it has no manifest.json
+    """
+    folder = Path(folder)
+    try:
+        manifest = _read_manifest(folder)
+        state: dict[str, Any] = {}
+        for name, about in manifest["files"].items():
+            with _open_regular(folder / name) as file:
+                _check_content(file, name, about)
+                if name == _STATE:
+                    state = _read_state(file)
+        if state.keys() != {"trainer", "data", "callbacks"}:
+            raise _DamagedError(f"{_STATE} does not hold a training's state")
+        if state["trainer"]["steps_done"] != manifest["step"]:
+            raise _DamagedError(f"{_STATE} is of another step than {_MANIFEST}")
+    except _DamagedError as error:
+        raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from error.__cause__
+    except OSError as error:
+        raise CheckpointError(f"{folder} is no whole checkpoint: {error.strerror or error}") from error
+    return Checkpoint(folder, manifest["step"], manifest["recipe"], manifest["versions"], state)
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+
+class _DamagedError(Exception):
+    """What is wrong with a checkpoint, in words."""
+
+
+class _Hashing:
+    """A file to write to, which keeps size and hash of what was meant; an error waits until the writer is done.
+
+    torch's writer of archives must not be interrupted by an exception.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        count = memoryview(data).nbytes
+        self.sha256.update(data)
+        self.size += count
+        if self.error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
+        return count
+
+    def flush(self) -> None:
+        """Nothing: the owner of the file flushes it."""
+
+
+def _write_file(path: Path, write: Callable[[_Hashing], object]) -> dict[str, Any]:
+    with path.open("xb") as file:
+        target = _Hashing(file)
+        write(target)
+        if target.error is not None:
+            raise target.error
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": target.size, "sha256": target.sha256.hexdigest()}
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # which has no such thing
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_regular(path: Path) -> IO[bytes]:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        raise _DamagedError(f"it has no {path.name}") from None
+    if not stat.S_ISREG(mode):
+        raise _DamagedError(f"{path.name} is not a file")
+    return path.open("rb")
+
+
+def _check_content(file: IO[bytes], name: str, about: Mapping[str, Any]) -> None:
+    size = os.fstat(file.fileno()).st_size
+    if size != about["bytes"]:
+        raise _DamagedError(f"{name} has {size} bytes, not {about['bytes']}")
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    if digest.hexdigest() != about["sha256"]:
+        raise _DamagedError(f"the content of {name} is not what was saved")
+    file.seek(0)
+
+
+def _read_state(file: IO[bytes]) -> dict[str, Any]:
+    size = os.fstat(file.fileno()).st_size
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+        # torch stores without compressing: what is larger inside than outside is not from it
+        if any(one.compress_type != zipfile.ZIP_STORED for one in entries) or sum(e.file_size for e in entries) > size:
+            raise _DamagedError(f"{_STATE} is a compressed archive")
+        file.seek(0)
+        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except _DamagedError:
+        raise
+    except Exception as error:  # a crafted file may raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise _DamagedError(f"{_STATE} does not load without running code from it: {reason}") from error
+    if not isinstance(loaded, dict):
+        raise _DamagedError(f"{_STATE} does not hold a training's state")
+    return cast("dict[str, Any]", loaded)
+
+
+def _manifest_bytes(form: Mapping[str, Any]) -> bytes:
+    plain = json.dumps(form, indent=2)
+    digest = hashlib.sha256(plain.encode()).hexdigest()
+    return (json.dumps({**form, "sha256": digest}, indent=2) + "\n").encode()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    match = _NAME.fullmatch(folder.name)
+    with _open_regular(folder / _MANIFEST) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _MOST_MANIFEST_BYTES:
+            raise _DamagedError(f"{_MANIFEST} has {size} bytes, more than {_MOST_MANIFEST_BYTES}")
+        content = file.read(_MOST_MANIFEST_BYTES)
+    try:
+        form: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        raise _DamagedError(f"{_MANIFEST} cannot be read") from None
+    if not isinstance(form, dict) or "sha256" not in form:
+        raise _DamagedError(f"{_MANIFEST} lacks its own hash")
+    known = cast("dict[str, Any]", form)
+    del known["sha256"]
+    if _manifest_bytes(known) != content:  # every byte, spaces too
+        raise _DamagedError(f"the content of {_MANIFEST} is not what was saved")
+    if known.get("format") != _FORMAT:
+        raise _DamagedError(f"its format is {known.get('format')!r}, not {_FORMAT}")
+    if known.keys() != {"format", "step", "versions", "recipe", "files"} or not _is_sound(known):
+        raise _DamagedError(f"{_MANIFEST} does not describe a checkpoint")
+    if match is not None and int(match[1]) != known["step"]:
+        raise _DamagedError(f"{_MANIFEST} is of step {known['step']}")
+    return known
+
+
+def _is_sound(manifest: Mapping[str, Any]) -> bool:
+    step, files, versions, recipe = (manifest[name] for name in ("step", "files", "versions", "recipe"))
+    if type(step) is not int or step < 0 or not isinstance(versions, dict) or not isinstance(files, dict):
+        return False
+    if recipe is not None and not isinstance(recipe, dict):
+        return False
+    for name, about in cast("dict[str, Any]", files).items():
+        if not _FILE_NAME.fullmatch(name) or ".." in name:
+            raise _DamagedError(f"{_MANIFEST} names {name!r}, which is no file in its folder")
+        if not isinstance(about, dict) or cast("dict[str, Any]", about).keys() != {"bytes", "sha256"}:
+            return False
+    return _STATE in files
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "torch": torch.__version__, "gankit": __version__}
+
+
+def _found(directory: Path) -> list[tuple[int, Path]]:
+    """The checkpoints in a directory, oldest first."""
+    if not directory.is_dir():
+        return []
+    matches = [(_NAME.fullmatch(path.name), path) for path in directory.iterdir()]
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return f"the checkpoint must be writable, got {str(path)!r}: {error.strerror or error}"
+
+
+def _not_plain(where: str, value: object) -> str:
+    return (
+        f"a state to save must hold tensors, numbers, texts, lists, tuples and dicts, got {type(value).__name__} in "
+        f"{where}"
+    )

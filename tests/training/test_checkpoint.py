@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from gankit.errors import BadArgumentsError, BadValueError, CheckpointError, CheckpointNotFoundError, OutputError
+from gankit.training import Checkpointer, checkpoint, load_checkpoint, load_newest
+from gankit.training.checkpoint import Snapshot, has_checkpoints
+
+
+def steps_in(directory="checkpoints") -> list[int]:
+    return sorted(int(path.name.removeprefix("step_")) for path in Path(directory).iterdir())
+
+
+def test_a_checkpoint_is_a_folder_with_a_manifest(make_trainer, batches):
+    with Checkpointer("checkpoints", every_steps=2, recipe={"preset": "mine"}) as checkpointer:
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=2)
+    folder = Path("checkpoints/step_0000002")
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "state.pt"]
+    form = json.loads((folder / "manifest.json").read_text())
+    assert form["step"] == 2
+    assert form["recipe"] == {"preset": "mine"}
+    assert form["versions"]["torch"] == torch.__version__
+    assert form["files"]["state.pt"]["bytes"] == (folder / "state.pt").stat().st_size
+    found = load_checkpoint(folder)
+    assert (found.step, found.recipe) == (2, {"preset": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({}, [10, 12]),
+        ({"keep_last": 1}, [12]),
+        ({"keep_last": None}, [2, 4, 6, 8, 10, 12]),
+        ({"keep_every_steps": 4}, [4, 8, 10, 12]),
+    ],
+)
+def test_what_is_kept(options, kept, make_trainer, batches):
+    with Checkpointer("checkpoints", every_steps=2, **options) as checkpointer:
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=12)
+    assert steps_in() == kept
+
+
+def test_an_abandoned_future_is_neither_counted_nor_removed(make_trainer, batches):
+    with Checkpointer("checkpoints", every_steps=2, keep_last=None) as checkpointer:
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=8)
+    with Checkpointer("checkpoints", every_steps=2, keep_last=1) as checkpointer:
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=4)
+    assert steps_in() == [4, 6, 8]
+
+
+def test_checkpoints_by_time(make_trainer, batches, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: next(clock))
+    with Checkpointer("checkpoints", every_seconds=3, keep_last=None) as checkpointer:
+        assert checkpointer.every == 1
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=8)
+    assert 1 < len(steps_in()) < 8
+
+
+def test_the_same_step_can_be_saved_again(make_trainer, batches):
+    trainer = make_trainer().fit(batches, steps=1)
+    with Checkpointer("checkpoints", every_steps=1) as checkpointer:
+        checkpointer.save(trainer)
+        with torch.no_grad():
+            next(trainer.generator.parameters()).fill_(3.0)
+        checkpointer.save(trainer)
+    assert steps_in() == [1]
+    assert (load_newest("checkpoints").state["trainer"]["generator"]["0.weight"] == 3.0).all()
+
+
+def test_rests_of_interrupted_writes_are_removed():
+    rest = Path("checkpoints/.unfinished_step_0000003_17")
+    rest.mkdir(parents=True)
+    (rest / "state.pt").write_bytes(b"half")
+    Path("checkpoints/mine").mkdir()
+    Checkpointer("checkpoints", every_steps=1)
+    assert [path.name for path in Path("checkpoints").iterdir()] == ["mine"]
+    assert not has_checkpoints("checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "every_steps or every_seconds must be given"),
+        ({"every_steps": 0}, "every_steps must be above 0"),
+        ({"every_seconds": -1.0}, "every_seconds must be above 0"),
+        ({"every_steps": 1, "keep_last": 0}, "keep_last must be above 0"),
+        ({"every_steps": 1, "keep_every_steps": 0}, "keep_every_steps must be above 0"),
+        ({"every_steps": 1, "on_failure": "hide"}, "on_failure must be 'raise' or 'warn', got 'hide'"),
+    ],
+)
+def test_impossible_numbers_are_refused(options, says):
+    with pytest.raises(BadValueError, match=says):
+        Checkpointer("checkpoints", **options)
+    assert not Path("checkpoints").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told():
+    Path("file").write_text("")
+    with pytest.raises(OutputError, match="must be writable, got 'file/checkpoints'"):
+        Checkpointer("file/checkpoints", every_steps=1)
+
+
+# --- behind the training ---------------------------------------------------------------------------------
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_changes_nothing_in_it(make_trainer, batches, monkeypatch):
+    may_write, write = threading.Event(), Checkpointer._write
+
+    def waiting(self, *arguments):
+        assert may_write.wait(10)
+        write(self, *arguments)
+
+    monkeypatch.setattr(Checkpointer, "_write", waiting)
+    trainer = make_trainer().fit(batches, steps=1)
+    with Checkpointer("checkpoints", every_steps=1) as checkpointer:
+        before = {name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()}
+        checkpointer.save(trainer)
+        trainer.fit(batches, steps=3)
+        assert not has_checkpoints("checkpoints")
+        may_write.set()
+    found = load_newest("checkpoints").state["trainer"]
+    assert found["steps_done"] == 1
+    assert all(torch.equal(found["generator"][name], tensor) for name, tensor in before.items())
+
+
+def test_any_failure_surfaces_in_the_training_thread(make_trainer, batches, monkeypatch):
+    def failing(self, *arguments):
+        raise OutputError("the disk is on fire")
+
+    monkeypatch.setattr(Checkpointer, "_write", failing)
+    checkpointer = Checkpointer("checkpoints", every_steps=1)
+    trainer = make_trainer(callbacks=[checkpointer])
+    with pytest.raises(OutputError, match="on fire"):
+        trainer.fit(batches, steps=3)
+    assert trainer.steps_done == 2
+    checkpointer.close()
+
+
+def test_an_error_inside_the_block_is_not_covered_by_a_failed_write(make_trainer, batches, monkeypatch):
+    def failing(self, *arguments):
+        raise OutputError("the disk is on fire")
+
+    monkeypatch.setattr(Checkpointer, "_write", failing)
+    trainer = make_trainer().fit(batches, steps=1)
+
+    def fail_elsewhere():
+        with Checkpointer("checkpoints", every_steps=1) as checkpointer:
+            checkpointer.save(trainer)
+            raise KeyError
+
+    with pytest.warns(UserWarning, match="on fire"), pytest.raises(KeyError):
+        fail_elsewhere()
+
+
+def test_no_thread_is_left(make_trainer, batches):
+    before = threading.active_count()
+    for _ in range(3):
+        with Checkpointer("checkpoints", every_steps=1) as checkpointer:
+            make_trainer(callbacks=[checkpointer]).fit(batches, steps=2)
+    assert threading.active_count() == before
+
+
+# --- states ----------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_keeps_structure_and_versions_of_layers():
+    layer = torch.nn.BatchNorm1d(2)
+    snapshot = Snapshot({"layer": layer.state_dict(), "betas": (0.5, None), "names": ["a", torch.float16]}).ready()
+    assert type(snapshot["layer"]) is type(layer.state_dict())
+    assert snapshot["layer"]._metadata == layer.state_dict()._metadata
+    assert snapshot["betas"] == (0.5, None)
+    assert snapshot["names"] == ["a", torch.float16]
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, Path("x"), lambda: None])
+def test_what_could_not_be_loaded_safely_is_not_saved(value):
+    with pytest.raises(BadArgumentsError, match=r"must hold tensors, .* got \w+ in callbacks\[0\].state"):
+        Snapshot({"callbacks": [{"state": value}]})
+
+
+def test_a_trainer_that_does_not_fit_is_refused(make_trainer, batches):
+    with Checkpointer("checkpoints", every_steps=1) as checkpointer:
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=1)
+    with pytest.raises(CheckpointError, match="must hold the state of a trainer like this one: .*averaging_decay"):
+        load_newest("checkpoints").restore(make_trainer(averaging_decay=0.5), batches)
+
+
+def test_nothing_there_is_an_error():
+    Path("checkpoints").mkdir()
+    with pytest.raises(CheckpointNotFoundError, match="must hold one, got 'checkpoints' without any"):
+        load_newest("checkpoints")
