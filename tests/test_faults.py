@@ -178,7 +178,7 @@ def killed_and_resumed(trials: int, nursery, undisturbed) -> list[str]:
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(nursery, undisturbed):
-    assert killed_and_resumed(5, nursery, undisturbed) == []
+    assert killed_and_resumed(3, nursery, undisturbed) == []
 
 
 @pytest.mark.slow
@@ -201,7 +201,13 @@ def die_at(name: str, count: int) -> None:
     setattr(os, name, dying)
 
 
-@pytest.mark.parametrize(("name", "count"), [*(("fsync", n) for n in (1, 2, 3, 4, 6)), ("rename", 1), ("rename", 4)])
+IN_A_SAVE = [("fsync", 3), ("rename", 1)]
+LATER_OR_SOONER = [("fsync", 1), ("fsync", 2), ("fsync", 4), ("fsync", 6), ("rename", 4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), IN_A_SAVE + [pytest.param(*one, marks=pytest.mark.slow) for one in LATER_OR_SOONER]
+)
 def test_a_run_killed_inside_a_save_ends_as_if_nothing_had_happened(name, count, nursery, undisturbed):
     assert nursery.run("run", (name, count)) == -signal.SIGKILL
     assert nursery.run("run") == 0

@@ -81,7 +81,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("stop", [1, 5, 8])
+@pytest.mark.parametrize("stop", [5, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (1, 8))])
 @pytest.mark.parametrize("case", CASES)
 def test_resuming_equals_never_having_stopped(case, stop):
     preset, options = CASES[case]
@@ -162,7 +162,7 @@ STREAMS = {
 }
 
 
-@pytest.mark.parametrize("stop", [4, 5, 7])
+@pytest.mark.parametrize("stop", [5, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (4, 7))])
 @pytest.mark.parametrize("stream", STREAMS)
 def test_the_place_in_a_stream_is_found_again(stream, stop):
     whole, resumed = resumed_on(STREAMS[stream], stop=stop)

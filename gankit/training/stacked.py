@@ -77,7 +77,7 @@ class Stacked(nn.Module):
         # the tree's own children, so that names have no prefix; hidden, so that it is no child itself
         self._parameters, self._buffers, self._modules = tree._parameters, tree._buffers, tree._modules
         self.__dict__["_tree"] = tree
-        self.training = tree.training
+        self.training: bool = tree.training
 
     def replica(self, index: int) -> nn.Module:
         """Return one network with weights of its own, as it would be alone.
