@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# On a machine with a GPU: the tests that need one, then the benchmark; in all under nine minutes.
+# On a machine with a GPU: the tests that need one, then the benchmark; both are stopped at a limit, nine minutes in all.
 # Results are in benchmarks/results, and copied to $OUT where that is set.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
