@@ -21,7 +21,9 @@ from gankit.data import DATASETS
 from gankit.errors import (
     BadArgumentsError,
     BadValueError,
+    DataError,
     GankitError,
+    NonFiniteError,
     OutputExistsError,
     RecipeDiffersError,
     check_positive,
@@ -32,8 +34,8 @@ from gankit.optimizers import OPTIMIZERS
 from gankit.presets import PRESETS, Preset
 from gankit.registry import Registry, Spec
 from gankit.regularizers import AUGMENTATIONS, REGULARIZERS
-from gankit.runs import Recipe, Run, check_same_recipe
-from gankit.training import EXECUTIONS, AdversarialTrainer
+from gankit.runs import Recipe, Run, check_same_recipe, is_new
+from gankit.training import EXECUTIONS, ON_NON_FINITE, AdversarialTrainer, Launch, Ranks
 from gankit.training.checkpoint import has_checkpoints
 from gankit.version import __version__
 
@@ -58,6 +60,7 @@ _OF_RECIPES = (
     "log_every_steps",
     "sample_every_steps",
     "checkpoint_every_steps",
+    "check_every_steps",
 )
 
 INTERRUPTED = 130
@@ -90,26 +93,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    run = _new_run(options) if options.resume is None else _continued_run(options)
+    launch = Launch()
+    with launch.joined(options.device) as ranks:
+        return _train_with(options, launch, ranks)
+
+
+def _train_with(options: argparse.Namespace, launch: Launch, ranks: Ranks) -> int:
+    run = _new_run(options, launch) if options.resume is None else _continued_run(options)
+    run.recipe = dataclasses.replace(run.recipe, ranks=ranks.size)
+    # a launcher that starts its processes again starts the same command
+    is_begun = options.resume is not None
+    if not is_begun and launch.is_there:
+        is_begun = launch.note("folder is new", "yes" if is_new(run.folder) else "no") == "yes" and launch.restarts > 0
+    if ranks.size > 1 and ranks.is_first:
+        size = run.recipe.preset.batch_size
+        print(f"{ranks.size} ranks with batches of {size} each, {ranks.size * size} in all", file=sys.stderr)
     try:
-        with _stop_on_interrupt(run) as received:
-            if options.resume is None:
-                trainer = run.train(progress=options.progress)
-            else:
+        with _stop_on_interrupt(run, ranks=ranks) as received:
+            if is_begun:
                 trainer = run.resume(progress=options.progress, override=options.override)
-    except KeyboardInterrupt:
-        if has_checkpoints(run.checkpoints):
+            else:
+                trainer = run.train(progress=options.progress)
+    except (KeyboardInterrupt, DataError) as error:
+        if has_checkpoints(run.checkpoints) and not isinstance(error, NonFiniteError) and ranks.is_first:
             print(f"\ncontinue with\n  {_resume_command(run)}", file=sys.stderr)
         raise
-    _report(run, trainer)
-    if not received:
-        return 0
-    if run.recipe.checkpoint_every_steps and trainer.steps_done < run.recipe.preset.steps:
-        print(f"continue {_resume_command(run)}")
-    return 128 + received[0]
+    is_stopped = trainer.steps_done < run.recipe.preset.steps
+    if ranks.is_first:
+        _report(run, trainer)
+        if is_stopped and run.recipe.checkpoint_every_steps:
+            print(f"continue {_resume_command(run)}")
+    return 128 + received[0] if received else 0
 
 
-def _new_run(options: argparse.Namespace) -> Run:
+def _new_run(options: argparse.Namespace, launch: Launch) -> Run:
     if options.preset is None:
         raise BadArgumentsError("train needs a PRESET, or --resume RUN, got neither")
     if options.override:
@@ -117,7 +134,7 @@ def _new_run(options: argparse.Namespace) -> Run:
     preset = _preset(options.preset)
     preset = preset.replace(**_changes(preset, options))
     recipe = Recipe(preset=preset, **_given(options, *_OF_RECIPES))
-    return Run(_folder(options, preset.name), recipe)
+    return Run(launch.note("folder", str(_folder(options, preset.name))), recipe)
 
 
 def _continued_run(options: argparse.Namespace) -> Run:
@@ -171,6 +188,8 @@ def _changes(preset: Preset, options: argparse.Namespace) -> dict[str, Any]:
         "learning_rate_decay",
         "share_generator_forward",
         "concatenate_discriminator_passes",
+        "on_non_finite",
+        "synchronize_batch_norm",
         "steps",
         "batch_size",
     )
@@ -201,7 +220,9 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _stop_on_interrupt(run: Run | Comparison, when: str = "after this step") -> Generator[list[int]]:
+def _stop_on_interrupt(
+    run: Run | Comparison, when: str = "after this step", ranks: Ranks | None = None
+) -> Generator[list[int]]:
     """Let the first Ctrl-C, or SIGTERM, end training after its step; the second one interrupts as usual.
 
     Yields:
@@ -218,7 +239,8 @@ def _stop_on_interrupt(run: Run | Comparison, when: str = "after this step") -> 
         received.append(number)
         restore()
         again = "Ctrl-C" if number == signal.SIGINT else "the signal"
-        print(f"\nstopping {when}; {again} again to abort", file=sys.stderr)
+        if ranks is None or ranks.is_first:
+            print(f"\nstopping {when}; {again} again to abort", file=sys.stderr)
         run.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -366,7 +388,7 @@ def _parser() -> argparse.ArgumentParser:
     data = train.add_argument_group("data")
     data.add_argument("--data", type=_spec, metavar="NAME", help="a name from `gankit list datasets`")
     data.add_argument("--root", metavar="DIR", help="the data set's folder")
-    data.add_argument("--batch-size", type=int, metavar="N")
+    data.add_argument("--batch-size", type=int, metavar="N", help="of each process, where several train together")
     data.add_argument("--num-classes", type=int, metavar="N", help="train a conditional model on the labels")
     course = train.add_argument_group("training")
     course.add_argument("--steps", type=int, metavar="N", help="steps in all")
@@ -393,6 +415,17 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-every-steps", type=int, metavar="N", help="what --resume goes on from; default: 100, 0 for none"
     )
     output.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
+    faults = train.add_argument_group("NaN and infinity")
+    faults.add_argument(
+        "--on-non-finite",
+        choices=ON_NON_FINITE,
+        help="an error; skip the update; or rollback to a checkpoint, with half the learning rates; default: raise",
+    )
+    faults.add_argument("--check-every-steps", type=int, metavar="N", help="default: as often as it logs")
+    together = train.add_argument_group("several processes: torchrun --nproc-per-node 2 -m gankit train ...")
+    together.add_argument(
+        "--synchronize-batch-norm", action="store_true", default=None, help="over the batches of all processes"
+    )
     again = train.add_argument_group("going on")
     again.add_argument("--resume", metavar="RUN", help="go on with a run that was interrupted, or with more --steps")
     again.add_argument(

@@ -70,6 +70,22 @@ class RecipeDiffersError(GankitError, ValueError):
     """A run is to be continued by another recipe than its own."""
 
 
+class DistributedError(GankitError, RuntimeError):
+    """Processes that train together have lost each other."""
+
+
+class NonFiniteError(GankitError, FloatingPointError):
+    """A loss, a penalty, a gradient or a weight is NaN or infinite."""
+
+
+class NonFiniteDataError(DataError, NonFiniteError):
+    """A batch held NaN or infinite values."""
+
+
+class NonFiniteWarning(UserWarning):
+    """Something was NaN or infinite, and training goes on as it was asked to; the message says how."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint was skipped, or could not be written; the reason is in the message."""
 

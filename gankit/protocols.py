@@ -164,6 +164,15 @@ class Callback(Protocol[TrainerT]):
         ...
 
 
+@runtime_checkable
+class CanRollBack(Protocol[TrainerT]):
+    """A callback that keeps states of the training, and can go back to one."""
+
+    def roll_back(self, trainer: TrainerT, /) -> int:
+        """Let the trainer go on from the newest state that was kept; return its step."""
+        ...
+
+
 Random: TypeAlias = "torch.Generator | Sequence[torch.Generator] | None"
 """Where random numbers come from: a generator, one for each replica, or None for torch's default."""
 

@@ -38,9 +38,11 @@ from gankit.devices import resolve_device
 from gankit.errors import (
     BadArgumentsError,
     BadValueError,
+    DataError,
     DataNotFoundError,
     GankitError,
     MissingExtraError,
+    NonFiniteError,
     OutputError,
     OutputExistsError,
     RecipeDiffersError,
@@ -60,6 +62,7 @@ from gankit.training import (
     MetricsLog,
     PointClouds,
     ProgressBar,
+    Ranks,
     SampleGrids,
     load_newest,
 )
@@ -85,6 +88,8 @@ class Recipe:
         log_every_steps: steps between two lines of metrics.
         sample_every_steps: steps between two grids of samples.
         checkpoint_every_steps: steps between two checkpoints; 0 for none.
+        check_every_steps: see `AdversarialTrainer`.
+        ranks: how many processes train the model together, each with batches of the preset's size.
 
     Example:
         >>> from gankit.presets import vanilla_mnist
@@ -100,6 +105,8 @@ class Recipe:
     log_every_steps: int = 39
     sample_every_steps: int = 195
     checkpoint_every_steps: int = 100
+    check_every_steps: int | None = None
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         if self.replicas is not None:
@@ -107,6 +114,11 @@ class Recipe:
         check_positive("log_every_steps", self.log_every_steps)
         check_positive("sample_every_steps", self.sample_every_steps)
         check_positive("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
+        if self.check_every_steps is not None:
+            check_positive("check_every_steps", self.check_every_steps)
+        check_positive("ranks", self.ranks)
+        if self.preset.on_non_finite == "rollback" and not self.checkpoint_every_steps:
+            raise BadValueError("checkpoint_every_steps must be above 0 with on_non_finite='rollback', got 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe in plain containers that JSON knows."""
@@ -208,6 +220,7 @@ class Run:
             seed=recipe.seed,
             replicas=recipe.replicas,
             log_every_steps=recipe.log_every_steps,
+            check_every_steps=recipe.check_every_steps,
         )
 
     def train(self, *, progress: bool = True) -> AdversarialTrainer:
@@ -225,7 +238,7 @@ class Run:
         """
         trainer, batches = self._build()
         pictures = self._pictures(batches)
-        self._make_folder()
+        trainer.ranks.first(self._make_folder)
         return self._go_on(trainer, batches, pictures, progress)
 
     def resume(self, *, progress: bool = True, override: bool = False) -> AdversarialTrainer:
@@ -246,18 +259,20 @@ class Run:
             OutputError: for a folder that cannot be written.
             GankitError: for a recipe that cannot be built.
         """
-        checkpoint = load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None
+        ranks = Ranks.present()
+        checkpoint = ranks.first(lambda: load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None)
         differs = self._check_recipe(checkpoint, override)
         trainer, batches = self._build()
         pictures = self._pictures(batches)
-        writable_folder(self.folder, "the run's folder")
+        ranks.first(lambda: writable_folder(self.folder, "the run's folder"))
         if checkpoint is not None:
             if differs:
                 _fit_to(checkpoint.state, trainer, differs)
             checkpoint.restore(trainer, batches)
-        self._write_json("recipe.json", self.recipe.to_dict())
-        rows = [json.dumps(_finite(row)) + "\n" for row in trainer.history]
-        self._write_whole("metrics.jsonl", "".join(rows))
+        if ranks.is_first:
+            self._write_json("recipe.json", self.recipe.to_dict())
+            rows = [json.dumps(_finite(row)) + "\n" for row in trainer.history]
+            self._write_whole("metrics.jsonl", "".join(rows))
         if pictures is not None:
             # those that were drawn in between, when somebody stopped the run, are left out of the animation
             steps = range(0, trainer.steps_done + 1, pictures.every)
@@ -278,6 +293,10 @@ class Run:
         if self._stopping:  # asked for while the trainer was built
             trainer.stop()
         recipe = self.recipe
+        if trainer.ranks.size != recipe.ranks:
+            raise BadValueError(
+                f"the recipe's ranks must be as many processes as there are, {trainer.ranks.size}, got {recipe.ranks}"
+            )
         return trainer, recipe.preset.batches(device=trainer.device, seed=recipe.seed, replicas=recipe.replicas)
 
     def _go_on(
@@ -302,9 +321,10 @@ class Run:
                 checkpointer = stack.enter_context(
                     Checkpointer(self.checkpoints, every_steps=recipe.checkpoint_every_steps, recipe=recipe.to_dict())
                 )
-                if save_first:
+                must_roll_back = trainer.watch.policy == "rollback" and not has_checkpoints(self.checkpoints)
+                if save_first or must_roll_back:
                     checkpointer.save(trainer)
-            if progress:
+            if progress and trainer.ranks.is_first:
                 bar = ProgressBar(preset.steps, initial=trainer.steps_done)
                 trainer.callbacks.append(stack.enter_context(bar))
             if checkpointer is not None:
@@ -315,17 +335,29 @@ class Run:
                 trainer.fit(batches, steps=preset.steps)
                 if checkpointer is not None and checkpointer.saved_step != trainer.steps_done:
                     checkpointer.save(trainer)
+            except DataError as error:
+                # the batches have failed, and not the training; other ranks know nothing of it
+                is_whole = trainer.is_between_steps and not isinstance(error, NonFiniteError)
+                if checkpointer is not None and is_whole and trainer.ranks.size == 1:
+                    checkpointer.save(trainer)
+                raise
             finally:
-                self.save_weights(trainer)
-                if pictures is not None:
-                    pictures(trainer)
-                    save_animation(pictures.written, self.folder / "samples.gif")
-                self._draw_curves()
+                if trainer.ranks.is_first:
+                    self._finish(trainer, pictures)
+        if not trainer.ranks.is_first:
+            return trainer
         self.evaluations = evaluate(trainer, batches, seed=recipe.seed)
         if self.evaluations:
             forms = [evaluation_form(one) for one in self.evaluations]
             self._write_json("evaluation.json", forms[0] if recipe.replicas is None else {"replicas": forms})
         return trainer
+
+    def _finish(self, trainer: AdversarialTrainer, pictures: SampleGrids | PointClouds | None) -> None:
+        self.save_weights(trainer)
+        if pictures is not None:
+            pictures(trainer)
+            save_animation(pictures.written, self.folder / "samples.gif")
+        self._draw_curves()
 
     def stop(self) -> None:
         """End `train` after the step it is in; for signal handlers."""
@@ -490,7 +522,7 @@ leave it out, or add --override to change the recipe
     refused = {
         name: (own, given)
         for name, (own, given) in differences.items()
-        if name != "checkpoint_every_steps" and (name != "steps" or decays or given < own)
+        if name not in ("checkpoint_every_steps", "check_every_steps") and (name != "steps" or decays or given < own)
     }
     if refused:
         told = ", ".join(f"{n} {_shown(given)} instead of {_shown(own)}" for n, (own, given) in refused.items())
@@ -527,8 +559,11 @@ def _fit_to(state: dict[str, Any], trainer: AdversarialTrainer, differs: Iterabl
         name: part if changed or name not in saved["parts"] else saved["parts"][name]
         for name, part in own["parts"].items()
     }
-    if {"data", "batch_size", "seed", "replicas", "num_classes"} & set(differs):
+    if "ranks" in differs:
+        state["other_ranks"] = [{"random": own["random"], "data": None}] * (trainer.ranks.size - 1)
+    if {"data", "batch_size", "seed", "replicas", "num_classes", "ranks"} & set(differs):
         state["data"] = None
+        state["other_ranks"] = [one | {"data": None} for one in state["other_ranks"]]
 
 
 def _same_keys(saved: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
@@ -592,6 +627,16 @@ def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Modul
         yield "averaged_generator", trainer.averaged_generator
 
 
+def is_new(folder: Path) -> bool:
+    """Tell whether a folder is not there, or empty.
+
+    Example:
+        >>> is_new(Path("nowhere"))
+        True
+    """
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def writable_folder(folder: Path, what: str) -> bool:
     """Make a folder where there is none, and tell whether it is empty.
 
@@ -638,6 +683,7 @@ def environment(device: str | None) -> dict[str, Any]:
         "hardware": hardware,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "ranks": Ranks.present().size,
     }
 
 

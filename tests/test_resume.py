@@ -148,7 +148,7 @@ def resumed_on(make_batches, steps=9, stop=4):
             trainer, batches = DIGITS(device="cpu", log_every_steps=100), make_batches()
             load_newest("checkpoints").restore(trainer, batches)
         trainers.append(trainer.fit(batches, steps=steps))
-        del batches, trainer._feed  # ends the workers now, not in the middle of something else
+        del batches, trainer.feed  # ends the workers now, not in the middle of something else
         gc.collect()
     return trainers
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
 from gankit.data.resident import TensorBatches, TensorData
 from gankit.data.sampled import SampledBatches, Sampler
@@ -28,6 +28,7 @@ def make_batches(
     sample_shape: tuple[int, ...] | None = None,
     with_labels: bool = False,
     replicas: int | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterable[Batch]:
     """Return batches of `data`.
 
@@ -44,6 +45,8 @@ def make_batches(
         sample_shape: what a sample must look like; None for anything.
         with_labels: yield `(real, labels)`.
         replicas: batches are `(R, N, *sample_shape)`, each replica's made or drawn as with the seed `seed + i`.
+        shard: `(rank, ranks)`: which part of the data this process gets, of several that train together. A
+            `DataLoader` of your own brings its part by a `DistributedSampler`.
 
     Raises:
         DataError: for data that is empty, too small, out of range, or not finite.
@@ -68,6 +71,7 @@ def make_batches(
             sample_range=sample_range,
             with_labels=with_labels,
             replicas=replicas,
+            shard=shard,
         )
     if isinstance(data, (TensorBatches, SampledBatches)):
         if replicas is not None and data.replicas != replicas:
@@ -76,14 +80,16 @@ def make_batches(
     if isinstance(data, StreamBatches) and replicas is None:
         return data
     if isinstance(data, Sampler):
-        return _sampled(data, batch_size, device, seed, sample_range, sample_shape, with_labels, replicas)
+        return _sampled(data, batch_size, device, seed, sample_range, sample_shape, with_labels, replicas, shard[0])
     if replicas is not None:
         raise BadArgumentsError(
             "replicas need data that lies in memory or is drawn, so that each has an order of its own, got "
             f"{type(data).__name__}"
         )
     if isinstance(data, Dataset):
-        data = _loader(data, batch_size, seed)
+        data = _loader(data, batch_size, seed, shard)
+    if shard[1] > 1:
+        _check_sharded(data)
     if isinstance(data, str) or not isinstance(data, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadArgumentsError(
             f"data must be a tensor, a TensorData, a Sampler, a Dataset, or an iterable of batches, got {data!r}"
@@ -102,6 +108,7 @@ def _sampled(
     sample_shape: tuple[int, ...] | None,
     with_labels: bool,
     replicas: int | None,
+    rank: int,
 ) -> SampledBatches:
     if sample_shape is not None and data.sample_shape != sample_shape:
         raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
@@ -109,14 +116,31 @@ def _sampled(
         raise DataError("data must have labels for a conditional model, got a sampler, which has none")
     if sample_range is not None:
         check_values(data.sample(1000, generator=torch.Generator().manual_seed(seed)), sample_range, "the data")
-    return SampledBatches(data, batch_size=batch_size, device=device, seed=seed, replicas=replicas)
+    return SampledBatches(data, batch_size=batch_size, device=device, seed=seed, replicas=replicas, rank=rank)
 
 
-def _loader(dataset: Dataset[Any], batch_size: int, seed: int) -> DataLoader[Any]:
+def _check_sharded(data: object) -> None:
+    """Refuse a loader that would give the same samples to every rank."""
+    sampler = getattr(data, "sampler", None)
+    if isinstance(data, DataLoader) and isinstance(sampler, (RandomSampler, SequentialSampler)):
+        raise BadArgumentsError(
+            "a DataLoader for several ranks must have a torch.utils.data.DistributedSampler, got one with a "
+            f"{type(sampler).__name__}, which gives every rank the same samples"
+        )
+
+
+def _loader(dataset: Dataset[Any], batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> DataLoader[Any]:
     if isinstance(dataset, IterableDataset):
         return DataLoader(cast("Dataset[Any]", dataset), batch_size, drop_last=True)
     size = len(cast(Any, dataset))
-    if size < batch_size:
-        raise DataError(f"data must fill a batch of {batch_size}, got {size} samples")
+    rank, ranks = shard
+    if size < batch_size * ranks:
+        over = f" on each of {ranks} ranks" if ranks > 1 else ""
+        raise DataError(f"data must fill a batch of {batch_size}{over}, got {size} samples")
+    if ranks > 1:
+        sampler: Any = DistributedSampler[Any](
+            dataset, ranks, rank, seed=stream_seed(seed, "data order") % 2**32, drop_last=True
+        )
+        return DataLoader(dataset, batch_size, sampler=sampler, drop_last=True)
     random = torch.Generator().manual_seed(stream_seed(seed, "data order"))
     return DataLoader(dataset, batch_size, shuffle=True, drop_last=True, generator=random)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gankit.data.scaling import SampleRange, check_values, scaled
-from gankit.errors import BadArgumentsError, DataError, check_positive
+from gankit.errors import BadArgumentsError, BadValueError, DataError, check_positive
 from gankit.protocols import Batch, State
 from gankit.seeds import stream_seed
 
@@ -50,6 +50,17 @@ class TensorData:
         return len(self.samples)
 
 
+def check_shard(shard: tuple[int, int]) -> None:
+    """Raise `BadValueError` unless it is `(rank, ranks)`, with a rank from 0 to `ranks - 1`.
+
+    Example:
+        >>> check_shard((0, 2))
+    """
+    rank, ranks = shard
+    if not 0 <= rank < ranks:
+        raise BadValueError(f"shard must be (rank, ranks) with 0 <= rank < ranks, got {shard}")
+
+
 class TensorBatches:
     """Batches of resident data, each epoch shuffled once, without a copy from the host.
 
@@ -66,6 +77,8 @@ class TensorBatches:
         with_labels: yield `(real, labels)` instead of `real`.
         replicas: give out `(R, N, *sample_shape)`, each replica's samples in an order of its own: that of the seed
             `seed + i`.
+        shard: `(rank, ranks)`: of several processes that shuffle alike, each gives out another part of what one process
+            with a batch `ranks` times as large would.
 
     Attributes:
         epoch: how many epochs are finished.
@@ -93,20 +106,24 @@ class TensorBatches:
         sample_range: SampleRange = (0.0, 1.0),
         with_labels: bool = False,
         replicas: int | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         check_positive("batch_size", batch_size)
+        check_shard(shard)
         if replicas is not None:
             check_positive("replicas", replicas)
         if isinstance(data, Tensor):
             data = TensorData(data)
-        if len(data) < batch_size:
-            raise DataError(f"data must fill a batch of {batch_size}, got {len(data)} samples")
+        if len(data) < batch_size * shard[1]:
+            over = f" on each of {shard[1]} ranks" if shard[1] > 1 else ""
+            raise DataError(f"data must fill a batch of {batch_size}{over}, got {len(data)} samples")
         if with_labels and data.labels is None:
             raise DataError("data must have labels for a conditional model, got none")
         check_values(data.samples, sample_range, "the data")
         scaled(data.samples[:0], sample_range)
         self.device: torch.device = torch.device(device)
         self.batch_size = batch_size
+        self.shard = shard
         self.sample_range = sample_range
         self.samples: Tensor = data.samples.to(self.device)
         self.labels: Tensor | None = data.labels.to(self.device) if with_labels and data.labels is not None else None
@@ -133,7 +150,7 @@ class TensorBatches:
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        return len(self.samples) // self.batch_size
+        return len(self.samples) // (self.batch_size * self.shard[1])
 
     def __iter__(self) -> Iterator[Batch]:
         if self.position >= len(self):
@@ -161,7 +178,8 @@ class TensorBatches:
         self._shuffle()
 
     def _next_rows(self) -> Tensor:
-        first = self.position * self.batch_size
+        rank, ranks = self.shard
+        first = (self.position * ranks + rank) * self.batch_size
         self.position += 1
         return self._orders[:, first : first + self.batch_size]
 

@@ -53,6 +53,7 @@ class SampledBatches:
         device: where they are drawn.
         seed: of the draws.
         replicas: give out `(R, N, *sample_shape)`, replica i drawn as with the seed `seed + i`.
+        rank: of several processes that train together, each draws other samples.
 
     Attributes:
         sampler: as given.
@@ -82,6 +83,7 @@ class SampledBatches:
         device: torch.device | str = "cpu",
         seed: int = 0,
         replicas: int | None = None,
+        rank: int = 0,
     ) -> None:
         check_positive("batch_size", batch_size)
         if replicas is not None:
@@ -91,7 +93,8 @@ class SampledBatches:
         self.device: torch.device = torch.device(device)
         self.replicas = replicas
         self._randoms = [
-            torch.Generator(self.device).manual_seed(stream_seed(seed + i, "toy data")) for i in range(replicas or 1)
+            torch.Generator(self.device).manual_seed(stream_seed(seed + i, "toy data", rank))
+            for i in range(replicas or 1)
         ]
 
     @property

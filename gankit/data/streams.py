@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
@@ -20,7 +21,7 @@ from gankit.data.scaling import SampleRange, check_values, scaled
 from gankit.errors import DataError, ShapeError
 from gankit.protocols import Batch, State, Stateful
 
-_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
+_SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
 class StreamBatches:
@@ -28,7 +29,8 @@ class StreamBatches:
 
     A place in them can be saved and found again where `batches` has a `state_dict` (torchdata's
     `StatefulDataLoader`), is a list, or is a `DataLoader` over a data set of known order with one of torch's samplers:
-    the last two are read again up to that place.
+    the last two are read again up to that place. A
+    `DistributedSampler` is told the number of the epoch.
 
     Args:
         batches: yields tensors, or tuples and lists of samples and labels, as a `DataLoader` does.
@@ -66,6 +68,7 @@ class StreamBatches:
         self.with_labels = with_labels
         self._checked = False
         self._position = 0
+        self._epoch = 0
         self._before: dict[str, Any] | None = None
         self._resuming: State | None = None
 
@@ -138,7 +141,9 @@ class StreamBatches:
             return
         state, self._resuming = self._resuming, None
         if state is None:
-            self._before = {"default": torch.get_rng_state(), "own": [one.get_state() for one in self._generators()]}
+            self._set_epoch(self._epoch)
+            own = [one.get_state() for one in self._generators()]
+            self._before = {"default": torch.get_rng_state(), "own": own, "epoch": self._epoch}
             self._position = 0
             iterator = iter(self.batches)
         else:
@@ -147,9 +152,18 @@ class StreamBatches:
         for batch in iterator:
             self._position += 1
             yield batch
+        self._epoch += 1
+
+    def _set_epoch(self, epoch: int) -> None:
+        """Let a `DistributedSampler` shuffle anew, as every rank does."""
+        sampler: Any = self._sampler
+        if isinstance(sampler, DistributedSampler):
+            sampler.set_epoch(epoch)
 
     def _read_again(self, before: dict[str, Any], count: int) -> Iterator[Any]:
         """Begin the epoch as it was begun, and leave out the batches that were given out."""
+        self._epoch = before["epoch"]
+        self._set_epoch(self._epoch)
         for one, state in zip(self._generators(), before["own"], strict=True):
             one.set_state(state)
         with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]

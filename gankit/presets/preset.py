@@ -32,7 +32,7 @@ from gankit.protocols import (
 from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import stream_seed
-from gankit.training import AdversarialTrainer, Execution, Precision, Stacked
+from gankit.training import AdversarialTrainer, Execution, OnNonFinite, Precision, Ranks, Stacked
 from gankit.training.trainer import part_name
 
 Name: TypeAlias = "str | Spec"
@@ -67,6 +67,8 @@ class Overrides(TypedDict, total=False):
     execution: Execution
     share_generator_forward: bool
     concatenate_discriminator_passes: bool
+    on_non_finite: OnNonFinite
+    synchronize_batch_norm: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,8 @@ class Preset:
         execution: likewise.
         share_generator_forward: likewise.
         concatenate_discriminator_passes: likewise.
+        on_non_finite: likewise.
+        synchronize_batch_norm: likewise.
 
     Raises:
         BadValueError: for a number that is not positive.
@@ -142,6 +146,8 @@ class Preset:
     execution: Execution = "auto"
     share_generator_forward: bool = False
     concatenate_discriminator_passes: bool = False
+    on_non_finite: OnNonFinite = "raise"
+    synchronize_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         def put(field: str, value: object) -> None:
@@ -185,6 +191,8 @@ class Preset:
         seed: int = 0,
         replicas: int | None = None,
         log_every_steps: int = 100,
+        check_every_steps: int | None = None,
+        ranks: Ranks | None = None,
         callbacks: Sequence[Callback[AdversarialTrainer]] = (),
         **overrides: Unpack[Overrides],
     ) -> AdversarialTrainer:
@@ -196,6 +204,8 @@ class Preset:
             replicas: train so many independent models side by side, `Stacked`; replica i is the model that the
                 seed `seed + i` gives alone.
             log_every_steps: see `AdversarialTrainer`.
+            check_every_steps: see `AdversarialTrainer`.
+            ranks: see `AdversarialTrainer`.
             callbacks: see `AdversarialTrainer`.
             **overrides: fields of the preset to replace; parts may be objects here.
 
@@ -239,8 +249,12 @@ class Preset:
             execution=chosen["execution"],
             share_generator_forward=chosen["share_generator_forward"],
             concatenate_discriminator_passes=chosen["concatenate_discriminator_passes"],
+            on_non_finite=chosen["on_non_finite"],
+            synchronize_batch_norm=chosen["synchronize_batch_norm"],
             seed=seed,
             log_every_steps=log_every_steps,
+            check_every_steps=check_every_steps,
+            ranks=ranks,
             callbacks=callbacks,
         )
 
@@ -253,6 +267,7 @@ class Preset:
         batch_size: int | None = None,
         seed: int = 0,
         replicas: int | None = None,
+        shard: tuple[int, int] | None = None,
     ) -> Iterable[Batch]:
         """Return batches of real samples for this model.
 
@@ -261,9 +276,11 @@ class Preset:
                 batches; by default the preset's.
             device: where batches lie; by default CUDA where there is one, else the CPU.
             root: the folder of a named data set that has one.
-            batch_size: instead of the preset's.
+            batch_size: instead of the preset's; of each rank, where several train together.
             seed: of the order.
             replicas: for so many models side by side, each with an order of its own, that of the seed `seed + i`.
+            shard: `(rank, ranks)`: which part of the data is given out; by default this process's, where
+                `torch.distributed` has been initialised.
 
         Raises:
             DataError: for data that is empty, too small, out of the preset's range or not finite.
@@ -284,10 +301,20 @@ class Preset:
             sample_shape=self.sample_shape,
             with_labels=self.num_classes is not None,
             replicas=replicas,
+            shard=(Ranks.present().rank, Ranks.present().size) if shard is None else shard,
         )
 
     def _check_overrides(self, overrides: Mapping[str, Any]) -> None:
-        known = [*Overrides.__annotations__, "device", "seed", "replicas", "log_every_steps", "callbacks"]
+        known = [
+            *Overrides.__annotations__,
+            "device",
+            "seed",
+            "replicas",
+            "log_every_steps",
+            "check_every_steps",
+            "ranks",
+            "callbacks",
+        ]
         for name in overrides:
             if name in _FOR_BATCHES:
                 raise BadArgumentsError(

@@ -1,27 +1,36 @@
 """Training: `AdversarialTrainer`, which knows both losses and networks, and what it does now and then."""
 
 from gankit.training.averaging import WeightAverage
+from gankit.training.batch_norm import SynchronizedBatchNorm, synchronize_batch_norm
 from gankit.training.callbacks import MetricsLog, PointClouds, ProgressBar, SampleGrids, TensorBoardLog
 from gankit.training.checkpoint import Checkpoint, Checkpointer, load_checkpoint, load_newest
+from gankit.training.distributed import Launch, Ranks
 from gankit.training.execution import EXECUTIONS, Execution, Explanation
+from gankit.training.finite import ON_NON_FINITE, OnNonFinite
 from gankit.training.stacked import Stacked
 from gankit.training.trainer import AdversarialTrainer, Precision
 
 __all__ = [
     "EXECUTIONS",
+    "ON_NON_FINITE",
     "AdversarialTrainer",
     "Checkpoint",
     "Checkpointer",
     "Execution",
     "Explanation",
+    "Launch",
     "MetricsLog",
+    "OnNonFinite",
     "PointClouds",
     "Precision",
     "ProgressBar",
+    "Ranks",
     "SampleGrids",
     "Stacked",
+    "SynchronizedBatchNorm",
     "TensorBoardLog",
     "WeightAverage",
     "load_checkpoint",
     "load_newest",
+    "synchronize_batch_norm",
 ]

@@ -1,4 +1,4 @@
-"""What `fit` does now and then: log metrics, draw samples, move a progress bar."""
+"""What `fit` does now and then: log metrics, draw samples, move a progress bar. Of several ranks, rank 0."""
 
 from __future__ import annotations
 
@@ -37,12 +37,22 @@ class MetricsLog:
         check_positive("every", every)
         self.path: Path = Path(path)
         self.every = every
+        self._newest = 0
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Append one line."""
+        if not trainer.ranks.is_first:
+            return
         row = {k: v if math.isfinite(v) else None for k, v in trainer.read_metrics().items()}
+        if trainer.steps_done <= self._newest:  # training went back to a checkpoint
+            self._cut_back(trainer.steps_done)
+        self._newest = trainer.steps_done
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+    def _cut_back(self, step: int) -> None:
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        self.path.write_text("".join(line for line in lines if json.loads(line)["step"] < step), encoding="utf-8")
 
 
 class TensorBoardLog:
@@ -68,6 +78,8 @@ class TensorBoardLog:
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Write one reading."""
+        if not trainer.ranks.is_first:
+            return
         if self._writer is None:
             try:
                 module: Any = importlib.import_module("torch.utils.tensorboard")
@@ -105,7 +117,7 @@ class _StepPictures(abc.ABC):
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Draw the picture of the trainer's step, unless it is there."""
         path = self.file_at(trainer.steps_done)
-        if path not in self.written:
+        if trainer.ranks.is_first and path not in self.written:
             self.draw(trainer, path)
             self.written.append(path)
 
@@ -231,6 +243,8 @@ class ProgressBar:
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Move the bar to the trainer's step, and show what was read last."""
+        if not trainer.ranks.is_first:
+            return
         if trainer.history:
             last = trainer.history[-1]
             shown = {

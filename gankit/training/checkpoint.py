@@ -47,6 +47,7 @@ from gankit.errors import (
     check_positive,
 )
 from gankit.protocols import Batch, Stateful
+from gankit.training.distributed import Ranks
 from gankit.version import __version__
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class Checkpointer:
         self._writing: Future[None] | None = None
         self._saved: int | None = None
         self._saved_at = time.monotonic()
+        if not Ranks.present().is_first:  # which does the writing
+            return
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             for path in self.directory.glob(f"{_TEMPORARY}*"):
@@ -142,33 +145,64 @@ class Checkpointer:
         """Save a checkpoint if one is due; tell of an earlier one that could not be written."""
         if self._writing is not None and self._writing.done():
             self.flush()
+        if self._every_seconds is not None and trainer.ranks.size > 1:
+            raise BadArgumentsError("every_seconds is for one process, whose clock decides, got several ranks")
         by_steps = self._every_steps is not None and trainer.steps_done % self._every_steps == 0
         by_time = self._every_seconds is not None and time.monotonic() - self._saved_at >= self._every_seconds
         if by_steps or by_time:
             self.save(trainer)
 
     def save(self, trainer: AdversarialTrainer) -> None:
-        """Save a checkpoint of this step now; the writing goes on behind.
+        """Save a checkpoint of this step now; the writing goes on behind. Of several ranks, the first one writes.
+
+        What is NaN or infinite is not saved: a trainer that is to raise does so, any other is told by a
+        `CheckpointWarning`, and the newest checkpoint stays a good one.
 
         Raises:
             OutputError: where an earlier one could not be written.
+            NonFiniteError: for a training that is to raise it.
             BadArgumentsError: for a state that holds something else than tensors, numbers, texts and containers.
         """
         self.flush()
+        complaint = trainer.watch.complaint()
+        if complaint is not None:
+            if trainer.watch.policy == "raise":
+                raise complaint
+            warnings.warn(f"step {trainer.steps_done} is not saved: {complaint}", CheckpointWarning, stacklevel=3)
+            return
+        whole = trainer.state_dict()
+        own = {"random": whole["random"], "data": trainer.data_state()}
+        # all else is the same on every rank
+        _, *others = trainer.ranks.gather(own if trainer.ranks.rank else None) or [None]
+        if not trainer.ranks.is_first:
+            self._saved = trainer.steps_done
+            return
         state: dict[str, Any] = {
-            "trainer": trainer.state_dict(),
-            "data": trainer.data_state(),
+            "trainer": whole,
+            "data": own["data"],
             "callbacks": [
                 {"name": type(callback).__name__, "state": callback.state_dict()}
                 for callback in trainer.callbacks
                 if isinstance(callback, Stateful)
             ],
+            "other_ranks": others,
         }
         snapshot = Snapshot(state)
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="gankit-checkpoint")
         self._writing = self._writer.submit(self._write, snapshot, trainer.steps_done)
         self._saved, self._saved_at = trainer.steps_done, time.monotonic()
+
+    def roll_back(self, trainer: AdversarialTrainer) -> int:
+        """Let a trainer go on from the newest checkpoint that is whole; return its step. Collective.
+
+        Raises:
+            CheckpointNotFoundError: where there is none.
+        """
+        self.flush()
+        checkpoint = trainer.ranks.first(lambda: load_newest(self.directory))
+        checkpoint.restore(trainer, None if trainer.feed is None else trainer.feed.batches)
+        return checkpoint.step
 
     @property
     def saved_step(self) -> int | None:
@@ -355,18 +389,27 @@ class Checkpoint:
     def restore(self, trainer: AdversarialTrainer, batches: Iterable[Batch] | None = None) -> None:
         """Let a trainer go on from here: call `fit` on the same `batches` afterwards.
 
-        What cannot be restored is told in one `InexactResumeWarning`.
+        What cannot be restored is told in one `InexactResumeWarning`. Of several ranks, each takes up its own noise and
+        its own place in its batches.
 
         Args:
             trainer: built as the one that was saved.
             batches: made as those of the training that was saved.
 
         Raises:
-            CheckpointError: for a trainer with other networks or parts.
+            CheckpointError: for a trainer with other networks or parts, or of another number of ranks.
         """
+        others: list[dict[str, Any]] = self.state["other_ranks"]
+        if trainer.ranks.size != 1 + len(others):
+            raise CheckpointError(
+                f"{self.folder} must hold the state of as many ranks as there are, {trainer.ranks.size}, got "
+                f"{1 + len(others)}"
+            )
+        own = others[trainer.ranks.rank - 1] if trainer.ranks.rank else {}
+        data = own.get("data", self.state["data"])
         try:
-            trainer.load_state_dict(self.state["trainer"])
-            lost = list(self._restore_data(trainer, batches))
+            trainer.load_state_dict({**self.state["trainer"], **({"random": own["random"]} if own else {})})
+            lost = list(self._restore_data(trainer, batches, data))
             lost += self._restore_callbacks(trainer)
         except (BadArgumentsError, RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
@@ -381,13 +424,15 @@ class Checkpoint:
                 stacklevel=2,
             )
 
-    def _restore_data(self, trainer: AdversarialTrainer, batches: Iterable[Batch] | None) -> Iterator[str]:
-        if self.state["data"] is None:
+    def _restore_data(
+        self, trainer: AdversarialTrainer, batches: Iterable[Batch] | None, state: dict[str, Any] | None
+    ) -> Iterator[str]:
+        if state is None:
             return
         if batches is None:
             yield "no batches were given, whose place was saved"
         else:
-            lost = trainer.load_data_state(batches, self.state["data"])
+            lost = trainer.load_data_state(batches, state)
             if lost is not None:
                 yield lost
 
@@ -471,7 +516,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
                 _check_content(file, name, about)
                 if name == _STATE:
                     state = _read_state(file)
-        if state.keys() != {"trainer", "data", "callbacks"}:
+        if state.keys() != {"trainer", "data", "callbacks", "other_ranks"}:
             raise _DamagedError(f"{_STATE} does not hold a training's state")
         if state["trainer"]["steps_done"] != manifest["step"]:
             raise _DamagedError(f"{_STATE} is of another step than {_MANIFEST}")

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gankit.errors import BadArgumentsError, BadValueError, DeviceError, GankitError, ShapeError
+from gankit.training.batch_norm import SynchronizedBatchNorm
 
-_MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SynchronizedBatchNorm)
+"""The layers that mix the samples of a batch."""
 _ABOUT_SHAPES = re.compile(r"shape|size|\bdim|channels|broadcast", re.IGNORECASE)
 
 
@@ -134,6 +136,28 @@ def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
         )
 
 
+def check_plain(name: str, network: nn.Module) -> None:
+    """Raise `BadArgumentsError` for a network whose gradients somebody else collects.
+
+    `DistributedDataParallel` and `fully_shard` do so in hooks of `.backward()`, which `torch.autograd.grad` passes by:
+    training would go on, each rank for itself.
+
+    Example:
+        >>> check_plain("generator", nn.Linear(1, 1))
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.parallel.DistributedDataParallel):
+            raise BadArgumentsError(
+                f"{name} must be the network itself, got one inside DistributedDataParallel; the trainer averages the "
+                "gradients"
+            )
+    for key, parameter in network.named_parameters():
+        if getattr(parameter, "device_mesh", None) is not None:
+            raise BadArgumentsError(
+                f"{name} must have its weights whole on every process, got {key} as a DTensor, as fully_shard makes it"
+            )
+
+
 def common_device(generator: nn.Module, discriminator: nn.Module) -> torch.device:
     """Return the device both networks are on, or raise `DeviceError`.
 
@@ -161,7 +185,7 @@ def check_unmixed(discriminator: nn.Module) -> None:
 other in a discriminator whose BatchNorm1d mixes the samples of a batch; leave it off
     """
     for layer in discriminator.modules():
-        if isinstance(layer, _MIXING) or getattr(layer, "mixes_samples", False):
+        if isinstance(layer, MIXING) or getattr(layer, "mixes_samples", False):
             raise BadValueError(
                 "concatenate_discriminator_passes would let real and fake samples see each other in a discriminator "
                 f"whose {type(layer).__name__} mixes the samples of a batch; leave it off"

@@ -93,13 +93,23 @@ class Executor:
                 "share_generator_forward keeps the generator's graph from one half to the other, which execution "
                 f"'eager' and 'cuda_graph' can, got {requested!r}"
             )
+        together = trainer.ranks.size > 1
+        if together and "cuda_graph" in requested:
+            raise BadValueError(f"several ranks exchange gradients, which execution 'eager' can, got {requested!r}")
+        if together and "compile" in requested and trainer.synchronize_batch_norm:
+            raise BadValueError(
+                f"synchronize_batch_norm exchanges within a half, which execution 'eager' can, got {requested!r}"
+            )
         self._trainer = trainer
         self._step = step
         self._requested: Execution = requested
         self.mode: Mode
         if requested == "auto":
-            self.mode = "cuda_graph" if is_cuda else "eager"
-            self.reason: str = "a CUDA device captures its steps" if is_cuda else "only a CUDA device captures steps"
+            captures = is_cuda and not together
+            self.mode = "cuda_graph" if captures else "eager"
+            self.reason: str = "a CUDA device captures its steps" if captures else "only a CUDA device captures steps"
+            if is_cuda and together:
+                self.reason = "several ranks exchange gradients"
         else:
             self.mode, self.reason = requested, "as asked for"
         self._halves: TracedHalves | None = None
@@ -115,7 +125,8 @@ class Executor:
         self._graphs = None
         self._tried = set()
         for optimizer in (self._trainer.generator_optimizer, self._trainer.discriminator_optimizer):
-            if "cuda_graph" in self.mode:
+            skips_on_device = self._trainer.device.type == "cuda" and self._trainer.watch.policy == "skip"
+            if "cuda_graph" in self.mode or skips_on_device:
                 make_capturable(optimizer, self._trainer.device)
             elif self._trainer.device.type == "cpu":
                 for group in optimizer.param_groups:

@@ -25,6 +25,7 @@ class Feed:
     Attributes:
         all_finite: a 0-d tensor that tells whether all batches since `all_finite` was last set to None held
             finite values; None where nothing was watched.
+        taken: how many batches were given out.
         device_batches: the batches, where a captured step can draw them for itself on this device, else None.
 
     Example:
@@ -36,6 +37,7 @@ class Feed:
     def __init__(self, batches: Iterable[Batch], device: torch.device) -> None:
         self.batches: Iterable[Batch] = batches
         self.all_finite: Tensor | None = None
+        self.taken: int = 0
         self._device = device
         self._known_finite = bool(getattr(batches, "known_finite", False))
         self._iterator: Iterator[Batch] | None = None
@@ -85,6 +87,7 @@ class Feed:
                 self._iterator = None
                 continue
             self._position += 1
+            self.taken += 1
             if not self._known_finite:
                 self._watch(batch if isinstance(batch, Tensor) else batch[0])
             return batch

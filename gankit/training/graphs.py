@@ -74,6 +74,7 @@ class TrainingState:
         if trainer.average is not None:
             modules.append(trainer.average.network)
         found = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        found += [trainer.watch.largest_result, trainer.watch.skipped]
         for optimizer in (trainer.generator_optimizer, trainer.discriminator_optimizer):
             states = cast("Iterable[dict[str, Any]]", optimizer.state.values())
             found += [value for state in states for value in state.values() if isinstance(value, Tensor)]

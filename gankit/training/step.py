@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gankit.errors import ShapeError
 from gankit.protocols import GradientInput, Half, Regularizer, StepContext, widened
+from gankit.training.finite import Undoable, all_finite, largest
 from gankit.training.modes import frozen, tf32
 from gankit.training.stacked import clip_gradient_norm
 
@@ -56,12 +57,10 @@ class Step:
             if trainer.share_generator_forward and self.updates_generator:
                 return self._sharing(batches)
             for real, condition in batches:
-                results = self.differentiate("discriminator", real, condition, self._latent(real))
-                results |= self._update("discriminator")
+                results = self._train("discriminator", self.differentiate, real, condition, self._latent(real))
             if self.updates_generator:
                 real, condition = batches[-1]
-                results |= self.differentiate("generator", real, condition, self._latent(real))
-                results |= self._update("generator")
+                results |= self._train("generator", self.differentiate, real, condition, self._latent(real))
         return results
 
     @property
@@ -150,36 +149,55 @@ class Step:
 
     def _sharing(self, batches: Sequence[CheckedBatch]) -> dict[str, Tensor]:
         *others, (real, condition) = batches
+        eagerly = self.differentiate_eagerly
         for one in others:
-            self.differentiate_eagerly("discriminator", *one, self._latent(one[0]))
-            self._update("discriminator")
+            self._train("discriminator", eagerly, *one, self._latent(one[0]))
         latent = self._latent(real)
         latent.requires_grad_(any("latent" in part.gradient_inputs for _, part in self.due("generator")))
         with self._autocast():
             fake = self._generate(latent, condition)
-        results = self.differentiate_eagerly("discriminator", real, condition, latent.detach(), fake.detach())
-        results |= self._update("discriminator")
-        results |= self.differentiate_eagerly("generator", real, condition, latent, fake)
-        return results | self._update("generator")
+        results = self._train("discriminator", eagerly, real, condition, latent.detach(), fake.detach())
+        return results | self._train("generator", eagerly, real, condition, latent, fake)
 
-    def _update(self, half: Half) -> dict[str, Tensor]:
-        """Clip the gradients, let the optimizer step, and do what follows an update."""
+    def _train(self, half: Half, differentiate: Callable[..., dict[str, Tensor]], *inputs: Any) -> dict[str, Tensor]:
+        """Make one update of one network; return the named results."""
         trainer = self.trainer
         optimizer = trainer.generator_optimizer if half == "generator" else trainer.discriminator_optimizer
-        norms: dict[str, Tensor] = {}
+        undoable = Undoable(optimizer, self._modules()) if trainer.watch.policy == "skip" else None
+        results = differentiate(half, *inputs)
+        parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if trainer.ranks.size > 1:
+            # buffers and results join the gradients: then every rank has the same ones, by one exchange
+            buffers = {id(one): one for module in self._modules() for one in module.buffers()}
+            moving = [one for one in buffers.values() if one.is_floating_point()]
+            trainer.ranks.average([*gradients, *moving, *results.values()])
+        is_finite = None if undoable is None else all_finite([*results.values(), *largest(gradients)])
         if trainer.max_gradient_norm is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = clip_gradient_norm(parameters, trainer.max_gradient_norm, trainer.replicas)
-            norms[f"{half}_gradient_norm"] = norm
-        optimizer.step()
+            results[f"{half}_gradient_norm"] = norm
+        # the first update makes the optimizer's state, so that there is nothing to put back: the host looks, once
+        if is_finite is None or optimizer.state or bool(is_finite):
+            optimizer.step()
+        if undoable is not None and is_finite is not None:
+            undoable.keep_if(is_finite)
+            trainer.watch.skipped += ~is_finite
+            results["skipped_updates"] = trainer.watch.skipped.clone()
+        trainer.watch.see(results)
         if half == "generator":
             if trainer.average is not None:
                 trainer.average.update()
-            return norms
+            return results
         for part in trainer.regularizers.values():
             if not isinstance(part, Regularizer) and trainer.steps_done % part.every == 0:
                 part.apply(trainer.discriminator)
-        return norms
+        return results
+
+    def _modules(self) -> list[nn.Module]:
+        """The networks, and the parts with buffers."""
+        trainer = self.trainer
+        parts = [part for part in (*trainer.parts(), trainer.loss) if isinstance(part, nn.Module)]
+        return [trainer.generator, trainer.discriminator, *parts]
 
     def _network(self, half: Half) -> nn.Module:
         return self.trainer.generator if half == "generator" else self.trainer.discriminator

@@ -10,7 +10,14 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, ShapeError, check_positive
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataError,
+    DeviceError,
+    ShapeError,
+    check_positive,
+)
 from gankit.protocols import (
     AdversarialLoss,
     Batch,
@@ -26,9 +33,12 @@ from gankit.protocols import (
 )
 from gankit.seeds import Stream, stream_seed
 from gankit.training.averaging import WeightAverage
-from gankit.training.checks import check_optimizer, check_shapes, check_unmixed, common_device
+from gankit.training.batch_norm import synchronize_batch_norm as synchronize_batch_norm_of
+from gankit.training.checks import MIXING, check_optimizer, check_plain, check_shapes, check_unmixed, common_device
+from gankit.training.distributed import Ranks
 from gankit.training.execution import Execution, Executor, Explanation
 from gankit.training.feed import Feed
+from gankit.training.finite import FiniteWatch, OnNonFinite
 from gankit.training.modes import evaluating
 from gankit.training.stacked import Stacked, check_replica_optimizer
 from gankit.training.step import CheckedBatch, Step
@@ -37,7 +47,6 @@ Precision = Literal["float32", "bfloat16", "tf32"]
 
 _PRECISIONS = ("float32", "bfloat16", "tf32")
 _STATE_FORMAT = 1
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class AdversarialTrainer:
@@ -86,7 +95,18 @@ class AdversarialTrainer:
             power method rather than two.
         seed: of all the trainer's random numbers.
         log_every_steps: how often `fit` reads the metrics on the host.
-        callbacks: called after every `every`-th step of `fit`.
+        check_every_steps: how often `fit` looks whether everything is finite, and whether another process wants to
+            stop; None for `log_every_steps`.
+        on_non_finite: what `fit` does where a loss, a penalty, a gradient, a weight or the data is NaN or infinite.
+            `raise` an error; `skip`, in each step, the update whose loss or gradient is so, and go on with a warning;
+            or `rollback` to the newest checkpoint of the `Checkpointer` among the callbacks, halve both learning
+            rates, and go on with a warning.
+        synchronize_batch_norm: with several processes, let BatchNorm see the samples of all of them
+            (`SynchronizedBatchNorm` takes its place in both networks); otherwise each sees its own.
+        ranks: the processes that train this model together, each on its own share of the batch; None for all of
+            `torch.distributed`, where it has been initialised. Weights begin as rank 0's, each rank has noise of its
+            own, and gradients, buffers and results are averaged before clipping.
+        callbacks: called after every `every`-th step of `fit`, on every rank.
 
     Attributes:
         generator: G.
@@ -96,12 +116,17 @@ class AdversarialTrainer:
         discriminator_optimizer: as given.
         replicas: how many networks each of G and D is (`Stacked`), or None for one.
         steps_done: how many steps were made.
+        feed: what `fit` takes its batches from, or None before.
         metrics: the newest value of each named result, on the device: `discriminator_loss`,
             `generator_loss`, `real_score` and `fake_score` (D(x) and D(G(z)): means of the sigmoid of the
             logits where they are log-odds, else of the critic's values), `real_accuracy` and `fake_accuracy`
             (log-odds only), `penalty/<name>`, `<network>_gradient_norm` (with clipping). 0-d, or `(R,)` with
             replicas.
         history: what `fit` read of them, as numbers, with the step.
+        ranks: the processes that train together; `ranks.is_first` tells which of them logs.
+        watch: what has been noticed of NaN and infinity, and done about them.
+        is_between_steps: whether the state is that of a whole number of steps, and the batches' place too; after an
+            error in the middle of a step it is not, and is not saved.
 
     Raises:
         ShapeError: for networks that do not fit the latent or each other; found on fake-tensor copies.
@@ -145,11 +170,16 @@ class AdversarialTrainer:
         concatenate_discriminator_passes: bool = False,
         seed: int = 0,
         log_every_steps: int = 100,
+        check_every_steps: int | None = None,
+        on_non_finite: OnNonFinite = "raise",
+        synchronize_batch_norm: bool = False,
+        ranks: Ranks | None = None,
         callbacks: Sequence[Callback[AdversarialTrainer]] = (),
     ) -> None:
         for name, network in (("generator", generator), ("discriminator", discriminator)):
             if not isinstance(network, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise BadArgumentsError(f"{name} must be a torch.nn.Module, got {network!r}")
+            check_plain(name, network)
         if not isinstance(loss, (AdversarialLoss, ScheduledLoss)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadArgumentsError(
                 "loss must be an object with discriminator_loss, generator_loss and needs_real_logits "
@@ -160,6 +190,8 @@ class AdversarialTrainer:
         check_positive("discriminator_steps", discriminator_steps)
         check_positive("discriminator_warmup_steps", discriminator_warmup_steps, zero=True)
         check_positive("log_every_steps", log_every_steps)
+        if check_every_steps is not None:
+            check_positive("check_every_steps", check_every_steps)
         if max_gradient_norm is not None:
             check_positive("max_gradient_norm", max_gradient_norm)
         if learning_rate_decay_steps is not None:
@@ -168,6 +200,9 @@ class AdversarialTrainer:
             raise BadValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
 
         self.device: torch.device = common_device(generator, discriminator)
+        self.ranks: Ranks = Ranks.present() if ranks is None else ranks
+        if synchronize_batch_norm and self.ranks.size > 1:
+            generator, discriminator = map(synchronize_batch_norm_of, (generator, discriminator))
         self.generator: nn.Module = generator.train()
         self.discriminator: nn.Module = discriminator.train()
         self.latent: Latent = latent
@@ -186,8 +221,11 @@ class AdversarialTrainer:
         self.concatenate_discriminator_passes: bool = concatenate_discriminator_passes
         self.seed: int = seed
         self.log_every_steps: int = log_every_steps
+        self.check_every_steps: int = check_every_steps or log_every_steps
+        self.synchronize_batch_norm: bool = synchronize_batch_norm
         self.callbacks: list[Callback[AdversarialTrainer]] = list(callbacks)
         self.steps_done: int = 0
+        self.is_between_steps: bool = True
         self.metrics: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self._reading: dict[str, float] = {}
@@ -198,19 +236,24 @@ class AdversarialTrainer:
         if self.replicas is not None:
             check_replica_optimizer("generator_optimizer", generator_optimizer)
             check_replica_optimizer("discriminator_optimizer", discriminator_optimizer)
+            if synchronize_batch_norm:
+                raise BadValueError("synchronize_batch_norm is for one model, got it with replicas")
         if concatenate_discriminator_passes:
             check_unmixed(self.discriminator)
         self._loss = loss
         self._scheduled = loss if isinstance(loss, ScheduledLoss) else None
+        self.watch: FiniteWatch = FiniteWatch(self, on_non_finite)
+        modules = [one for one in (generator, discriminator, *self.parts()) if isinstance(one, nn.Module)]
+        self.ranks.broadcast([tensor for module in modules for tensor in (*module.parameters(), *module.buffers())])
         self._dtype = next((p.dtype for p in generator.parameters()), torch.get_default_dtype())
         self.average: WeightAverage | None = None
         if averaging_decay is not None:
             self.average = WeightAverage(generator, averaging_decay)
         self.noise: Random = self._generators("training noise")
         self._sampling: Random = self._generators("sampling")
-        self._feed: Feed | None = None
+        self.feed: Feed | None = None
         self._stopping = False
-        self._mixes_samples = any(isinstance(layer, _BATCH_NORMS) for layer in generator.modules())
+        self._mixes_samples = any(isinstance(layer, MIXING) for layer in generator.modules())
         self._sample_shape = self._check_shapes()
         self._step = Step(self)
         self._executor = Executor(self, self._step, execution)
@@ -268,6 +311,7 @@ class AdversarialTrainer:
 
     def _count(self, results: dict[str, Tensor]) -> dict[str, Tensor]:
         self.steps_done += 1
+        self.is_between_steps = True
         # a penalty that is not due in this step keeps its last value
         self.metrics = self.metrics | results
         return results
@@ -331,7 +375,7 @@ class AdversarialTrainer:
     def _generators(self, stream: Stream) -> Random:
         """One generator, or one a replica: replica i has the numbers of a trainer with the seed `seed + i`."""
         made = [
-            torch.Generator(self.device).manual_seed(stream_seed(self.seed + i, stream))
+            torch.Generator(self.device).manual_seed(stream_seed(self.seed + i, stream, self.ranks.rank))
             for i in range(self.replicas or 1)
         ]
         return made[0] if self.replicas is None else made
@@ -351,8 +395,11 @@ class AdversarialTrainer:
 
         Raises:
             BadValueError: for fewer `steps` than were already made, or more than the learning rates last.
-            DataError: for batches that are empty, run out, or hold NaN or infinite values (read with the
-                logs, every `log_every_steps`).
+            DataError: for batches that are empty, run out, or hold NaN or infinite values.
+            NonFiniteError: for a loss, a penalty, a gradient or a weight that is NaN or infinite, with
+                `on_non_finite="raise"`; with the others, where they do not help.
+            BadArgumentsError: for `on_non_finite="rollback"` without a `Checkpointer` among the callbacks.
+            DistributedError: where another rank has been lost.
         """
         if steps < self.steps_done:
             raise BadValueError(
@@ -364,15 +411,15 @@ class AdversarialTrainer:
                 f"steps must be at most learning_rate_decay_steps, after which the learning rates are zero, "
                 f"{self.learning_rate_decay_steps}, got {steps}"
             )
-        if self._feed is None or self._feed.batches is not batches:
-            self._feed = Feed(batches, self.device)
+        self.watch.check_policy()
+        if self.feed is None or self.feed.batches is not batches:
+            self.feed = Feed(batches, self.device)
         try:
-            while self.steps_done < steps and not self._stopping:
-                source = self._feed.device_batches if self._executor.draws_batches else None
-                if source is None:
-                    self.step(*[next(self._feed) for _ in range(self.discriminator_steps)])
-                else:
-                    self._step_from(source)
+            while self.steps_done < steps and not self._is_stopping():
+                self._step_on(self.feed)
+                is_last = self.steps_done == steps
+                if (is_last or self.steps_done % self.check_every_steps == 0) and not self.watch.check():
+                    continue
                 if self.steps_done % self.log_every_steps == 0:
                     self.history.append(self.read_metrics())
                 for callback in self.callbacks:
@@ -382,6 +429,28 @@ class AdversarialTrainer:
             self._stopping = False
         return self
 
+    def _step_on(self, feed: Feed) -> None:
+        """Make one step on the next batches."""
+        source = feed.device_batches if self._executor.draws_batches else None
+        if source is not None:
+            self.is_between_steps = False
+            self._step_from(source)
+            return
+        taken = feed.taken
+        self.is_between_steps = False
+        try:
+            batches = [next(feed) for _ in range(self.discriminator_steps)]
+        except DataError:
+            self.is_between_steps = feed.taken == taken
+            raise
+        self.step(*batches)
+
+    def _is_stopping(self) -> bool:
+        """Whether `stop` was called; of several ranks, on any, which they tell each other with the checks."""
+        if self.ranks.size > 1:
+            return self.steps_done % self.check_every_steps == 0 and self.ranks.any(self._stopping)[0]
+        return self._stopping
+
     def _step_from(self, source: DeviceBatches) -> None:
         def read(slot: int) -> CheckedBatch:
             return self._placed(*_parts(source.read(slot)))
@@ -390,16 +459,17 @@ class AdversarialTrainer:
         self._count(self._executor.run_from(source, read))
 
     def stop(self) -> None:
-        """Let `fit` return after the step it is in, or at once if it is called next; for callbacks and signals."""
+        """Let `fit` return after the step it is in, or at once if it is called next; for callbacks and signals.
+
+        With several ranks, it is enough to call it on one, and all return after the next `check_every_steps`.
+        """
         self._stopping = True
 
     def read_metrics(self) -> dict[str, float]:
         """Read `metrics` on the host, in one transfer, with the number of the step.
 
-        With replicas, each name stands for the mean over them, and `<name>/sd` for the standard deviation.
-
-        Raises:
-            DataError: where a batch since the last reading held NaN or infinite values.
+        With replicas, each name stands for the mean over them, and `<name>/sd` for the standard deviation. With several
+        ranks, they are means over all, and any rank may read them for itself.
 
         Example:
             >>> from gankit.presets import vanilla_mnist
@@ -410,20 +480,10 @@ class AdversarialTrainer:
         """
         if self._reading.get("step") == self.steps_done:
             return self._reading
-        watched = self._feed.all_finite if self._feed else None
-        finite = torch.ones((), device=self.device) if watched is None else watched.float()
-        stacked: Any = torch.stack([*self.metrics.values(), finite.expand(self._value_shape)])
+        stacked: Any = torch.stack([*self.metrics.values()]) if self.metrics else torch.empty(0)
         rows: list[Any] = stacked.tolist()
-        *values, all_finite = rows
-        if self._feed:
-            self._feed.all_finite = None
-        if not (all_finite if self.replicas is None else all(all_finite)):
-            raise DataError(
-                "batches must be finite, got NaN or infinite values in one of the last "
-                f"{self.log_every_steps} steps before step {self.steps_done}"
-            )
         self._reading = {"step": self.steps_done}
-        for name, value in zip(self.metrics, values, strict=True):
+        for name, value in zip(self.metrics, rows, strict=True):
             self._reading |= {name: value} if self.replicas is None else _over_replicas(name, value)
         return self._reading
 
@@ -485,6 +545,7 @@ class AdversarialTrainer:
             "steps_done": self.steps_done,
             "metrics": dict(self.metrics),
             "history": list(self.history),
+            "watch": self.watch.state_dict(),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
@@ -536,12 +597,14 @@ class AdversarialTrainer:
         self.steps_done = state["steps_done"]
         self.metrics = {name: value.to(self.device) for name, value in state["metrics"].items()}
         self.history = list(state["history"])
+        self.watch.load_state_dict(state["watch"])
+        self.is_between_steps = True
         self._reading = {}
         self._executor.reset()
 
     def data_state(self) -> dict[str, Any] | None:
         """Return the place of `fit` in its batches, as far as they tell it; None before the first `fit`."""
-        return None if self._feed is None else self._feed.state_dict()
+        return None if self.feed is None else self.feed.state_dict()
 
     def load_data_state(self, batches: Iterable[Batch], state: Mapping[str, Any]) -> str | None:
         """Let the next `fit` on `batches` go on at the place that `data_state` returned.
@@ -555,9 +618,9 @@ class AdversarialTrainer:
             >>> state = first.fit(ring.batches(device="cpu"), steps=2).data_state()
             >>> second.load_data_state(ring.batches(device="cpu"), state)
         """
-        self._feed = Feed(batches, self.device)
-        self._feed.load_state_dict(state)
-        return self._feed.not_restorable
+        self.feed = Feed(batches, self.device)
+        self.feed.load_state_dict(state)
+        return self.feed.not_restorable
 
     @property
     def noises(self) -> list[torch.Generator]:
@@ -609,7 +672,8 @@ class AdversarialTrainer:
         return check_shapes(generator, discriminator, latent_shape, condition, self.device, self._dtype)
 
     @property
-    def _value_shape(self) -> tuple[int, ...]:
+    def value_shape(self) -> tuple[int, ...]:
+        """The shape of one named result: `()`, or `(R,)` with replicas."""
         return () if self.replicas is None else (self.replicas,)
 
     def _placed(self, real: Tensor, condition: Tensor | None) -> CheckedBatch:
@@ -620,8 +684,8 @@ class AdversarialTrainer:
         real, condition = _parts(batch)
         if not real.is_floating_point():
             raise DataError(f"a batch must be floating point, got {real.dtype}; scale it to the samples' range")
-        leading = len(self._value_shape)
-        if real.shape[:leading] != self._value_shape or real.ndim <= leading:
+        leading = len(self.value_shape)
+        if real.shape[:leading] != self.value_shape or real.ndim <= leading:
             raise ShapeError(
                 f"a batch for {self.replicas} replicas must be ({self.replicas}, N, *sample_shape), got "
                 f"{tuple(real.shape)}"

@@ -179,7 +179,7 @@ def test_an_explanation_tells_of_the_compiled_halves(traced_only):
     trainer = make("compile")
     trainer.fit(make_batches(), steps=1)
     assert trainer.explain().programs == 0  # the first step makes the optimizers' states, operation by operation
-    trainer.fit(trainer._feed.batches, steps=3)
+    trainer.fit(trainer.feed.batches, steps=3)
     explanation = trainer.explain()
     assert (explanation.mode, explanation.programs) == ("compile", 2)
     assert 0 < explanation.compile_seconds < 60
@@ -340,7 +340,7 @@ def test_compiled_halves_move_the_buffers_of_batch_norm(traced_only):
     trainer = make("compile").fit(make_batches(), steps=1)
     norm = trainer.generator.network[0][1]
     before = norm.running_mean.clone(), norm.running_mean.data_ptr()
-    trainer.fit(trainer._feed.batches, steps=4)
+    trainer.fit(trainer.feed.batches, steps=4)
     assert norm.num_batches_tracked == 8
     assert not torch.equal(norm.running_mean, before[0])
     assert norm.running_mean.data_ptr() == before[1]

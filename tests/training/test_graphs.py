@@ -426,7 +426,7 @@ def test_cuda_auto_captures_and_says_what_it_took():
     assert explanation.capture_seconds > 0
     assert explanation.pool_bytes >= 0
     undisturbed = cuda_run("auto", 8, {})
-    assert_equal(everything(undisturbed), everything(trainer.fit(trainer._feed.batches, steps=8)))
+    assert_equal(everything(undisturbed), everything(trainer.fit(trainer.feed.batches, steps=8)))
 
 
 @needs_cuda

@@ -353,7 +353,7 @@ def test_the_state_of_a_scheduled_loss_is_saved(make_trainer):
 
 def test_nan_in_a_stream_is_reported_with_the_logs(make_trainer, batches):
     batches[2][0, 0, 0, 0] = float("nan")
-    with pytest.raises(DataError, match="finite, got NaN or infinite values in one of the last 4 steps before step 4"):
+    with pytest.raises(DataError, match="finite, got NaN or infinite values in the 4 steps before step 4"):
         make_trainer(log_every_steps=4).fit(batches, steps=8)
 
 
