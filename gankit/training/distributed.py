@@ -131,8 +131,8 @@ class Ranks:
 class SumOverRanks(torch.autograd.Function):
     """The sum of a tensor over the ranks, differentiable as often as one likes.
 
-    Each rank's objective counts: the gradient that reaches the sum is summed over the ranks as well. The ranks are those
-    of `torch.distributed`, or this process.
+    Each rank's objective counts: the gradient that reaches the sum is summed over the ranks as well. The ranks are
+    those of `torch.distributed`, or this process.
 
     Example:
         >>> SumOverRanks.apply(torch.ones(2))

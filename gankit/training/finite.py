@@ -77,7 +77,8 @@ class FiniteWatch:
 
     def see(self, results: Mapping[str, Tensor]) -> None:
         """Take the results of an update into account; the host does not look."""
-        norm: Any = torch.linalg.vector_norm(torch.stack([*results.values()]), math.inf, 0)  # pyright: ignore[reportUnknownMemberType]
+        linalg: Any = torch.linalg
+        norm: Tensor = linalg.vector_norm(torch.stack([*results.values()]), math.inf, 0)
         torch.maximum(self.largest_result, norm, out=self.largest_result)  # of NaN and a number, NaN
 
     def check_policy(self) -> None:
