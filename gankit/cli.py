@@ -99,7 +99,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_with(options: argparse.Namespace, launch: Launch, ranks: Ranks) -> int:
-    run = _new_run(options, launch) if options.resume is None else _continued_run(options)
+    run = _new_run(options, launch) if options.resume is None else _continued_run(options, ranks)
     run.recipe = dataclasses.replace(run.recipe, ranks=ranks.size)
     # a launcher that starts its processes again starts the same command
     is_begun = options.resume is not None
@@ -137,8 +137,8 @@ def _new_run(options: argparse.Namespace, launch: Launch) -> Run:
     return Run(launch.note("folder", str(_folder(options, preset.name))), recipe)
 
 
-def _continued_run(options: argparse.Namespace) -> Run:
-    run = Run.open(options.resume)
+def _continued_run(options: argparse.Namespace, ranks: Ranks) -> Run:
+    run = ranks.first(lambda: Run.open(options.resume))
     if options.out is not None and Path(options.out).resolve() != run.folder.resolve():
         raise BadArgumentsError(f"--out must be left out beside --resume {options.resume}, got {options.out!r}")
     recipe = run.recipe

@@ -7,6 +7,8 @@ working, and each message is one sentence: which argument, what was given, what 
 from __future__ import annotations
 
 import difflib
+import inspect
+import warnings
 from collections.abc import Iterable
 
 
@@ -138,6 +140,23 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn, and name the line outside gankit from which all this was called.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     warn("careful", CheckpointWarning)
+        >>> caught[0].category.__name__
+        'CheckpointWarning'
+    """
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gankit":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def check_positive(name: str, value: float, *, zero: bool = False) -> None:

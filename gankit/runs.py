@@ -23,7 +23,6 @@ import math
 import os
 import platform
 import tempfile
-import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +46,7 @@ from gankit.errors import (
     OutputExistsError,
     RecipeDiffersError,
     check_positive,
+    warn,
 )
 from gankit.latents import LATENTS
 from gankit.metrics import ModeCoverage, mode_coverage
@@ -406,7 +406,7 @@ class Run:
         try:
             import matplotlib.figure  # noqa: F401  # pyright: ignore[reportUnusedImport]
         except ImportError:
-            warnings.warn(f"{what}: they need matplotlib: pip install 'gankit[plots]'", stacklevel=3)
+            warn(f"{what}: they need matplotlib: pip install 'gankit[plots]'", UserWarning)
             return False
         return True
 
@@ -422,7 +422,7 @@ class Run:
         try:
             save_curves(self.read_metrics(), self.folder / "curves.png")
         except MissingExtraError as error:
-            warnings.warn(f"curves.png is missing: {error}", stacklevel=3)
+            warn(f"curves.png is missing: {error}", UserWarning)
 
     def conditions(self, count: int) -> torch.Tensor | None:
         """Return labels for `count` samples, class after class, or None for a model without classes."""

@@ -23,7 +23,6 @@ import re
 import shutil
 import stat
 import time
-import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -45,6 +44,7 @@ from gankit.errors import (
     InexactResumeWarning,
     OutputError,
     check_positive,
+    warn,
 )
 from gankit.protocols import Batch, Stateful
 from gankit.training.distributed import Ranks
@@ -168,7 +168,7 @@ class Checkpointer:
         if complaint is not None:
             if trainer.watch.policy == "raise":
                 raise complaint
-            warnings.warn(f"step {trainer.steps_done} is not saved: {complaint}", CheckpointWarning, stacklevel=3)
+            warn(f"step {trainer.steps_done} is not saved: {complaint}", CheckpointWarning)
             return
         whole = trainer.state_dict()
         own = {"random": whole["random"], "data": trainer.data_state()}
@@ -224,7 +224,7 @@ class Checkpointer:
             self._saved = None
             if self._on_failure == "raise":
                 raise
-            warnings.warn(str(error), CheckpointWarning, stacklevel=3)
+            warn(str(error), CheckpointWarning)
 
     def close(self) -> None:
         """`flush`, and end the writing thread; saving again begins another one."""
@@ -246,7 +246,7 @@ class Checkpointer:
         except OutputError as failure:
             if error is None:
                 raise
-            warnings.warn(str(failure), CheckpointWarning, stacklevel=2)  # the error that ended the block goes on
+            warn(str(failure), CheckpointWarning)  # the error that ended the block goes on
 
     # --- in the writing thread ---------------------------------------------------------------------------
 
@@ -418,10 +418,9 @@ class Checkpoint:
             if name != "python" and self.versions.get(name) != version:
                 lost.append(f"it was saved with {name} {self.versions.get(name)}, this is {version}")
         if lost:
-            warnings.warn(
+            warn(
                 f"training goes on from step {self.step} otherwise than if it had never stopped: {'; '.join(lost)}",
                 InexactResumeWarning,
-                stacklevel=2,
             )
 
     def _restore_data(
@@ -476,7 +475,7 @@ def load_newest(directory: str | Path) -> Checkpoint:
             skipped.append(str(error))
             continue
         if skipped:
-            warnings.warn(f"skipped for {folder.name}: {'; '.join(skipped)}", CheckpointWarning, stacklevel=2)
+            warn(f"skipped for {folder.name}: {'; '.join(skipped)}", CheckpointWarning)
         return checkpoint
     raise CheckpointNotFoundError(
         f"a folder of checkpoints must hold a whole one, got {str(directory)!r} with none: {'; '.join(skipped)}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from gankit.errors import BadValueError, CannotCaptureError, CannotCompileError, DeviceError, ExecutionWarning
+from gankit.errors import BadValueError, CannotCaptureError, CannotCompileError, DeviceError, ExecutionWarning, warn
 from gankit.protocols import DeviceBatches
 from gankit.training.graphs import GraphedStep, TrainingState, make_capturable
 from gankit.training.step import CheckedBatch, Differentiate, Step
@@ -207,7 +206,7 @@ class Executor:
     def _fall_back(self, error: CannotCaptureError) -> None:
         can_capture = self.mode == "compile+cuda_graph" and isinstance(error, CannotCompileError)
         mode = "cuda_graph" if can_capture else "eager"
-        warnings.warn(f"execution {self._requested!r} falls back to {mode!r}: {error}", ExecutionWarning, stacklevel=6)
+        warn(f"execution {self._requested!r} falls back to {mode!r}: {error}", ExecutionWarning)
         self.mode, self.reason = mode, str(error)
         self.reset()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -17,6 +16,7 @@ from gankit.errors import (
     NonFiniteDataError,
     NonFiniteError,
     NonFiniteWarning,
+    warn,
 )
 from gankit.protocols import CanRollBack, State
 
@@ -149,10 +149,9 @@ class FiniteWatch:
         # what was kept knows the rollbacks before it
         lower((trainer.generator_optimizer, trainer.discriminator_optimizer), 0.5 ** (rollbacks - self.rollbacks))
         self.rollbacks = rollbacks
-        warnings.warn(
+        warn(
             f"training went back from step {failed} to step {step}, and goes on with half the learning rates: {error}",
             NonFiniteWarning,
-            stacklevel=3,
         )
         return False
 
@@ -165,7 +164,7 @@ class FiniteWatch:
         told = f"{new} updates were left out before step {trainer.steps_done}, whose loss or gradient was not finite"
         if new >= trainer.check_every_steps * (trainer.discriminator_steps + 1):
             raise NonFiniteError(f"{told}: all since the last check; {_ADVICE}")
-        warnings.warn(told, NonFiniteWarning, stacklevel=4)
+        warn(told, NonFiniteWarning)
 
     @property
     def _keeper(self) -> CanRollBack[AdversarialTrainer] | None:

@@ -63,7 +63,7 @@ class TrainingState:
 
     def __init__(self, trainer: AdversarialTrainer, generators: Iterable[torch.Generator] = ()) -> None:
         self._trainer = trainer
-        self.generators: list[torch.Generator] = [*trainer.noises, *generators]
+        self.generators: list[torch.Generator] = [*trainer.randomness.noises, *generators]
 
     def tensors(self) -> list[Tensor]:
         """Return the networks' tensors, the average's, those of stateful parts, and the optimizers'."""
@@ -87,7 +87,7 @@ class TrainingState:
         tensors = self.tensors()
         values = [tensor.detach().clone() for tensor in tensors]
         randoms = [generator.get_state() for generator in self.generators]
-        default = trainer.default_random_state()
+        default = trainer.randomness.default_state()
         optimizers = (trainer.generator_optimizer, trainer.discriminator_optimizer)
         others = [{p: copy.deepcopy(one) for p, one in _plain_state(optimizer).items()} for optimizer in optimizers]
         numbers = trainer.counters()
@@ -99,7 +99,7 @@ class TrainingState:
                     tensor.copy_(value)
             for generator, state in zip(self.generators, randoms, strict=True):
                 generator.set_state(state)
-            trainer.set_default_random_state(default)
+            trainer.randomness.set_default_state(default)
             for optimizer, plain in zip(optimizers, others, strict=True):
                 for parameter in optimizer.state.keys() - plain.keys():  # it was made in between
                     del optimizer.state[parameter]

@@ -172,7 +172,7 @@ class TracedHalf:
         noise = [one.empty(trainer.device) for one in self._tape.draws]
         for one, tensor in zip(self._tape.draws, noise, strict=True):
             parts = [tensor] if trainer.replicas is None else list(tensor)
-            for part, random in zip(parts, trainer.noises, strict=True):
+            for part, random in zip(parts, trainer.randomness.noises, strict=True):
                 _ = part.normal_(generator=random) if one.kind == "normal" else part.uniform_(generator=random)
         given = [real, *([] if condition is None else [condition]), latent, *noise]
         parameters = trained(self._network)

@@ -31,7 +31,6 @@ from gankit.protocols import (
     Stateful,
     StepContext,
 )
-from gankit.seeds import Stream, stream_seed
 from gankit.training.averaging import WeightAverage
 from gankit.training.batch_norm import synchronize_batch_norm as synchronize_batch_norm_of
 from gankit.training.checks import MIXING, check_optimizer, check_plain, check_shapes, check_unmixed, common_device
@@ -40,6 +39,7 @@ from gankit.training.execution import Execution, Executor, Explanation
 from gankit.training.feed import Feed
 from gankit.training.finite import FiniteWatch, OnNonFinite
 from gankit.training.modes import evaluating
+from gankit.training.randomness import Randomness
 from gankit.training.stacked import Stacked, check_replica_optimizer
 from gankit.training.step import CheckedBatch, Step
 
@@ -249,8 +249,7 @@ class AdversarialTrainer:
         self.average: WeightAverage | None = None
         if averaging_decay is not None:
             self.average = WeightAverage(generator, averaging_decay)
-        self.noise: Random = self._generators("training noise")
-        self._sampling: Random = self._generators("sampling")
+        self.randomness: Randomness = Randomness(self.device, seed, self.replicas, self.ranks.rank)
         self.feed: Feed | None = None
         self._stopping = False
         self._mixes_samples = any(isinstance(layer, MIXING) for layer in generator.modules())
@@ -264,6 +263,11 @@ class AdversarialTrainer:
         if self._scheduled is not None:
             return self._scheduled.loss_at(self.steps_done)
         return cast(AdversarialLoss, self._loss)
+
+    @property
+    def noise(self) -> Random:
+        """What training draws from: a generator, or one a replica."""
+        return self.randomness.noise
 
     @property
     def averaged_generator(self) -> nn.Module | None:
@@ -371,14 +375,6 @@ class AdversarialTrainer:
         drawn = [self.latent(count, generator=one, device=self.device) for one in generators]
         latent = torch.stack(drawn) if isinstance(random, Sequence) else drawn[0]
         return latent.to(self._dtype) if latent.is_floating_point() else latent
-
-    def _generators(self, stream: Stream) -> Random:
-        """One generator, or one a replica: replica i has the numbers of a trainer with the seed `seed + i`."""
-        made = [
-            torch.Generator(self.device).manual_seed(stream_seed(self.seed + i, stream, self.ranks.rank))
-            for i in range(self.replicas or 1)
-        ]
-        return made[0] if self.replicas is None else made
 
     # --- many steps --------------------------------------------------------------------------------------
 
@@ -514,10 +510,9 @@ class AdversarialTrainer:
         """
         check_positive("count", count)
         check_positive("batch_size", batch_size)
-        random = self._sampling
+        random = self.randomness.sampling
         if seed is not None:
-            made = [torch.Generator(self.device).manual_seed(seed + i) for i in range(self.replicas or 1)]
-            random = made[0] if self.replicas is None else made
+            random = self.randomness.seeded(lambda i: seed + i)
         batch_dimension = 0 if self.replicas is None else 1
         network = self.averaged_generator or self.generator
         latents = torch.split(self.draw_latents(count, random), batch_size, batch_dimension)
@@ -557,11 +552,7 @@ class AdversarialTrainer:
                 "updates_done": self.average.updates_done,
             },
             "parts": {name: part.state_dict() for name, part in self._parts_with_state()},
-            "random": {
-                "noise": _random_state(self.noise),
-                "sampling": _random_state(self._sampling),
-                "default": self.default_random_state(),
-            },
+            "random": self.randomness.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -591,9 +582,7 @@ class AdversarialTrainer:
             self.average.updates_done = state["average"]["updates_done"]
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
-        _set_random_state(self.noise, state["random"]["noise"])
-        _set_random_state(self._sampling, state["random"]["sampling"])
-        self.set_default_random_state(state["random"]["default"].cpu())
+        self.randomness.load_state_dict(state["random"])
         self.steps_done = state["steps_done"]
         self.metrics = {name: value.to(self.device) for name, value in state["metrics"].items()}
         self.history = list(state["history"])
@@ -622,11 +611,6 @@ class AdversarialTrainer:
         self.feed.load_state_dict(state)
         return self.feed.not_restorable
 
-    @property
-    def noises(self) -> list[torch.Generator]:
-        """The generators that training draws from: one, or one a replica."""
-        return [self.noise] if isinstance(self.noise, torch.Generator) else list(self.noise or ())
-
     def parts(self) -> list[object]:
         """Return the loss and the regularizers."""
         return [self._loss, *self.regularizers.values()]
@@ -640,19 +624,6 @@ class AdversarialTrainer:
         self.steps_done, updates_done = counters
         if self.average is not None:
             self.average.updates_done = updates_done
-
-    def default_random_state(self) -> Tensor:
-        """Return the state of torch's default generator of this device, which dropout draws from."""
-        if self.device.type == "cpu":
-            return torch.get_rng_state()
-        return torch.get_device_module(self.device).get_rng_state(self.device)
-
-    def set_default_random_state(self, state: Tensor) -> None:
-        """Set what `default_random_state` returned."""
-        if self.device.type == "cpu":
-            torch.set_rng_state(state)
-        else:
-            torch.get_device_module(self.device).set_rng_state(state, self.device)
 
     def _parts_with_state(self) -> Iterator[tuple[str, Stateful]]:
         for name, part in {"loss": self._loss, **self.regularizers}.items():
@@ -765,16 +736,3 @@ def _named(
                 f"apply, got {part!r}"
             )
     return named
-
-
-def _random_state(random: Random) -> Any:
-    if isinstance(random, torch.Generator):
-        return random.get_state()
-    return [one.get_state() for one in random or ()]
-
-
-def _set_random_state(random: Random, state: Any) -> None:
-    if isinstance(random, torch.Generator):
-        random, state = [random], [state]
-    for one, own in zip(random or (), state, strict=True):
-        one.set_state(own.cpu())

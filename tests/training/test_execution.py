@@ -98,7 +98,7 @@ def everything(trainer):
 
 
 def randoms(trainer):
-    return [one.get_state() for one in trainer.noises] + [trainer.default_random_state()]
+    return [one.get_state() for one in trainer.randomness.noises] + [trainer.randomness.default_state()]
 
 
 def assert_the_same_run(one, other, *, rtol=0.0, atol=0.0):

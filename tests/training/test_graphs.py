@@ -121,7 +121,9 @@ def everything(trainer):
 
 
 def randoms(trainer):
-    return [one.get_state() for one in (*trainer.noises, trainer._sampling)] + [trainer.default_random_state()]
+    return [one.get_state() for one in (*trainer.randomness.noises, trainer.randomness.sampling)] + [
+        trainer.randomness.default_state()
+    ]
 
 
 def assert_equal(one, other):
@@ -209,11 +211,11 @@ def test_replicas_are_put_back():
     trainer = make(replicas=2)
     batch = torch.randn(2, 6, *SHAPE)
     trainer.step(batch)
-    before = everything(trainer), [one.get_state() for one in trainer.noises]
+    before = everything(trainer), [one.get_state() for one in trainer.randomness.noises]
     with TrainingState(trainer).restored():
         trainer._step([(batch, None)])
     assert_equal(everything(trainer), before[0])
-    assert all(torch.equal(a, b.get_state()) for a, b in zip(before[1], trainer.noises, strict=True))
+    assert all(torch.equal(a, b.get_state()) for a, b in zip(before[1], trainer.randomness.noises, strict=True))
 
 
 # --- what a captured step must not do --------------------------------------------------------------------
@@ -357,7 +359,7 @@ def cuda_run(execution, steps, options, data=None):
 
 
 def cuda_randoms(trainer):
-    return [one.get_state() for one in trainer.noises]
+    return [one.get_state() for one in trainer.randomness.noises]
 
 
 def assert_close(one, other, bound):

@@ -369,7 +369,7 @@ def assert_each_replica_equals_the_run_of_its_own_seed(steps, replicas, bound=1e
     together = build(replicas=replicas)
     for index in range(replicas):
         alone = build(seed=SEED + index)
-        assert torch.equal(alone.noises[0].get_state(), together.noises[index].get_state())
+        assert torch.equal(alone.randomness.noises[0].get_state(), together.randomness.noises[index].get_state())
         wanted, found = everything(alone), everything(together)
         assert wanted.keys() == found.keys()
         for name, value in wanted.items():
