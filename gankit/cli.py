@@ -61,6 +61,7 @@ _OF_RECIPES = (
 )
 
 INTERRUPTED = 130
+TERMINATED = 143
 FAILED = 2
 
 
@@ -78,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GankitError as error:
         print(f"gankit: error: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("gankit: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
     except BrokenPipeError:  # `gankit list | head`
         sys.stderr.close()
         return 0
@@ -200,9 +201,15 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
+class _Terminated(KeyboardInterrupt):
+    """A second signal was SIGTERM."""
+
+
 @contextlib.contextmanager
 def _stop_on_interrupt(run: Run | Comparison, when: str = "after this step") -> Generator[list[int]]:
-    """Let the first Ctrl-C, or SIGTERM, end training after its step; the second one interrupts as usual.
+    """Let the first Ctrl-C, or SIGTERM, end training after its step; the second one interrupts it.
+
+    Not by SIGTERM's default action, which would leave half of a checkpoint that is being written.
 
     Yields:
         A list that is empty as long as there was no signal, and holds the first one's number afterwards.
@@ -214,9 +221,13 @@ def _stop_on_interrupt(run: Run | Comparison, when: str = "after this step") -> 
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    def abort(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+
     def stop(number: int, frame: Any) -> None:
         received.append(number)
-        restore()
+        for one in before:
+            signal.signal(one, abort)
         again = "Ctrl-C" if number == signal.SIGINT else "the signal"
         print(f"\nstopping {when}; {again} again to abort", file=sys.stderr)
         run.stop()
