@@ -10,7 +10,15 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, ShapeError, check_positive
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataError,
+    DeviceError,
+    ShapeError,
+    check_positive,
+    lost_worker,
+)
 from gankit.protocols import (
     AdversarialLoss,
     Batch,
@@ -352,7 +360,7 @@ class AdversarialTrainer:
         Raises:
             BadValueError: for fewer `steps` than were already made, or more than the learning rates last.
             DataError: for batches that are empty, run out, or hold NaN or infinite values (read with the
-                logs, every `log_every_steps`).
+                logs, every `log_every_steps`), or a worker of a `DataLoader` that is gone.
         """
         if steps < self.steps_done:
             raise BadValueError(
@@ -378,6 +386,10 @@ class AdversarialTrainer:
                 for callback in self.callbacks:
                     if self.steps_done % callback.every == 0:
                         callback(self)
+        except RuntimeError as error:  # torch tells of a worker that is gone by a signal, so anywhere
+            if (lost := lost_worker(error)) is None:
+                raise
+            raise lost from error
         finally:
             self._stopping = False
         return self
