@@ -69,8 +69,7 @@ class Report:
     @property
     def stem(self) -> str:
         """The files' name, without its ending."""
-        words = re.sub(r"[^a-z0-9]+", "-", hardware(self.device)["device"].lower()).strip("-")
-        return f"{words}-{self.date}" + ("-fast" if self.fast else "")
+        return stem(self.device, self.date) + ("-fast" if self.fast else "")
 
     def add(self, row: Measured) -> None:
         """Put a row into its place in the table."""
@@ -176,6 +175,12 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def stem(device: torch.device, date: str) -> str:
+    """Return what the name of a file of results begins with."""
+    words = re.sub(r"[^a-z0-9]+", "-", hardware(device)["device"].lower()).strip("-")
+    return f"{words}-{date}"
 
 
 def versions() -> dict[str, str]:

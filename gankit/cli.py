@@ -64,6 +64,7 @@ _OF_RECIPES = (
 )
 
 INTERRUPTED = 130
+TERMINATED = 143
 FAILED = 2
 
 
@@ -81,9 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GankitError as error:
         print(f"gankit: error: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("gankit: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(error, _Terminated) else INTERRUPTED
     except BrokenPipeError:  # `gankit list | head`
         sys.stderr.close()
         return 0
@@ -219,11 +220,17 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
+class _Terminated(KeyboardInterrupt):
+    """A second signal was SIGTERM."""
+
+
 @contextlib.contextmanager
 def _stop_on_interrupt(
     run: Run | Comparison, when: str = "after this step", ranks: Ranks | None = None
 ) -> Generator[list[int]]:
-    """Let the first Ctrl-C, or SIGTERM, end training after its step; the second one interrupts as usual.
+    """Let the first Ctrl-C, or SIGTERM, end training after its step; the second one interrupts it.
+
+    Not by SIGTERM's default action, which would leave half of a checkpoint that is being written.
 
     Yields:
         A list that is empty as long as there was no signal, and holds the first one's number afterwards.
@@ -235,9 +242,13 @@ def _stop_on_interrupt(
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    def abort(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+
     def stop(number: int, frame: Any) -> None:
         received.append(number)
-        restore()
+        for one in before:
+            signal.signal(one, abort)
         again = "Ctrl-C" if number == signal.SIGINT else "the signal"
         if ranks is None or ranks.is_first:
             print(f"\nstopping {when}; {again} again to abort", file=sys.stderr)

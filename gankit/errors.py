@@ -171,3 +171,21 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> None:
     if not (value >= 0 if zero else value > 0):
         bound = "0 or more" if zero else "above 0"
         raise BadValueError(f"{name} must be {bound}, got {value!r}")
+
+
+def lost_worker(error: RuntimeError) -> DataError | None:
+    """Return what to raise where a `DataLoader` tells that one of its workers is gone; None for any other error.
+
+    Example:
+        >>> lost_worker(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+        DataError('the workers of a DataLoader must live as long as it, got DataLoader worker (pid 7) is killed by \
+signal: Killed; the system kills them where memory runs out: take fewer num_workers, or 0 to see an error of their own')
+        >>> lost_worker(RuntimeError("something else"))
+    """
+    said = " ".join(str(error).split())
+    if not said.startswith("DataLoader worker (pid"):
+        return None
+    return DataError(
+        f"the workers of a DataLoader must live as long as it, got {said.rstrip('.')}; the system kills them where "
+        "memory runs out: take fewer num_workers, or 0 to see an error of their own"
+    )

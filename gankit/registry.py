@@ -257,16 +257,21 @@ def _check_arguments(label: str, factory: Callable[..., Any], args: tuple[Any, .
     except (NameError, TypeError, AttributeError):
         return  # annotations that only a type checker can read: nothing to hold the values against
     for key, value in bound.arguments.items():
-        if key in hints and key in named and not _fits(value, hints[key]):
+        if key in hints and key in named and not fits(value, hints[key]):
             wanted = _wanted(hints[key], signature.parameters[key])
             raise BadArgumentsError(f"{text}: {key!r} must be {wanted}, got {value!r}")
 
 
-def _fits(value: object, hint: Any) -> bool:
-    """Whether `value` may be what `hint` says; True wherever that cannot be told simply."""
+def fits(value: object, hint: Any) -> bool:
+    """Return whether `value` may be what `hint` says; True wherever that cannot be told simply.
+
+    Example:
+        >>> fits(3, int | None), fits("3", int), fits([3], tuple[int, ...])
+        (True, False, True)
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
+        return any(fits(value, one) for one in inner)
     if origin is Literal:
         return value in inner
     if hint is None or hint is type(None):

@@ -23,6 +23,7 @@ import math
 import os
 import platform
 import tempfile
+import typing
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ from gankit.pictures import save_animation, save_curves, save_grid, save_points
 from gankit.presets import Preset
 from gankit.presets.preset import build_networks
 from gankit.protocols import Batch
+from gankit.registry import fits
 from gankit.seeds import stream_seed
 from gankit.training import (
     AdversarialTrainer,
@@ -72,7 +74,18 @@ from gankit.version import __version__
 
 _FORMAT = 1
 _POINTS = 2000  # of a picture of points in the plane
-_MOST_RECIPE_BYTES = 1 << 20
+_MOST_RECIPE_BYTES = 1 << 16
+_MOST_HEADER_BYTES = 1 << 16
+_TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -134,7 +147,13 @@ class Recipe:
             raise BadArgumentsError(
                 f"a recipe must have format {_FORMAT} and {', '.join(sorted(known))}, got {sorted(form)}"
             )
-        fields["preset"] = Preset.from_dict(form["preset"])
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            name = field.name
+            if name in fields and name != "preset" and not fits(fields[name], hints[name]):
+                raise BadArgumentsError(f"a recipe's {name} must be {field.type}, got {fields[name]!r}")
+        with _told("a recipe must hold a preset"):
+            fields["preset"] = Preset.from_dict(form["preset"])
         return cls(**fields)
 
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
@@ -198,6 +217,8 @@ class Run:
         """
         path = Path(folder) / "recipe.json"
         try:
+            if not path.is_file():  # a pipe would be waited for
+                raise FileNotFoundError
             with path.open("rb") as file:
                 content = file.read(_MOST_RECIPE_BYTES + 1)
             if len(content) > _MOST_RECIPE_BYTES:
@@ -453,16 +474,22 @@ class Run:
             DataNotFoundError: for a run without weights.
             BadArgumentsError: for weights that do not fit the recipe.
         """
-        trainer = self.build_trainer(device)
+        plans = _plans(self.recipe)
+        names = ["generator", "discriminator"]
+        if self.recipe.preset.averaging_decay is not None:
+            names.append("averaged_generator")
+        for name in names:
+            file = self.folder / f"{name}.safetensors"
+            if not file.is_file():
+                raise DataNotFoundError(f"the run must hold {file.name}, got {str(self.folder)!r} without it")
+            with _told(f"{file} must hold the recipe's {name}"):
+                _check_weights(file, plans[name == "discriminator"], self.recipe.replicas)
+        with _told(f"{self.folder / 'recipe.json'} must describe a model that can be built"):
+            trainer = self.build_trainer(device)
         for name, network in _networks(trainer):
             file = self.folder / f"{name}.safetensors"
-            try:
+            with _told(f"{file} must hold the recipe's {name}"):
                 network.load_state_dict(load_file(file, device=str(trainer.device)))
-            except FileNotFoundError:
-                raise DataNotFoundError(f"the run must hold {file.name}, got {str(self.folder)!r} without it") from None
-            except (SafetensorError, RuntimeError) as error:
-                reason = " ".join(str(error).split())
-                raise BadArgumentsError(f"{file} must hold the recipe's {name}: {reason}") from error
         return trainer
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -725,28 +752,68 @@ def load_generator(
     file = next((path for path in (Path(folder) / name for name in names) if path.is_file()), None)
     if file is None:
         raise DataNotFoundError(f"the run must hold generator.safetensors, got {str(folder)!r} without it")
-    chosen = {field.name: getattr(recipe.preset, field.name) for field in dataclasses.fields(recipe.preset)}
-    latent = LATENTS.build(chosen["latent"])
-    try:
-        opened: Any = safe_open(file, framework="pt")
-        with torch.device("meta"), opened as weights:
-            plan, _ = build_networks(chosen, latent, recipe.seed)
-            _check_weights(plan, weights, () if recipe.replicas is None else (recipe.replicas,))
-        generator, _ = build_networks(chosen, latent, recipe.seed)
+    with _told(f"{file} must hold the recipe's generator"):
+        plan, _ = _plans(recipe)
+        _check_weights(file, plan, recipe.replicas)
+        generator, _ = _build(recipe)
         state = load_file(file)
         if recipe.replicas is not None:
             state = {name: tensor[replica or 0] for name, tensor in state.items()}
         generator.load_state_dict(state)
-    except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadArgumentsError(f"{file} must hold the recipe's generator: {reason}") from error
     return generator.to(device).eval().requires_grad_(False)
 
 
-def _check_weights(plan: torch.nn.Module, weights: Any, leading: tuple[int, ...]) -> None:
-    """Hold names and shapes of a file against a network without memory."""
-    wanted = {name: (*leading, *tensor.shape) for name, tensor in plan.state_dict().items()}
-    found = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    for name in wanted.keys() | found.keys():
+def _build(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
+    chosen = {field.name: getattr(recipe.preset, field.name) for field in dataclasses.fields(recipe.preset)}
+    return build_networks(chosen, LATENTS.build(chosen["latent"]), recipe.seed)
+
+
+def _plans(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return a recipe's generator and discriminator, which take no memory."""
+    with _told("a recipe must describe networks that can be built"), torch.device("meta"):
+        return _build(recipe)
+
+
+def _check_weights(file: Path, plan: torch.nn.Module, replicas: int | None) -> None:
+    """Hold a file's names, shapes and types against a network without memory."""
+    leading = [] if replicas is None else [replicas]
+    wanted = {name: (_TYPES.get(one.dtype), [*leading, *one.shape]) for name, one in plan.state_dict().items()}
+    _check_header(file, most_bytes=_MOST_HEADER_BYTES + 1024 * len(wanted))
+    opened: Any = safe_open(file, framework="pt")
+    with opened as weights:
+        slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
+        found = {name: (one.get_dtype(), one.get_shape()) for name, one in slices.items()}
+    for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
-            raise SafetensorError(f"{name} must have the shape {wanted.get(name)}, got {found.get(name)}")
+            kinds = [
+                None if one is None else f"{one[0]} {tuple(one[1])}" for one in (wanted.get(name), found.get(name))
+            ]
+            raise SafetensorError(f"{name[:100]} must have the type and shape {kinds[0]}, got {kinds[1]}")
+
+
+def _check_header(file: Path, most_bytes: int) -> None:
+    """Refuse a table of names that is larger than the network's can be, or that has a name twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            raise SafetensorError("a name stands twice in its header")
+        return table
+
+    with file.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        if size > most_bytes:
+            raise SafetensorError(f"its header must have at most {most_bytes} bytes, got {size}")
+        json.loads(opened.read(size) or b"{}", object_pairs_hook=once)  # the rest is safetensors' to say
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Generator[None]:
+    """Tell in one sentence that a file, which anybody may have written, does not hold what it must."""
+    try:
+        yield
+    except GankitError:
+        raise
+    except Exception as error:  # a crafted file may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadArgumentsError(f"{what}: {reason[:500]}") from error

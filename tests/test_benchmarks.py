@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import saving
 from benchmarks.floors import Peaks, Work, arithmetic_floor, memory_floor, step_bytes, step_flops, update_bytes
 from benchmarks.report import GANKIT, RESIDENT, TUTORIAL, VANILLA, Report
 from benchmarks.rows import Measured, Row, all_rows, cpu_rows, cuda_rows, rows_for
+from benchmarks.saving import Saving
 from benchmarks.scripts import Networks, tutorial
 from benchmarks.timing import interleaved, order, ratios
 from gankit import AdversarialTrainer
@@ -318,6 +320,33 @@ def test_both_files_are_written_and_nothing_else(tmp_path):
     assert written["left_out"] == {"that": "for | this"}
     assert r"for \| this" in path.read_text(encoding="utf-8")
     assert written["versions"].keys() == {"Python", "torch", "gankit"}
+
+
+# --- what saving costs -----------------------------------------------------------------------------------
+
+
+def test_the_time_lost_to_checkpoints_is_told_block_by_block():
+    seconds = {"without": [0.1, 0.2, 0.1], "with": [0.11, 0.22, 0.11]}
+    found = Saving(100, 100, seconds, snapshot_seconds=[0.5] * 3, write_seconds=[1.0] * 3, checkpoint_bytes=2**21)
+    assert found.lost == pytest.approx([0.1] * 3)
+    assert found.lost_in_snapshots == pytest.approx([0.05] * 3)
+    text = found.to_markdown()
+    assert "| time lost | 10.00 % (10.00 % to 10.00 %) | block by block |" in text
+    assert "| one save, in the training thread | 500 ms (500 ms to 500 ms) | 3 saves |" in text
+    assert "| a checkpoint | 2.0 MiB | all of its files |" in text
+
+
+def test_the_command_writes_what_it_measured(tmp_path, capsys):
+    out = tmp_path / "made" / "saving.json"
+    few = ["--rounds", "2", "--steps", "1", "--every-steps", "1", "--saves", "2"]
+    assert saving.main(["--device", "cpu", *few, "--folder", str(tmp_path), "--out", str(out)]) == 0
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert {name: len(values) for name, values in written["seconds"].items()} == {"without": 2, "with": 2}
+    assert len(written["snapshot_seconds"]) == len(written["write_seconds"]) == 2
+    assert written["checkpoint_bytes"] > 10**6
+    assert written["versions"].keys() == {"Python", "torch", "gankit"}
+    assert "| time lost |" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
 def test_a_short_run_has_a_name_of_its_own():

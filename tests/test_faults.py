@@ -71,6 +71,10 @@ class Nursery:
         """Begin or go on with the run in a folder; return the process's id."""
         return self._ask("fork", str(Path(folder).resolve()), die_at)
 
+    def command(self, *arguments: str, seconds_a_flush: float = 0.0) -> int:
+        """Begin a command of gankit's, with slow flushes to the disk behind training; return the process's id."""
+        return self._ask("command", arguments, seconds_a_flush)
+
     def outcome_of(self, child: int) -> int:
         """Wait for a process; return its exit code, or minus the signal that ended it."""
         return self._ask("wait", child)
@@ -88,34 +92,57 @@ class Nursery:
 
 def nurse() -> None:
     """Answer a `Nursery`: the main program of its process."""
+    with contextlib.suppress(ImportError):
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401  (which every child would import anew)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what is printed by others is no answer
     for line in sys.stdin:
         what, *arguments = json.loads(line)
         answer = 0
         if what == "fork":
-            answer = forked(*arguments)
+            answer = forked(lambda arguments=arguments: resumed(*arguments))
+        elif what == "command":
+            answer = forked(lambda arguments=arguments: commanded(*arguments))
         elif what == "wait":
             answer = os.waitstatus_to_exitcode(os.waitpid(arguments[0], 0)[1])
         print(answer, file=answers, flush=True)
 
 
-def forked(folder: str, death: tuple[str, int] | None) -> int:
-    """Fork a process that goes on with a run; return its id."""
+def forked(work: Callable[[], int]) -> int:
+    """Fork a process that does something; return its id."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        if death is not None:
-            die_at(*death)
-        go_on(folder)
-        code = 0
+        code = work()
     except BaseException:
         traceback.print_exc()
         raise
     finally:
         os._exit(code)
+
+
+def resumed(folder: str, death: tuple[str, int] | None) -> int:
+    """Go on with a run, if need be until a certain death."""
+    if death is not None:
+        die_at(*death)
+    go_on(folder)
+    return 0
+
+
+def commanded(arguments: list[str], seconds_a_flush: float) -> int:
+    """Run a command; what the writing thread flushes takes so long."""
+    flush = os.fsync
+
+    def slowly(descriptor: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(seconds_a_flush)
+        flush(descriptor)
+
+    os.fsync = slowly
+    return main(arguments)
 
 
 def weights(folder: str) -> dict[str, bytes]:
@@ -388,7 +415,9 @@ def forged(change_manifest=None, state=None) -> Path:
 
 
 def test_a_pickle_that_runs_a_command_runs_nothing():
-    newest = forged(state=lambda file: torch.save({"trainer": Harmful(), "data": None, "callbacks": []}, file))
+    newest = forged(
+        state=lambda file: torch.save({"trainer": Harmful(), "data": None, "callbacks": [], "other_ranks": []}, file)
+    )
     with pytest.raises(CheckpointError, match="does not load without running code from it"):
         load_checkpoint(newest)
     assert not Path("harmed").exists()
@@ -510,13 +539,17 @@ def test_a_signal_saves_and_tells_how_to_go_on(number, code):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_second_signal_aborts_and_leaves_what_was_saved(monkeypatch, capsys):
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+@pytest.mark.parametrize(("first", "second"), [(INT, INT), (TERM, TERM), (INT, TERM), (TERM, INT)])
+def test_a_second_signal_aborts_and_leaves_what_was_saved(first, second, monkeypatch, capsys):
     """Both signals in one process: the second comes while the first is being answered."""
     save_weights = Run.save_weights
 
     def interrupted(self, trainer):
         save_weights(self, trainer)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(second)
 
     monkeypatch.setattr(Run, "save_weights", interrupted)
 
@@ -525,7 +558,7 @@ def test_a_second_signal_aborts_and_leaves_what_was_saved(monkeypatch, capsys):
 
         def __call__(self, trainer):
             if trainer.steps_done == 5:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(first)
 
     build = Run.build_trainer
 
@@ -537,11 +570,60 @@ def test_a_second_signal_aborts_and_leaves_what_was_saved(monkeypatch, capsys):
     monkeypatch.setattr(Run, "build_trainer", build_trainer)
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     options = ["--steps", "50", "--no-progress", "--checkpoint-every-steps", "4", "--out", "run"]
-    assert main(["train", "ring", *SMALL, *options]) == 130
+    assert main(["train", "ring", *SMALL, *options]) == 128 + second
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     told = capsys.readouterr().err
     assert "continue with\n  gankit train --resume run" in told
     assert load_newest("run/checkpoints").step == 5
+
+
+def signalled(nursery, folder: Path, chance: random.Random, signals: list[signal.Signals], in_a_save: bool) -> str:
+    """Send signals to a training; say what is wrong with what it left, or nothing."""
+    options = ["--steps", "1000000", "--checkpoint-every-steps", "7", "--no-progress", "--out", str(folder.resolve())]
+    child = nursery.command("train", "ring", *SMALL, *options, seconds_a_flush=0.1)
+    wanted = f"{'.unfinished' if in_a_save else 'step'}_*"
+    deadline = time.monotonic() + 60
+    while not (any(folder.glob("checkpoints/step_*")) and any(folder.glob(f"checkpoints/{wanted}"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    started = time.monotonic()
+    for number in signals:
+        time.sleep(chance.uniform(0, 0.05 if in_a_save else 0.3))
+        os.kill(child, number)  # it is there until its outcome is asked for
+    code = nursery.outcome_of(child)
+    if time.monotonic() - started > 30:
+        return "took longer than 30 seconds"
+    # the second may have come when all was over
+    if code not in {128 + signals[0], 128 + signals[-1]} or (in_a_save and code != 128 + signals[-1]):
+        return f"exit code {code} after {signals}"
+    found = load_newest(folder / "checkpoints").step
+    go_on = ["--override", "--steps", str(found + 3), "--no-progress"]  # the learning rates depend on the steps
+    if nursery.outcome_of(nursery.command("train", "--resume", str(folder.resolve()), *go_on)) != 0:
+        return "did not go on"
+    if load_newest(folder / "checkpoints").step != found + 3:
+        return "went on from elsewhere"
+    if stray := list(folder.rglob(".*")):
+        return f"left {stray}"
+    shutil.rmtree(folder)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "signals", [[TERM, TERM], *(pytest.param(one, marks=pytest.mark.slow) for one in ([INT], [TERM], [INT, INT]))]
+)
+def test_signals_during_a_save_leave_it_whole(signals, nursery):
+    assert signalled(nursery, Path("run"), random.Random(0), signals, in_a_save=True) == ""
+
+
+@pytest.mark.slow
+def test_a_hundred_runs_that_get_signals_at_any_moment_leave_a_checkpoint_to_go_on_from(nursery):
+    chance, wrong = random.Random(0), []
+    for trial in range(100):
+        signals = [chance.choice([INT, TERM]) for _ in range(chance.choice([1, 2, 2, 3]))]
+        said = signalled(nursery, Path(f"run_{trial}"), chance, signals, in_a_save=chance.random() < 0.5)
+        if said:
+            wrong.append(f"{trial}: {said}")
+    assert wrong == []
 
 
 def test_nothing_whole_is_an_error():

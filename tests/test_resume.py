@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+import multiprocessing
+import os
+import random
 import shutil
+import signal
+import threading
+import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,6 +26,7 @@ from gankit.errors import (
     BadValueError,
     CheckpointNotFoundError,
     CheckpointWarning,
+    DataError,
     InexactResumeWarning,
     RecipeDiffersError,
 )
@@ -167,6 +175,99 @@ STREAMS = {
 def test_the_place_in_a_stream_is_found_again(stream, stop):
     whole, resumed = resumed_on(STREAMS[stream], stop=stop)
     assert_equal(whole.state_dict(), resumed.state_dict())
+
+
+class Still(Noisy):
+    """Pictures without an augmentation."""
+
+    def __getitem__(self, index):
+        return torch.full((1, 28, 28), index / 80)
+
+
+def stateful_loader(dataset, workers):
+    """torchdata's loader, which uses something of torch's that warns in newer versions."""
+    module = pytest.importorskip("torchdata.stateful_dataloader")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return module.StatefulDataLoader(dataset, 8, shuffle=True, num_workers=workers)
+
+
+WRAPPED = {"through the preset": lambda loader: DIGITS.batches(loader, device="cpu"), "as it is": lambda loader: loader}
+
+
+# in an epoch, at its end, in the next one
+@pytest.mark.parametrize("stop", [5, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (4, 7))])
+@pytest.mark.parametrize("dataset", [Still, Noisy])
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_the_place_in_torchdatas_loader_is_found_again(wrap, dataset, stop):
+    whole, resumed = resumed_on(lambda: WRAPPED[wrap](stateful_loader(dataset(), 0)), stop=stop, steps=12)
+    assert_equal(whole.state_dict(), resumed.state_dict())
+
+
+# it does not save the generators of its workers, so that their augmentations begin anew
+@pytest.mark.slow  # torch takes seconds to end workers whose epoch is not over
+@pytest.mark.parametrize("stop", [4, 5, 7])
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_the_place_in_torchdatas_loader_with_workers_is_found_again(wrap, stop):
+    whole, resumed = resumed_on(lambda: WRAPPED[wrap](stateful_loader(Still(), 2)), stop=stop, steps=12)
+    assert_equal(whole.state_dict(), resumed.state_dict())
+
+
+class Killing:
+    """Kills a worker of a loader, as the system does where memory runs out."""
+
+    every = 7
+
+    def __call__(self, trainer):
+        if trainer.steps_done == 7:
+            self.at = time.monotonic()
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("wrap", ["through the preset", pytest.param("as it is", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:training goes on")  # where the loader has no state, the place in it is lost
+def test_a_worker_that_is_killed_is_told_and_leaves_a_checkpoint_to_go_on_from(wrap):
+    pictures = [torch.full((1, 28, 28), index / 1000) for index in range(400)]
+
+    def make(workers, *callbacks):
+        torch.manual_seed(0)
+        loader = DataLoader(pictures, 8, shuffle=True, num_workers=workers)
+        return DIGITS(device="cpu", callbacks=callbacks), WRAPPED[wrap](loader)
+
+    killing = Killing()
+    with Checkpointer("checkpoints", every_steps=3) as checkpointer:
+        trainer, batches = make(2, checkpointer, killing)
+        # torch has two sentences for it, which begin alike
+        with pytest.raises(DataError, match=r"as long as it, got DataLoader worker \(pid.*\d+\) ") as told:
+            trainer.fit(batches, steps=1000)
+    assert time.monotonic() - killing.at < 30
+    assert isinstance(told.value.__cause__, RuntimeError)
+    del trainer, batches, told
+    gc.collect()  # ends the other worker now
+    found = load_newest("checkpoints")
+    assert found.step >= 6
+    resumed, batches = make(0)
+    found.restore(resumed, batches)
+    if wrap == "through the preset":
+        whole, own = make(0)
+        whole.fit(own, steps=found.step + 9)
+        resumed.fit(batches, steps=found.step + 9)
+        assert_equal(whole.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", range(20))
+def test_a_worker_that_is_killed_at_any_moment_is_told(trial):
+    loader = DataLoader([torch.full((1, 28, 28), index / 4000) for index in range(4000)], 8, num_workers=2)
+    trainer, batches = DIGITS(device="cpu"), DIGITS.batches(loader, device="cpu")
+    trainer.fit(batches, steps=2)
+    worker = random.Random(trial).choice(multiprocessing.active_children())
+    killing = threading.Timer(random.Random(trial).uniform(0, 0.5), os.kill, [worker.pid, signal.SIGKILL])
+    killing.start()
+    started = time.monotonic()
+    with pytest.raises(DataError, match="the workers of a DataLoader must live as long as it"):
+        trainer.fit(batches, steps=400)
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.slow  # torch takes seconds to end workers whose epoch is not over

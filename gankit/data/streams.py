@@ -18,7 +18,7 @@ from torch.utils.data import (
 )
 
 from gankit.data.scaling import SampleRange, check_values, scaled
-from gankit.errors import DataError, ShapeError
+from gankit.errors import DataError, ShapeError, lost_worker
 from gankit.protocols import Batch, State, Stateful
 
 _SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
@@ -40,7 +40,8 @@ class StreamBatches:
         with_labels: yield `(real, labels)`; otherwise labels are left behind.
 
     Raises:
-        DataError: while iterating, for a first batch that is out of range or not finite, or missing labels.
+        DataError: while iterating, for a first batch that is out of range or not finite, missing labels, or a worker
+            of a `DataLoader` that is gone.
             Later batches are watched by the trainer.
         ShapeError: while iterating, for a first batch of another shape.
 
@@ -71,6 +72,7 @@ class StreamBatches:
         self._epoch = 0
         self._before: dict[str, Any] | None = None
         self._resuming: State | None = None
+        self._begins_again = False
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._places():
@@ -113,6 +115,7 @@ class StreamBatches:
         if isinstance(self.batches, Stateful):
             if "loader" in state:
                 self.batches.load_state_dict(state["loader"])
+                self._begins_again = True
         elif self.not_restorable is None and state.get("before") is not None:
             self._resuming = state
 
@@ -137,7 +140,8 @@ class StreamBatches:
     def _places(self) -> Iterator[Any]:
         """Yield the batches of an epoch, counting, from the place on that was restored."""
         if isinstance(self.batches, Stateful):
-            yield from self.batches
+            begins_again, self._begins_again = self._begins_again, False
+            yield from _alive(_begun_again(self.batches) if begins_again else iter(self.batches))
             return
         state, self._resuming = self._resuming, None
         if state is None:
@@ -149,7 +153,7 @@ class StreamBatches:
         else:
             self._before, self._position = cast("dict[str, Any]", state["before"]), state["position"]
             iterator = self._read_again(self._before, self._position)
-        for batch in iterator:
+        for batch in _alive(iterator):
             self._position += 1
             yield batch
         self._epoch += 1
@@ -178,6 +182,22 @@ class StreamBatches:
             raise ShapeError(f"batches must have samples of shape {self.sample_shape}, got {tuple(samples.shape[1:])}")
         check_values(samples, self.sample_range, "the batches")
         self._checked = True
+
+
+def _begun_again(batches: Iterable[Any]) -> Iterator[Any]:
+    """Begin where a state says; the seed that a loader draws here was drawn before it was saved."""
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        return iter(batches)
+
+
+def _alive(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Yield what an iterator yields; say in one sentence that a worker of its loader is gone."""
+    try:
+        yield from iterator
+    except RuntimeError as error:
+        if (lost := lost_worker(error)) is None:
+            raise
+        raise lost from error
 
 
 def _parts(batch: Any) -> tuple[Tensor, Tensor | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,13 @@ from gankit.protocols import (
     Regularizer,
     ScheduledLoss,
 )
-from gankit.registry import Registry, Spec
+from gankit.registry import Registry, Spec, fits
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import stream_seed
 from gankit.training import AdversarialTrainer, Execution, OnNonFinite, Precision, Ranks, Stacked
 from gankit.training.trainer import part_name
 
-Name: TypeAlias = "str | Spec"
+Name: TypeAlias = str | Spec
 
 PRESETS = Registry[AdversarialTrainer]("preset", group="gankit.presets")
 """Presets, by name; `PRESETS.get(name)` is the `Preset`, `PRESETS.build(name, ...)` its trainer."""
@@ -338,7 +339,7 @@ class Preset:
         """Return the preset that `to_dict` described.
 
         Raises:
-            BadArgumentsError: for missing or unknown fields.
+            BadArgumentsError: for missing or unknown fields, or values of another type.
         """
         fields = dataclasses.fields(cls)
         unknown = sorted(form.keys() - {field.name for field in fields})
@@ -348,7 +349,12 @@ class Preset:
                 "a preset's JSON form has fields it must not have or lacks some: "
                 f"unknown {unknown}, missing {sorted(needed - form.keys())}"
             )
-        return cls(**{name: _from_json(name, value) for name, value in form.items()})
+        values = {name: _from_json(name, value) for name, value in form.items()}
+        hints = typing.get_type_hints(cls)
+        for field in fields:
+            if field.name in values and not fits(values[field.name], hints[field.name]):
+                raise BadArgumentsError(f"a preset's {field.name} must be {field.type}, got {values[field.name]!r}")
+        return cls(**values)
 
 
 def _named_spec(field: str, value: object) -> Spec:

@@ -23,7 +23,6 @@ import re
 import shutil
 import stat
 import time
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,6 +46,7 @@ from gankit.errors import (
     warn,
 )
 from gankit.protocols import Batch, Stateful
+from gankit.training.archives import PLAIN, load_plain
 from gankit.training.distributed import Ranks
 from gankit.version import __version__
 
@@ -61,7 +61,6 @@ _MANIFEST = "manifest.json"
 _STATE = "state.pt"
 _MOST_MANIFEST_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
-_PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 
 
 class Checkpointer:
@@ -137,7 +136,10 @@ class Checkpointer:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             for path in self.directory.glob(f"{_TEMPORARY}*"):
-                shutil.rmtree(path)
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:  # not made here; what a link leads to stays
+                    path.unlink()
         except OSError as error:
             raise OutputError(_unwritable(self.directory, error)) from error
 
@@ -326,13 +328,13 @@ class Snapshot:
     def _copied(self, value: Any, where: str) -> Any:
         if isinstance(value, Tensor):
             return self._on_host(value.detach())
-        if value is None or type(value) in _PLAIN:
+        if value is None or type(value) in PLAIN:
             return value
         if isinstance(value, Mapping):
             given = cast("Mapping[Any, Any]", value)
             made: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
             for key, one in given.items():
-                if type(key) not in _PLAIN:
+                if type(key) not in PLAIN:
                     raise BadArgumentsError(_not_plain(f"a key of {where}", key))
                 made[key] = self._copied(one, f"{where}.{key}")
             if hasattr(given, "_metadata"):  # a module's state_dict: the versions of its layers' states
@@ -411,7 +413,7 @@ class Checkpoint:
             trainer.load_state_dict({**self.state["trainer"], **({"random": own["random"]} if own else {})})
             lost = list(self._restore_data(trainer, batches, data))
             lost += self._restore_callbacks(trainer)
-        except (BadArgumentsError, RuntimeError, ValueError, KeyError) as error:
+        except Exception as error:  # a crafted state may raise anything
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.folder} must hold the state of a trainer like this one: {reason}") from error
         for name, version in _versions().items():
@@ -514,11 +516,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             with _open_regular(folder / name) as file:
                 _check_content(file, name, about)
                 if name == _STATE:
-                    state = _read_state(file)
-        if state.keys() != {"trainer", "data", "callbacks", "other_ranks"}:
-            raise _DamagedError(f"{_STATE} does not hold a training's state")
-        if state["trainer"]["steps_done"] != manifest["step"]:
-            raise _DamagedError(f"{_STATE} is of another step than {_MANIFEST}")
+                    state = _read_state(file, manifest["step"])
     except _DamagedError as error:
         raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from error.__cause__
     except OSError as error:
@@ -603,24 +601,37 @@ def _check_content(file: IO[bytes], name: str, about: Mapping[str, Any]) -> None
     file.seek(0)
 
 
-def _read_state(file: IO[bytes]) -> dict[str, Any]:
-    size = os.fstat(file.fileno()).st_size
+def _read_state(file: IO[bytes], step: int) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-        # torch stores without compressing: what is larger inside than outside is not from it
-        if any(one.compress_type != zipfile.ZIP_STORED for one in entries) or sum(e.file_size for e in entries) > size:
-            raise _DamagedError(f"{_STATE} is a compressed archive")
-        file.seek(0)
-        loaded: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except _DamagedError:
-        raise
-    except Exception as error:  # a crafted file may raise anything
-        reason = str(error).strip().partition("\n")[0]
-        raise _DamagedError(f"{_STATE} does not load without running code from it: {reason}") from error
-    if not isinstance(loaded, dict):
+        state = load_plain(file)
+    except CheckpointError as error:
+        raise _DamagedError(f"{_STATE} {error}") from error
+    if state.keys() != {"trainer", "data", "callbacks", "other_ranks"} or not _is_state(**state):
         raise _DamagedError(f"{_STATE} does not hold a training's state")
-    return cast("dict[str, Any]", loaded)
+    if state["trainer"]["steps_done"] != step:
+        raise _DamagedError(f"{_STATE} is of another step than {_MANIFEST}")
+    return state
+
+
+def _is_state(trainer: Any, data: Any, callbacks: Any, other_ranks: Any) -> bool:
+    own = cast("dict[str, Any]", trainer if type(trainer) is dict else {})
+    return (
+        type(own.get("steps_done")) is int
+        and _are_dicts(own.get("history"), (int, float))
+        and (data is None or type(data) is dict)
+        and _are_dicts(callbacks, object)
+        and all(one.keys() == {"name", "state"} for one in callbacks)
+        and _are_dicts(other_ranks, (dict, type(None)))
+        and all(one.keys() == {"random", "data"} for one in other_ranks)
+    )
+
+
+def _are_dicts(rows: Any, kinds: Any) -> bool:
+    """Whether it is a list of dicts with texts for keys, and values of these kinds."""
+    return type(rows) is list and all(
+        type(row) is dict and all(type(key) is str and isinstance(value, kinds) for key, value in row.items())
+        for row in cast("list[Any]", rows)
+    )
 
 
 def _manifest_bytes(form: Mapping[str, Any]) -> bytes:

@@ -48,6 +48,7 @@ class Feed:
         if is_here and isinstance(batches, DeviceBatches):
             self.device_batches = batches
         self._position = 0
+        self._begins_again = False
 
     @property
     def not_restorable(self) -> str | None:
@@ -71,6 +72,7 @@ class Feed:
         if isinstance(self.batches, Stateful):
             if state["batches"] is not None:
                 self.batches.load_state_dict(state["batches"])
+                self._begins_again = True
         elif isinstance(self.batches, (list, tuple)):
             self._position = state["position"]
             self._iterator = itertools.islice(self.batches, self._position, None)
@@ -80,7 +82,7 @@ class Feed:
     def __next__(self) -> Batch:
         for _ in range(2):
             if self._iterator is None:
-                self._iterator, self._position = iter(self.batches), 0
+                self._iterator, self._position = self._begin(), 0
             try:
                 batch = next(self._iterator)
             except StopIteration:
@@ -95,6 +97,14 @@ class Feed:
             f"batches must be something that can be iterated over again and is not empty, got "
             f"{type(self.batches).__name__} without a (further) batch"
         )
+
+    def _begin(self) -> Iterator[Batch]:
+        begins_again, self._begins_again = self._begins_again, False
+        if not begins_again:
+            return iter(self.batches)
+        # a loader draws a seed here, as it had before it was saved
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            return iter(self.batches)
 
     def _watch(self, real: Tensor) -> None:
         finite = torch.isfinite(real).all().to(self._device)

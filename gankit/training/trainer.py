@@ -17,6 +17,7 @@ from gankit.errors import (
     DeviceError,
     ShapeError,
     check_positive,
+    lost_worker,
 )
 from gankit.protocols import (
     AdversarialLoss,
@@ -391,7 +392,8 @@ class AdversarialTrainer:
 
         Raises:
             BadValueError: for fewer `steps` than were already made, or more than the learning rates last.
-            DataError: for batches that are empty, run out, or hold NaN or infinite values.
+            DataError: for batches that are empty, run out, or hold NaN or infinite values, or a worker of a
+                `DataLoader` that is gone.
             NonFiniteError: for a loss, a penalty, a gradient or a weight that is NaN or infinite, with
                 `on_non_finite="raise"`; with the others, where they do not help.
             BadArgumentsError: for `on_non_finite="rollback"` without a `Checkpointer` among the callbacks.
@@ -421,6 +423,10 @@ class AdversarialTrainer:
                 for callback in self.callbacks:
                     if self.steps_done % callback.every == 0:
                         callback(self)
+        except RuntimeError as error:  # torch tells of a worker that is gone by a signal, so anywhere
+            if (lost := lost_worker(error)) is None:
+                raise
+            raise lost from error
         finally:
             self._stopping = False
         return self
