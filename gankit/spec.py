@@ -186,13 +186,13 @@ def _read_value(text: str) -> tuple[Any, str, str]:
         after = stripped[end:].lstrip()
         if not after or after[0] == ",":
             return _from_json(value), after[:1], after[1:]
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also of a number with too many digits
         pass  # then it is a Python literal or a plain word
     word, comma, rest = stripped.partition(",")
     word = word.strip()
     try:
         return ast.literal_eval(word), comma, rest
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return word, comma, rest
 
 

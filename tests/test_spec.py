@@ -174,6 +174,11 @@ def test_a_short_form_that_cannot_be_meant_is_refused_with_the_place(text, given
     assert given in str(refusal.value)
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "{[]:1}"], ids=["digits", "brackets", "braces"])
+def test_a_value_that_cannot_be_read_is_a_plain_word(value):
+    assert Spec.parse(f"mlp:depth={value}") == Spec("mlp", depth=value)
+
+
 @pytest.mark.parametrize("form", [{}, {"hidden_dim": 128}, {"name": 3}, {"name": None}])
 def test_a_json_form_without_a_name_is_refused(form):
     with pytest.raises(BadArgumentsError) as refusal:

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from gankit.errors import BadArgumentsError, BadValueError, DeviceError, GankitError, ShapeError
 
 _MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_ABOUT_SHAPES = re.compile(r"shape|size|\bdim|channels|broadcast", re.IGNORECASE)
+_ABOUT_SHAPES = re.compile(r"shape|size|\bdim|\dD\b|channels|broadcast", re.IGNORECASE)
 
 
 def check_shapes(

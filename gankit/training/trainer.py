@@ -10,7 +10,16 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, ShapeError, check_positive
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataError,
+    DeviceError,
+    ShapeError,
+    check_count,
+    check_positive,
+    check_seed,
+)
 from gankit.protocols import (
     AdversarialLoss,
     Batch,
@@ -155,15 +164,16 @@ class AdversarialTrainer:
                 "loss must be an object with discriminator_loss, generator_loss and needs_real_logits "
                 f"(names are for presets and LOSSES.build), got {loss!r}"
             )
+        check_seed(seed)
         check_optimizer("generator_optimizer", generator_optimizer, generator)
         check_optimizer("discriminator_optimizer", discriminator_optimizer, discriminator)
-        check_positive("discriminator_steps", discriminator_steps)
-        check_positive("discriminator_warmup_steps", discriminator_warmup_steps, zero=True)
-        check_positive("log_every_steps", log_every_steps)
+        check_count("discriminator_steps", discriminator_steps)
+        check_count("discriminator_warmup_steps", discriminator_warmup_steps, zero=True)
+        check_count("log_every_steps", log_every_steps)
         if max_gradient_norm is not None:
             check_positive("max_gradient_norm", max_gradient_norm)
         if learning_rate_decay_steps is not None:
-            check_positive("learning_rate_decay_steps", learning_rate_decay_steps)
+            check_count("learning_rate_decay_steps", learning_rate_decay_steps)
         if precision not in _PRECISIONS:
             raise BadValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
 
@@ -452,10 +462,11 @@ class AdversarialTrainer:
         Raises:
             BadValueError: for a count or batch size under 1.
         """
-        check_positive("count", count)
-        check_positive("batch_size", batch_size)
+        check_count("count", count)
+        check_count("batch_size", batch_size)
         random = self._sampling
         if seed is not None:
+            check_seed(seed)
             made = [torch.Generator(self.device).manual_seed(seed + i) for i in range(self.replicas or 1)]
             random = made[0] if self.replicas is None else made
         batch_dimension = 0 if self.replicas is None else 1
