@@ -44,7 +44,8 @@ from gankit.errors import (
     OutputError,
     OutputExistsError,
     RecipeDiffersError,
-    check_positive,
+    check_count,
+    check_seed,
 )
 from gankit.latents import LATENTS
 from gankit.metrics import ModeCoverage, mode_coverage
@@ -102,11 +103,16 @@ class Recipe:
     checkpoint_every_steps: int = 100
 
     def __post_init__(self) -> None:
+        if not isinstance(self.preset, Preset):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe's preset must be a Preset, got {self.preset!r}")
+        check_seed(self.seed)
+        if not isinstance(self.device, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe's device must be a name such as 'cpu', or None, got {self.device!r}")
         if self.replicas is not None:
-            check_positive("replicas", self.replicas)
-        check_positive("log_every_steps", self.log_every_steps)
-        check_positive("sample_every_steps", self.sample_every_steps)
-        check_positive("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
+            check_count("replicas", self.replicas)
+        check_count("log_every_steps", self.log_every_steps)
+        check_count("sample_every_steps", self.sample_every_steps)
+        check_count("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe in plain containers that JSON knows."""
@@ -117,6 +123,8 @@ class Recipe:
     def from_dict(cls, form: Mapping[str, Any]) -> Recipe:
         """Return the recipe that `to_dict` described; `BadArgumentsError` where it is none."""
         known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe must be a mapping of names to values, got {form!r}")
         fields: dict[str, Any] = {name: value for name, value in form.items() if name != "format"}
         if form.get("format") != _FORMAT or fields.keys() - known or "preset" not in fields:
             raise BadArgumentsError(
