@@ -78,12 +78,16 @@ rate: -1.0
     """
     if spec.name in _OWN_CHECKS:
         return OPTIMIZERS.build(spec, parameters)
-    probe = torch.nn.Parameter(torch.zeros(2, 2))
+    parameters = list(parameters)
+    device = parameters[0].device if parameters else torch.device("cpu")
+    probe = torch.nn.Parameter(torch.zeros(2, 2, device=device))
     try:
         with warnings.catch_warnings():
             # a rate that became a root of a negative number
             warnings.filterwarnings("error", message="Casting complex values")
             trial = OPTIMIZERS.build(spec, [probe])
+            if device.type == "cpu":  # as the trainer does: a recipe for CUDA can be looked at on the CPU
+                trial.param_groups[0]["capturable"] = False
             for _ in range(2):
                 probe.grad = torch.ones_like(probe)
                 trial.step()

@@ -201,3 +201,7 @@ def test_trying_the_arguments_leaves_the_parameters_as_they_are(name):
     optimizer = build_optimizer(Spec(name), network.parameters())
     assert all(held in set(network.parameters()) for held in optimizer.state)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_a_spec_for_cuda_graphs_is_no_mistake_on_the_cpu():
+    assert build_optimizer(Spec("adam", capturable=True), small_network().parameters()).defaults["capturable"]
