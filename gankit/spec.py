@@ -89,6 +89,8 @@ class Spec:
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> Spec:
         """Return the spec of a JSON form; `BadArgumentsError` where it has no name."""
+        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a spec's JSON form must be a mapping with a 'name', got {form!r}")
         if not isinstance(form.get("name"), str):
             raise BadArgumentsError(f"a spec's JSON form needs a 'name', got {dict(form)!r}")
         return cls(form["name"], **{key: _from_json(v) for key, v in form.items() if key != "name"})

@@ -248,7 +248,7 @@ _SHELVES: dict[str, Registry[Any]] = {
 def drafts(draw) -> Draft:
     """Sound recipes, and as many of which one or two things are anything."""
     draft = draw(sound_drafts())
-    for _ in range(draw(st.sampled_from([0, 0, 1, 2, 3]))):
+    for _ in range(draw(st.sampled_from([0, 1, 1, 2, 3]))):
         damage(draw, draft)
     return draft
 
@@ -591,13 +591,13 @@ def drafts_with_an_odd_field() -> Iterator[Draft]:
 # --- tests -----------------------------------------------------------------------------------------------
 
 
-@random(max_examples=40)
+@random(max_examples=25)
 @given(sound_drafts())
 def test_a_sound_recipe_trains_two_steps(draft):
     assert try_recipe(draft)
 
 
-@random(max_examples=60)
+@random(max_examples=40)
 @given(drafts())
 def test_a_recipe_trains_two_steps_or_says_in_one_sentence_why_not(draft):
     try_recipe(draft)
@@ -609,7 +609,7 @@ def test_a_damaged_form_of_a_recipe_is_read_or_refused_in_one_sentence(form):
     try_form(form)
 
 
-@random(max_examples=25)
+@random(max_examples=15)
 @given(command_lines())
 def test_a_command_line_is_obeyed_or_refused_in_one_sentence(line):
     try_command(line)

@@ -186,6 +186,12 @@ def test_a_json_form_without_a_name_is_refused(form):
     assert repr(form) in str(refusal.value)
 
 
+@pytest.mark.parametrize("form", [False, None, 3, "mlp", ["mlp"]], ids=repr)
+def test_what_is_no_mapping_is_no_json_form(form):
+    with pytest.raises(BadArgumentsError, match="^a spec's JSON form must be a mapping with a 'name', got "):
+        Spec.from_dict(form)
+
+
 def test_an_argument_called_name_is_refused():
     with pytest.raises(BadArgumentsError, match="spec 'mlp' cannot have an argument called 'name'"):
         Spec("mlp", **{"name": "other"})
