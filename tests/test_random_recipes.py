@@ -436,20 +436,20 @@ def options_of(draft: Draft) -> list[str]:
 
 @st.composite
 def trainings(draw) -> list[str]:
-    draft = draw(st.one_of(sound_drafts(), drafts()))
+    draft = draw(st.one_of(sound_drafts(), sound_drafts(), drafts()))
     return ["train", draft.preset, *options_of(draft), *QUICK]
 
 
 @st.composite
 def resumptions(draw) -> list[str]:
-    folder = draw(st.sampled_from(["run", "run", "run", "unfinished", "empty", "nowhere", "file", ""]))
+    folder = draw(st.sampled_from(["run", "run", "run", "unfinished", "unfinished", "empty", "nowhere", "file"]))
     options = ["--steps", draw(st.sampled_from(["1", "2", "3"])), "--no-progress"]
     options += draw(st.sampled_from([[], [], ["--override"], ["--out", "elsewhere"]]))
-    if draw(st.booleans()):
+    if draw(st.integers(0, 2)) == 0:
         draft = draw(drafts())
         name = draw(st.sampled_from(sorted(draft.changes)))
         options += options_of(Draft("ring", {name: draft.changes[name]}))
-    preset = draw(st.sampled_from([[], ["ring"], ["grid"], ["nothing"]]))
+    preset = draw(st.sampled_from([[], [], ["ring"], ["ring"], ["grid"]]))
     return ["train", *preset, "--resume", folder, *options]
 
 
@@ -477,7 +477,7 @@ def others(draw) -> list[str]:
 @st.composite
 def command_lines(draw) -> list[str]:
     line = draw(st.one_of(trainings(), trainings(), resumptions(), resumptions(), others(), others()))
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):  # a word too many, or another one
+    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 2]))):  # a word too many, or another one
         place = draw(st.integers(0, len(line)))
         line = [*line[:place], draw(words), *line[place + draw(st.booleans()) :]]
     return line
@@ -637,7 +637,7 @@ def test_two_thousand_recipes_and_command_lines(capsys):
     assert sum(number for kind, number in counts.items() if "forms" not in kind) >= 2_000
     # about half of them are to be right
     assert 0.35 < counts["recipes valid"] / 1_300 < 0.65
-    assert counts["command lines valid"] > 200
+    assert counts["command lines valid"] > 150
 
 
 @pytest.mark.slow
