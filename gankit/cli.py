@@ -26,7 +26,7 @@ from gankit.errors import (
     NonFiniteError,
     OutputExistsError,
     RecipeDiffersError,
-    check_positive,
+    check_count,
 )
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
@@ -295,7 +295,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.regularizer:
         preset = preset.replace(regularizers=tuple(options.regularizer))
     entries = [Entry.parse(text) for texts in options.loss for text in split_entries(texts)]
-    check_positive("--seeds", options.seeds)
+    check_count("--seeds", options.seeds)
     folder = _folder(options, f"compare_{preset.name}")
     comparison = Comparison(folder, preset, entries, seeds=range(options.seeds), device=options.device)
     total = len(comparison.entries) * options.seeds
@@ -326,12 +326,19 @@ def _shown(figures: Mapping[str, float | None]) -> str:
 def _sample(options: argparse.Namespace) -> int:
     run = Run.open(options.run)
     out = Path(options.out)
-    if out.exists() and not options.overwrite:
+    if _is_there(out) and not options.overwrite:
         raise OutputExistsError(f"--out must be a new file, got {options.out!r}; name another, or add --overwrite")
     trainer = run.load_trainer(options.device)
     run.draw_samples(trainer, out, count=options.count, seed=options.seed)
     print(out)
     return 0
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as too long a name: whoever writes it says so
+        return False
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gankit.data import SampledBatches
-from gankit.errors import BadValueError, MissingExtraError, OutputExistsError
+from gankit.errors import BadValueError, MissingExtraError, NonFiniteDataError, NonFiniteError, OutputExistsError
 from gankit.pictures import save_panels
 from gankit.presets import Preset
 from gankit.runs import environment, evaluate, evaluation_form, writable_folder
@@ -230,7 +230,12 @@ class Comparison:
         trainer = self._trainer = preset(device=self.device, seed=seed, log_every_steps=preset.steps)
         batches = preset.batches(device=trainer.device, seed=seed)
         started = time.perf_counter()
-        trainer.fit(batches, steps=preset.steps)
+        try:
+            trainer.fit(batches, steps=preset.steps)
+        except NonFiniteDataError:
+            raise
+        except NonFiniteError:  # to diverge is an outcome, and is counted as one
+            pass
         metrics = trainer.read_metrics()  # waits for the device
         seconds = time.perf_counter() - started
         coverages = evaluate(trainer, batches, seed=seed)

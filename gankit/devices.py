@@ -24,7 +24,7 @@ def resolve_device(device: torch.device | str | None = None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         raise DeviceError(f"device must be one torch knows, such as 'cpu' or 'cuda', got {device!r}") from None
     try:
         torch.empty(1, device=resolved)

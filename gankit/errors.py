@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
+import operator
 import warnings
 from collections.abc import Iterable
+from typing import SupportsIndex
+
+_LARGEST_INTEGER = 2**63 - 1
+_LARGEST_FLOAT = 3.4028234663852886e38
+LARGEST = "at most 3.4e38, or 2^63 - 1 for an integer"
+"""What `is_too_large` holds numbers against, in words."""
 
 
 class GankitError(Exception):
@@ -159,18 +167,88 @@ def warn(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-def check_positive(name: str, value: float, *, zero: bool = False) -> None:
-    """Raise `BadValueError` unless `value` is above zero (or zero, with `zero=True`).
+def is_too_large(value: object) -> bool:
+    """Tell whether a number is finite and too large for torch: for a float32, or for an integer of 64 bits.
 
     Example:
-        >>> check_positive("steps", 0)
-        Traceback (most recent call last):
-        gankit.errors.BadValueError: steps must be above 0, got 0
+        >>> is_too_large(1e30), is_too_large(1e300), is_too_large(10**30), is_too_large(float("inf"))
+        (False, True, True, False)
     """
-    # written so that NaN fails too
-    if not (value >= 0 if zero else value > 0):
+    if isinstance(value, int):
+        return abs(value) > _LARGEST_INTEGER
+    return isinstance(value, float) and _LARGEST_FLOAT < abs(value) < math.inf
+
+
+def check_positive(name: str, value: float, *, zero: bool = False) -> None:
+    """Raise unless `value` is a number above zero (or zero, with `zero=True`) that a float can hold.
+
+    Raises:
+        BadArgumentsError: for something that is no number.
+        BadValueError: for another number.
+
+    Example:
+        >>> check_positive("weight", 0)
+        Traceback (most recent call last):
+        gankit.errors.BadValueError: weight must be above 0, got 0
+        >>> check_positive("weight", "much")
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: weight must be a number, got 'much'
+    """
+    try:
+        fits = not isinstance(value, bool) and bool(value >= 0 if zero else value > 0)
+    except TypeError:
+        fits = None
+    if fits is None or isinstance(value, bool):
+        raise BadArgumentsError(f"{name} must be a number, got {value!r}")
+    if not fits:  # also NaN
         bound = "0 or more" if zero else "above 0"
         raise BadValueError(f"{name} must be {bound}, got {value!r}")
+    if is_too_large(value):
+        raise BadValueError(f"{name} must be {LARGEST}, got {value!r}")
+
+
+def check_count(name: str, value: int, *, zero: bool = False) -> None:
+    """Raise unless `value` is an integer above zero (or zero, with `zero=True`) that torch can count to.
+
+    Raises:
+        BadArgumentsError: for something that is no integer.
+        BadValueError: for another integer.
+
+    Example:
+        >>> check_count("steps", 0)
+        Traceback (most recent call last):
+        gankit.errors.BadValueError: steps must be above 0, got 0
+        >>> check_count("steps", 2.5)
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: steps must be an integer, got 2.5
+    """
+    check_positive(name, _as_integer(name, value), zero=zero)
+
+
+def check_seed(seed: int) -> None:
+    """Raise unless `seed` is an integer that torch's generators take.
+
+    Raises:
+        BadArgumentsError: for something that is no integer.
+        BadValueError: for an integer of more than 64 bits.
+
+    Example:
+        >>> check_seed("zero")
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: seed must be an integer, got 'zero'
+    """
+    number = _as_integer("seed", seed)
+    if not -(2**63) <= number < 2**63:
+        raise BadValueError(f"seed must be from -2^63 to 2^63 - 1, got {seed!r}")
+
+
+def _as_integer(name: str, value: SupportsIndex) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise BadArgumentsError(f"{name} must be an integer, got {value!r}")
 
 
 def lost_worker(error: RuntimeError) -> DataError | None:

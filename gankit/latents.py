@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gankit.errors import BadValueError, check_positive
+from gankit.errors import BadValueError, check_count, check_positive
 from gankit.protocols import Latent
 from gankit.registry import Registry
 
@@ -32,7 +32,7 @@ class Normal:
     latent_dim: int
 
     def __post_init__(self) -> None:
-        check_positive("latent_dim", self.latent_dim)
+        check_count("latent_dim", self.latent_dim)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,8 +92,8 @@ class OneHotNormal:
     standard_deviation: float = 0.1
 
     def __post_init__(self) -> None:
-        check_positive("latent_dim", self.latent_dim)
-        check_positive("categories", self.categories)
+        check_count("latent_dim", self.latent_dim)
+        check_count("categories", self.categories)
         check_positive("standard_deviation", self.standard_deviation, zero=True)
         if self.categories > self.latent_dim:
             raise BadValueError(

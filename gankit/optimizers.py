@@ -5,6 +5,7 @@ Left out are the ones that need a closure (LBFGS), sparse gradients (SparseAdam)
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, optim
 from typing_extensions import override
 
-from gankit.errors import BadArgumentsError, BadValueError, check_positive
+from gankit.errors import BadArgumentsError, BadValueError, GankitError, check_positive
 from gankit.registry import Registry, Spec
 
 OPTIMIZERS = Registry[optim.Optimizer]("optimizer", group="gankit.optimizers")
@@ -39,6 +40,7 @@ for _optimizer in (
 ):
     OPTIMIZERS.register(_optimizer.__name__.lower(), _optimizer)
 
+_OWN_CHECKS = {"replica_adam"}
 _FUSED = {"cpu": {"adam", "adamw", "adagrad", "sgd"}, "cuda": {"adam", "adamw", "sgd"}}
 
 
@@ -56,6 +58,45 @@ def with_fused_update(spec: Spec, device: torch.device) -> Spec:
     chosen = spec.arguments.keys() & {"fused", "foreach", "differentiable"}
     fused = spec.name in _FUSED.get(device.type, ()) and not chosen
     return spec.with_defaults(fused=True) if fused else spec
+
+
+def build_optimizer(spec: Spec, parameters: Iterable[Tensor]) -> optim.Optimizer:
+    """Return the optimizer of a spec, having tried its arguments on a parameter of its own.
+
+    torch looks at some arguments in the constructor, at others in the first updates.
+
+    Raises:
+        UnknownNameError: for an unknown name.
+        BadArgumentsError: for arguments that do not fit the optimizer's signature.
+        BadValueError: for arguments that the optimizer cannot work with.
+
+    Example:
+        >>> build_optimizer(Spec("adam", lr=-1.0), [torch.nn.Parameter(torch.zeros(1))])
+        Traceback (most recent call last):
+        gankit.errors.BadValueError: optimizer adam:lr=-1.0 must have arguments it can work with: Invalid learning \
+rate: -1.0
+    """
+    if spec.name in _OWN_CHECKS:
+        return OPTIMIZERS.build(spec, parameters)
+    parameters = list(parameters)
+    device = parameters[0].device if parameters else torch.device("cpu")
+    probe = torch.nn.Parameter(torch.zeros(2, 2, device=device))
+    try:
+        with warnings.catch_warnings():
+            # a rate that became a root of a negative number
+            warnings.filterwarnings("error", message="Casting complex values")
+            trial = OPTIMIZERS.build(spec, [probe])
+            if device.type == "cpu":  # as the trainer does: a recipe for CUDA can be looked at on the CPU
+                trial.param_groups[0]["capturable"] = False
+            for _ in range(2):
+                probe.grad = torch.ones_like(probe)
+                trial.step()
+    except (UserWarning, TypeError, ValueError, RuntimeError, ArithmeticError, IndexError, AssertionError) as error:
+        if isinstance(error, GankitError):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise BadValueError(f"optimizer {spec} must have arguments it can work with: {reason}") from error
+    return OPTIMIZERS.build(spec, parameters)
 
 
 @OPTIMIZERS.register("replica_adam")
@@ -93,6 +134,8 @@ class ReplicaAdam(optim.Optimizer):
         eps: float = 1e-8,
     ) -> None:
         rates = [lr] if isinstance(lr, (int, float)) else list(lr)
+        if not rates:
+            raise BadValueError("lr must be one rate, or one for each replica, got none")
         for rate in rates:
             check_positive("lr", rate, zero=True)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):

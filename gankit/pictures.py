@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.errors import DataError, MissingExtraError, OutputError, ShapeError, check_positive
+from gankit.errors import DataError, MissingExtraError, OutputError, ShapeError, check_count
 
 _CURVES = (
     ("losses", ("discriminator_loss", "generator_loss")),
@@ -54,8 +54,8 @@ def _grid(samples: Tensor, sample_range: tuple[float, float], columns: int, zoom
     """Return the pixels of a grid, `(height, width, 3)` bytes."""
     if samples.ndim != 4 or samples.shape[1] not in (1, 3) or not samples.numel():
         raise ShapeError(f"samples must be pictures (N, 1 or 3, H, W), got {tuple(samples.shape)}")
-    check_positive("columns", columns)
-    check_positive("zoom", zoom)
+    check_count("columns", columns)
+    check_count("zoom", zoom)
     samples = samples.float().repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     make_grid: Callable[..., Tensor] = importlib.import_module("torchvision.utils").make_grid
     grid = make_grid(samples, columns, padding=2, normalize=True, value_range=sample_range, pad_value=0.5)

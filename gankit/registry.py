@@ -14,16 +14,18 @@ import threading
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, overload
 
 from gankit.errors import (
+    LARGEST,
     BadArgumentsError,
     BadNameError,
     DuplicateNameError,
     PluginWarning,
     UnknownNameError,
     did_you_mean,
+    is_too_large,
 )
 from gankit.spec import Spec, keywords
 
@@ -40,6 +42,8 @@ __all__ = [
 Part = TypeVar("Part")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
+# what a command line or JSON can hold, beside lists
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), Spec)
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -259,6 +263,8 @@ def _check_arguments(label: str, factory: Callable[..., Any], args: tuple[Any, .
     for key, value in bound.arguments.items():
         if key in hints and key in named and not fits(value, hints[key]):
             wanted = _wanted(hints[key], signature.parameters[key])
+            if is_too_large(value):
+                wanted += f", {LARGEST}"
             raise BadArgumentsError(f"{text}: {key!r} must be {wanted}, got {value!r}")
 
 
@@ -277,15 +283,33 @@ def fits(value: object, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and not is_too_large(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
         return isinstance(value, hint)
+    if origin is get_origin(Callable[..., Any]):
+        return callable(value)
     if origin in (tuple, list) or (inspect.isclass(origin) and origin.__module__ == "collections.abc"):
         # a string is a sequence too, and never the one that was meant
-        return not isinstance(value, (str, int, float)) and value is not None
-    return True
+        return not isinstance(value, _PLAIN) and _elements_fit(value, origin, inner)
+    # what a Spec may be replaced by is for the one who builds the part to say
+    if not inspect.isclass(hint) or hint in (Any, object, Spec) or getattr(hint, "_is_protocol", False):
+        return True
+    if isinstance(value, str):  # it may stand for a path, and for nothing of torch's
+        return issubclass(str, hint) or hint.__module__.partition(".")[0] != "torch"
+    # what behaves as the class does may stand for it, which what JSON holds does not
+    return type(value) not in (*_PLAIN, tuple) or isinstance(value, hint)
+
+
+def _elements_fit(value: object, origin: Any, inner: tuple[Any, ...]) -> bool:
+    if not isinstance(value, (tuple, list)):
+        return True
+    elements = cast("Sequence[object]", value)
+    if origin is tuple and inner and inner[-1] is not Ellipsis:
+        return len(elements) == len(inner) and all(map(fits, elements, inner))
+    is_mapping = origin is not tuple and len(inner) > 1
+    return not inner or is_mapping or all(fits(one, inner[0]) for one in elements)
 
 
 def _wanted(hint: Any, parameter: inspect.Parameter) -> str:

@@ -23,7 +23,6 @@ import math
 import os
 import platform
 import tempfile
-import typing
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,8 @@ from gankit.errors import (
     OutputError,
     OutputExistsError,
     RecipeDiffersError,
-    check_positive,
+    check_count,
+    check_seed,
     warn,
 )
 from gankit.latents import LATENTS
@@ -55,7 +55,6 @@ from gankit.pictures import save_animation, save_curves, save_grid, save_points
 from gankit.presets import Preset
 from gankit.presets.preset import build_networks
 from gankit.protocols import Batch
-from gankit.registry import fits
 from gankit.seeds import stream_seed
 from gankit.training import (
     AdversarialTrainer,
@@ -122,14 +121,19 @@ class Recipe:
     ranks: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.preset, Preset):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe's preset must be a Preset, got {self.preset!r}")
+        check_seed(self.seed)
+        if not isinstance(self.device, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe's device must be a name such as 'cpu', or None, got {self.device!r}")
         if self.replicas is not None:
-            check_positive("replicas", self.replicas)
-        check_positive("log_every_steps", self.log_every_steps)
-        check_positive("sample_every_steps", self.sample_every_steps)
-        check_positive("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
+            check_count("replicas", self.replicas)
+        check_count("log_every_steps", self.log_every_steps)
+        check_count("sample_every_steps", self.sample_every_steps)
+        check_count("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
         if self.check_every_steps is not None:
-            check_positive("check_every_steps", self.check_every_steps)
-        check_positive("ranks", self.ranks)
+            check_count("check_every_steps", self.check_every_steps)
+        check_count("ranks", self.ranks)
         if self.preset.on_non_finite == "rollback" and not self.checkpoint_every_steps:
             raise BadValueError("checkpoint_every_steps must be above 0 with on_non_finite='rollback', got 0")
 
@@ -142,16 +146,13 @@ class Recipe:
     def from_dict(cls, form: Mapping[str, Any]) -> Recipe:
         """Return the recipe that `to_dict` described; `BadArgumentsError` where it is none."""
         known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe must be a mapping of names to values, got {form!r}")
         fields: dict[str, Any] = {name: value for name, value in form.items() if name != "format"}
         if form.get("format") != _FORMAT or fields.keys() - known or "preset" not in fields:
             raise BadArgumentsError(
                 f"a recipe must have format {_FORMAT} and {', '.join(sorted(known))}, got {sorted(form)}"
             )
-        hints = typing.get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            name = field.name
-            if name in fields and name != "preset" and not fits(fields[name], hints[name]):
-                raise BadArgumentsError(f"a recipe's {name} must be {field.type}, got {fields[name]!r}")
         with _told("a recipe must hold a preset"):
             fields["preset"] = Preset.from_dict(form["preset"])
         return cls(**fields)

@@ -89,6 +89,8 @@ class Spec:
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> Spec:
         """Return the spec of a JSON form; `BadArgumentsError` where it has no name."""
+        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a spec's JSON form must be a mapping with a 'name', got {form!r}")
         if not isinstance(form.get("name"), str):
             raise BadArgumentsError(f"a spec's JSON form needs a 'name', got {dict(form)!r}")
         return cls(form["name"], **{key: _from_json(v) for key, v in form.items() if key != "name"})
@@ -186,13 +188,13 @@ def _read_value(text: str) -> tuple[Any, str, str]:
         after = stripped[end:].lstrip()
         if not after or after[0] == ",":
             return _from_json(value), after[:1], after[1:]
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also of a number with too many digits
         pass  # then it is a Python literal or a plain word
     word, comma, rest = stripped.partition(",")
     word = word.strip()
     try:
         return ast.literal_eval(word), comma, rest
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return word, comma, rest
 
 

@@ -128,6 +128,16 @@ def test_an_existing_picture_is_kept_unless_asked_for(capsys):
     assert main(["sample", "run", "--out", "grid.png", "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize("option", [["--seed", "9" * 30], ["--out", "x" * 300 + ".png"]], ids=["seed", "out"])
+def test_a_sample_that_cannot_be_drawn_is_one_sentence(option, capsys):
+    train()
+    capsys.readouterr()
+    assert main(["sample", "run", *option]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gankit: error: ")
+    assert error.count("\n") == 1
+
+
 def test_list_names_every_registry_and_every_part(capsys):
     assert main(["list"]) == 0
     everything = capsys.readouterr().out

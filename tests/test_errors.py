@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from gankit import errors
-from gankit.errors import BadValueError, GankitError, PluginWarning, check_positive, did_you_mean
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    GankitError,
+    PluginWarning,
+    check_count,
+    check_positive,
+    check_seed,
+    did_you_mean,
+)
 
 CLASSES = {name: one for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)}
 ERRORS = {name: one for name, one in CLASSES.items() if not issubclass(one, Warning)}
@@ -82,3 +92,51 @@ def test_zero_passes_where_it_is_allowed_and_less_does_not(value):
 @pytest.mark.parametrize("value", [1, 1e-9, math.inf])
 def test_what_is_positive_passes(value):
     check_positive("steps", value)
+
+
+@pytest.mark.parametrize("value", [None, "1", True, (1,), 1j], ids=repr)
+def test_what_is_no_number_is_refused_as_an_argument(value):
+    with pytest.raises(BadArgumentsError, match="^weight must be a number, got "):
+        check_positive("weight", value)
+
+
+@pytest.mark.parametrize("value", [2**63, 10**400, 1e300], ids=["2^63", "10^400", "1e300"])
+def test_a_number_too_large_for_torch_is_refused(value):
+    with pytest.raises(BadValueError, match="^weight must be at most "):
+        check_positive("weight", value)
+
+
+@pytest.mark.parametrize("value", [None, "1", True, 1.0, math.nan, (1,)], ids=repr)
+def test_a_count_is_an_integer(value):
+    with pytest.raises(BadArgumentsError, match="^steps must be an integer, got "):
+        check_count("steps", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**63])
+def test_a_count_is_above_zero_and_one_that_torch_can_count_to(value):
+    with pytest.raises(BadValueError, match=f"^steps must be .*, got {value}$"):
+        check_count("steps", value)
+    check_count("steps", 2**63 - 1)
+    check_count("steps", 0, zero=True)
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**63 - 1, -(2**63)])
+def test_a_seed_that_passes_is_one_torch_takes(seed):
+    check_seed(seed)
+    torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"),
+    [
+        ("0", BadArgumentsError),
+        (None, BadArgumentsError),
+        (True, BadArgumentsError),
+        (0.5, BadArgumentsError),
+        (2**63, BadValueError),
+        (-(2**63) - 1, BadValueError),
+    ],
+)
+def test_another_seed_is_refused(seed, error):
+    with pytest.raises(error, match="^seed must be "):
+        check_seed(seed)

@@ -11,7 +11,7 @@ from torch import nn, optim
 
 from gankit import OPTIMIZERS, Spec
 from gankit.errors import BadArgumentsError, BadValueError, UnknownNameError
-from gankit.optimizers import ReplicaAdam, with_fused_update
+from gankit.optimizers import ReplicaAdam, build_optimizer, with_fused_update
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -168,9 +168,40 @@ def test_its_state_goes_on_where_it_was():
         ({"lr": [0.1, -0.2]}, BadValueError, "lr must be 0 or more, got -0.2"),
         ({"lr": [0.1] * 4}, BadArgumentsError, r"one for each replica, got 4 for a parameter of shape \(3, 2\)"),
         ({"betas": (0.5, 1.0)}, BadValueError, r"betas must be two numbers in \[0, 1\), got \(0.5, 1.0\)"),
+        ({"lr": ()}, BadValueError, "lr must be one rate, or one for each replica, got none"),
         ({"eps": 0.0}, BadValueError, "eps must be above 0, got 0.0"),
     ],
 )
 def test_replica_adam_refuses_what_cannot_be(arguments, error, says):
     with pytest.raises(error, match=says):
         ReplicaAdam([nn.Parameter(torch.zeros(3, 2))], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (Spec("adam", lr=-1.0), "Invalid learning rate"),
+        (Spec("adam", betas=(2.0, 0.9)), "Invalid beta parameter"),
+        (Spec("sgd", nesterov=True), "Nesterov momentum requires"),
+        (Spec("adam", fused=True, foreach=True), "fused"),
+        (Spec("sgd", differentiable=True), "in-place"),
+        (Spec("asgd", lambd=-1e6), ""),
+    ],
+    ids=str,
+)
+def test_arguments_that_torch_cannot_work_with_are_refused_before_the_training(spec, says):
+    with pytest.raises(BadValueError, match=f"^optimizer {spec.name}.* must have arguments it can work with: .*{says}"):
+        build_optimizer(spec, small_network().parameters())
+
+
+@EVERY
+def test_trying_the_arguments_leaves_the_parameters_as_they_are(name):
+    network = small_network()
+    before = copy.deepcopy(network.state_dict())
+    optimizer = build_optimizer(Spec(name), network.parameters())
+    assert all(held in set(network.parameters()) for held in optimizer.state)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_a_spec_for_cuda_graphs_is_no_mistake_on_the_cpu():
+    assert build_optimizer(Spec("adam", capturable=True), small_network().parameters()).defaults["capturable"]

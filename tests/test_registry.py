@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 import pytest
@@ -265,6 +267,9 @@ def typed(
     pair: tuple[float, float] | None = None,
     anything: Any = None,
     device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    root: str | Path = "",
+    make: Callable[[int], int] | None = None,
 ) -> dict[str, Any]:
     return dict(locals())
 
@@ -292,6 +297,11 @@ def typed(
         {"anything": object()},
         {"device": "cpu"},
         {"device": torch.device("cpu")},
+        {"dtype": torch.float64},
+        {"root": "x"},
+        {"root": Path("x")},
+        {"make": abs},
+        {"weight": math.inf},
     ],
     ids=str,
 )
@@ -325,6 +335,19 @@ def test_an_argument_of_the_right_type_arrives_unchanged(arguments):
         ("widths", None, "Sequence[int]"),
         ("pair", "01", "tuple[float, float] | None"),
         ("pair", 1.0, "tuple[float, float] | None"),
+        ("pair", (1.0,), "tuple[float, float] | None"),
+        ("pair", (1.0, "2"), "tuple[float, float] | None"),
+        ("widths", (64, "32"), "Sequence[int]"),
+        ("widths", (64, 1.5), "Sequence[int]"),
+        ("widths", Spec("mlp"), "Sequence[int]"),
+        ("device", 1.5, "torch.device | str | None"),
+        ("device", Spec("cpu"), "torch.device | str | None"),
+        ("dtype", "float32", "torch.dtype | None"),
+        ("root", 3, "str | Path"),
+        ("make", 3, "Callable[[int], int] | None"),
+        ("make", Spec("mlp"), "Callable[[int], int] | None"),
+        ("weight", 2**63, "float, at most 3.4e38, or 2^63 - 1 for an integer"),
+        ("weight", 1e300, "float, at most 3.4e38, or 2^63 - 1 for an integer"),
     ],
 )
 def test_an_argument_of_the_wrong_type_is_refused_with_the_right_one(key, value, wanted):

@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 
 from gankit.data import DATASETS, TensorData
-from gankit.errors import BadArgumentsError, DataNotFoundError, OutputError, OutputExistsError, ShapeError
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataNotFoundError,
+    OutputError,
+    OutputExistsError,
+    ShapeError,
+)
 from gankit.presets import ring, vanilla_mnist
 from gankit.runs import Recipe, Run, evaluate
 from gankit.spec import Spec
@@ -87,6 +94,26 @@ def test_what_is_no_run_is_refused():
     Path("recipe.json").write_text('{"format": 7}')
     with pytest.raises(BadArgumentsError, match=r"a recipe must have format 1 .* got \['format'\]"):
         Run.open(".")
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        (None, "a recipe must be a mapping of names to values, got None"),
+        (Recipe(preset=TINY).to_dict() | {"preset": []}, "a preset's JSON form must be a mapping"),
+        (Recipe(preset=TINY).to_dict() | {"seed": None}, "seed must be an integer, got None"),
+        (Recipe(preset=TINY).to_dict() | {"seed": 2**64}, "seed must be from"),
+        (
+            Recipe(preset=TINY).to_dict() | {"device": 3},
+            "a recipe's device must be a name such as 'cpu', or None, got 3",
+        ),
+        (Recipe(preset=TINY).to_dict() | {"replicas": "2"}, "replicas must be an integer, got '2'"),
+        (Recipe(preset=TINY).to_dict() | {"log_every_steps": 1.5}, "log_every_steps must be an integer, got 1.5"),
+    ],
+)
+def test_a_damaged_recipe_is_refused_in_one_sentence(form, says):
+    with pytest.raises((BadArgumentsError, BadValueError), match=says):
+        Recipe.from_dict(form)
 
 
 def test_weights_that_are_missing_or_broken_are_reported():

@@ -174,11 +174,22 @@ def test_a_short_form_that_cannot_be_meant_is_refused_with_the_place(text, given
     assert given in str(refusal.value)
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "{[]:1}"], ids=["digits", "brackets", "braces"])
+def test_a_value_that_cannot_be_read_is_a_plain_word(value):
+    assert Spec.parse(f"mlp:depth={value}") == Spec("mlp", depth=value)
+
+
 @pytest.mark.parametrize("form", [{}, {"hidden_dim": 128}, {"name": 3}, {"name": None}])
 def test_a_json_form_without_a_name_is_refused(form):
     with pytest.raises(BadArgumentsError) as refusal:
         Spec.from_dict(form)
     assert repr(form) in str(refusal.value)
+
+
+@pytest.mark.parametrize("form", [False, None, 3, "mlp", ["mlp"]], ids=repr)
+def test_what_is_no_mapping_is_no_json_form(form):
+    with pytest.raises(BadArgumentsError, match="^a spec's JSON form must be a mapping with a 'name', got "):
+        Spec.from_dict(form)
 
 
 def test_an_argument_called_name_is_refused():

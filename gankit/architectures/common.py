@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.blocks import BLOCKS
-from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_positive
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_count
 from gankit.registry import Spec
 
 # no string: the registry reads the types of a factory's arguments from other modules
@@ -56,8 +56,8 @@ def layer_widths(widths: Sequence[int] | None, hidden_dim: int, depth: int) -> l
         >>> layer_widths(None, 128, 3), layer_widths([7, 5], 128, 3)
         ([128, 256, 512], [7, 5])
     """
-    check_positive("hidden_dim", hidden_dim)
-    check_positive("depth", depth)
+    check_count("hidden_dim", hidden_dim)
+    check_count("depth", depth)
     if widths is None:
         return [hidden_dim * 2**i for i in range(depth)]
     if not widths or any(width < 1 for width in widths):
@@ -85,9 +85,12 @@ def checked_shape(sample_shape: Sequence[int]) -> tuple[int, ...]:
         >>> checked_shape([1, 28, 28])
         (1, 28, 28)
     """
-    shape = tuple(sample_shape)
-    if not shape or any(size < 1 for size in shape):
+    is_shape = isinstance(sample_shape, Sequence) and not isinstance(sample_shape, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+    shape = tuple(sample_shape) if is_shape else ()
+    if not shape or any(isinstance(size, int) and size < 1 for size in shape):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadValueError(f"sample_shape must be positive sizes such as (1, 28, 28), got {shape}")
+    for size in shape:
+        check_count("sample_shape", size)
     return shape
 
 
@@ -141,9 +144,9 @@ class Generator(nn.Module):
     network: nn.Sequential
 
     def __init__(self, latent_dim: int, sample_shape: Sequence[int], num_classes: int | None) -> None:
-        check_positive("latent_dim", latent_dim)
+        check_count("latent_dim", latent_dim)
         if num_classes is not None:
-            check_positive("num_classes", num_classes)
+            check_count("num_classes", num_classes)
         super().__init__()
         self.latent_dim = latent_dim
         self.sample_shape: tuple[int, ...] = checked_shape(sample_shape)
@@ -177,7 +180,7 @@ class Discriminator(nn.Module, abc.ABC):
 
     def __init__(self, sample_shape: Sequence[int], num_classes: int | None = None) -> None:
         if num_classes is not None:
-            check_positive("num_classes", num_classes)
+            check_count("num_classes", num_classes)
         super().__init__()
         self.sample_shape: tuple[int, ...] = checked_shape(sample_shape)
         self.num_classes = num_classes

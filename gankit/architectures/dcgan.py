@@ -19,7 +19,7 @@ from gankit.architectures.common import (
 )
 from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
-from gankit.errors import ShapeError, check_positive
+from gankit.errors import ShapeError, check_count
 
 
 def halvings(sample_shape: Sequence[int]) -> tuple[int, int]:
@@ -100,7 +100,7 @@ class DCGANGenerator(Generator):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(latent_dim, sample_shape, num_classes)
-        check_positive("hidden_dim", hidden_dim)
+        check_count("hidden_dim", hidden_dim)
         times, base = halvings(sample_shape)
         channels = [hidden_dim * 2**i for i in reversed(range(times))]
         self.network: nn.Sequential = nn.Sequential(
@@ -155,7 +155,7 @@ class DCGANDiscriminator(Discriminator):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(sample_shape, num_classes)
-        check_positive("hidden_dim", hidden_dim)
+        check_count("hidden_dim", hidden_dim)
         times, base = halvings(sample_shape)
         channels = [hidden_dim * 2**i for i in range(times)]
         inputs = self.sample_shape[0] + (num_classes or 0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
-from gankit.errors import ShapeError, check_positive
+from gankit.errors import ShapeError, check_count
 
 _TINY = 1e-12  # against a division by zero, as in torch
 
@@ -36,7 +36,7 @@ class MinibatchStandardDeviation(nn.Module):
 
     def __init__(self, group_size: int | None = None) -> None:
         if group_size is not None:
-            check_positive("group_size", group_size)
+            check_count("group_size", group_size)
         super().__init__()
         self.group_size = group_size
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gankit.architectures.common import checked_shape
 from gankit.architectures.registry import DISCRIMINATORS
-from gankit.errors import BadArgumentsError, ShapeError, check_positive
+from gankit.errors import BadArgumentsError, ShapeError, check_count
 from gankit.registry import Spec
 
 
@@ -58,7 +58,7 @@ class PackedDiscriminator(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_positive("packing", packing)
+        check_count("packing", packing)
         super().__init__()
         self.sample_shape: tuple[int, ...] = checked_shape(sample_shape)
         self.batch_multiple: int = packing

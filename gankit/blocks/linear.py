@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.blocks.registry import BLOCKS
-from gankit.errors import check_positive
+from gankit.errors import check_count
 
 
 @BLOCKS.register("linear_bn_relu")
@@ -108,7 +108,7 @@ class Maxout(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_positive("pieces", pieces)
+        check_count("pieces", pieces)
         super().__init__()
         self.pieces = pieces
         self.linear: nn.Linear = nn.Linear(in_features, out_features * pieces, device=device, dtype=dtype)

@@ -13,7 +13,7 @@ from gankit.data.resident import TensorBatches, TensorData
 from gankit.data.sampled import SampledBatches, Sampler
 from gankit.data.scaling import SampleRange, check_values
 from gankit.data.streams import StreamBatches
-from gankit.errors import BadArgumentsError, DataError, ShapeError
+from gankit.errors import BadArgumentsError, DataError, ShapeError, check_seed
 from gankit.protocols import Batch
 from gankit.seeds import stream_seed
 
@@ -58,6 +58,7 @@ def make_batches(
         >>> next(iter(batches)).shape
         torch.Size([10, 1, 28, 28])
     """
+    check_seed(seed)
     if isinstance(data, Tensor):
         data = TensorData(data)
     if isinstance(data, TensorData):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gankit.data.folder import expanded
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
 from gankit.errors import DataError, DataNotFoundError, MissingExtraError
@@ -64,7 +65,7 @@ def mnist(root: str | Path = "data", *, train: bool = True, download: bool = Tru
     Example:
         >>> mnist("nowhere", download=False)
         Traceback (most recent call last):
-        gankit.errors.DataNotFoundError: MNIST was not found in nowhere/MNIST/raw; set download=True, or use \
+        gankit.errors.DataNotFoundError: MNIST was not found in 'nowhere/MNIST/raw'; set download=True, or use \
 mnist_5k, which comes with gankit
     """
     return _read_set("MNIST", root, train, download, _MNIST_SHA256)
@@ -89,14 +90,14 @@ def fashion_mnist(root: str | Path = "data", *, train: bool = True, download: bo
     Example:
         >>> fashion_mnist("nowhere", download=False)
         Traceback (most recent call last):
-        gankit.errors.DataNotFoundError: FashionMNIST was not found in nowhere/FashionMNIST/raw; set \
+        gankit.errors.DataNotFoundError: FashionMNIST was not found in 'nowhere/FashionMNIST/raw'; set \
 download=True, or use mnist_5k, which comes with gankit
     """
     return _read_set("FashionMNIST", root, train, download, {})
 
 
 def _read_set(name: str, root: str | Path, train: bool, download: bool, sha256: dict[str, str]) -> TensorData:
-    root = Path(root).expanduser()
+    root = expanded(root)
     folder = root / name / "raw"
     prefix = "train" if train else "t10k"
     files = [folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"]
@@ -104,13 +105,13 @@ def _read_set(name: str, root: str | Path, train: bool, download: bool, sha256: 
     if not all(file.exists() or _compressed(file).exists() for file in files):
         advice = "or use mnist_5k, which comes with gankit"
         if not download:
-            raise DataNotFoundError(f"{name} was not found in {folder}; set download=True, {advice}")
+            raise DataNotFoundError(f"{name} was not found in {str(folder)!r}; set download=True, {advice}")
         try:
             source(root, train=train, download=True)
         except (RuntimeError, OSError, http.client.HTTPException) as error:
             reason = " ".join(str(error).split())
             raise DataNotFoundError(
-                f"{name} was not found in {folder} and could not be downloaded ({reason}); "
+                f"{name} was not found in {str(folder)!r} and could not be downloaded ({reason}); "
                 f"put the files there, {advice}"
             ) from error
     md5: dict[str, str] = dict(source.resources)

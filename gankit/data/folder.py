@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
-from gankit.errors import DataError, DataNotFoundError, MissingExtraError, check_positive
+from gankit.errors import DataError, DataNotFoundError, MissingExtraError, check_count
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 
@@ -36,10 +36,10 @@ def image_folder(root: str | Path, *, size: int = 28, channels: Literal[1, 3] = 
         Traceback (most recent call last):
         gankit.errors.DataNotFoundError: root must be a folder of pictures, got 'nowhere', which is not there
     """
-    check_positive("size", size)
+    check_count("size", size)
     if channels not in (1, 3):
         raise DataError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not folder.is_dir():
         raise DataNotFoundError(f"root must be a folder of pictures, got {str(root)!r}, which is not there")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
@@ -53,6 +53,29 @@ def image_folder(root: str | Path, *, size: int = 28, channels: Literal[1, 3] = 
     in_subfolders = all(len(file.relative_to(folder).parts) > 1 for file in files)
     labels = torch.tensor([classes[top] for top in tops]) if in_subfolders else None
     return TensorData(samples, labels)
+
+
+def expanded(root: str | Path) -> Path:
+    """Return the folder that `root` names, with `~` for the home folder.
+
+    Raises:
+        DataNotFoundError: for a name that no folder can have.
+
+    Example:
+        >>> expanded("data").name
+        'data'
+        >>> expanded("~nobody_of_that_name/data")
+        Traceback (most recent call last):
+        gankit.errors.DataNotFoundError: root must be a folder, got '~nobody_of_that_name/data': Could not determine \
+home directory.
+    """
+    try:
+        folder = Path(root).expanduser()
+        folder.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataNotFoundError(f"root must be a folder, got {str(root)!r}: {reason}") from None
+    return folder
 
 
 def _read(file: Path, size: int, channels: int) -> Tensor:

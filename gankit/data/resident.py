@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gankit.data.scaling import SampleRange, check_values, scaled
-from gankit.errors import BadArgumentsError, BadValueError, DataError, check_positive
+from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count
 from gankit.protocols import Batch, State
 from gankit.seeds import stream_seed
 
@@ -108,10 +108,10 @@ class TensorBatches:
         replicas: int | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        check_positive("batch_size", batch_size)
+        check_count("batch_size", batch_size)
         check_shard(shard)
         if replicas is not None:
-            check_positive("replicas", replicas)
+            check_count("replicas", replicas)
         if isinstance(data, Tensor):
             data = TensorData(data)
         if len(data) < batch_size * shard[1]:

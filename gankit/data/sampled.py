@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from gankit.errors import BadArgumentsError, check_positive
+from gankit.errors import BadArgumentsError, check_count
 from gankit.protocols import State
 from gankit.seeds import stream_seed
 
@@ -85,9 +85,9 @@ class SampledBatches:
         replicas: int | None = None,
         rank: int = 0,
     ) -> None:
-        check_positive("batch_size", batch_size)
+        check_count("batch_size", batch_size)
         if replicas is not None:
-            check_positive("replicas", replicas)
+            check_count("replicas", replicas)
         self.sampler: Sampler = sampler
         self.batch_size = batch_size
         self.device: torch.device = torch.device(device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gankit.data.registry import DATASETS
-from gankit.errors import ShapeError, check_positive
+from gankit.errors import ShapeError, check_count, check_positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def ring(modes: int = 8, *, radius: float = 1.0, standard_deviation: float = 0.0
         >>> data.modes.shape, data.standard_deviation
         (torch.Size([8, 2]), 0.01)
     """
-    check_positive("modes", modes)
+    check_count("modes", modes)
     check_positive("radius", radius)
     angles = torch.arange(modes, dtype=torch.float64) * (2 * math.pi / modes)
     centres = radius * torch.stack([angles.cos(), angles.sin()], dim=1)
@@ -105,7 +105,7 @@ def grid(side: int = 5, *, spacing: float = 2.0, standard_deviation: float = 0.0
         >>> data.modes[:6].tolist()
         [[-4.0, -4.0], [-4.0, -2.0], [-4.0, 0.0], [-4.0, 2.0], [-4.0, 4.0], [-2.0, -4.0]]
     """
-    check_positive("side", side)
+    check_count("side", side)
     check_positive("spacing", spacing)
     places = spacing * (torch.arange(side) - (side - 1) / 2)
     return GaussianMixture(torch.cartesian_prod(places, places).view(-1, 2), standard_deviation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,23 @@ from torch.utils.data import Dataset
 from typing_extensions import Unpack
 
 from gankit.architectures import DISCRIMINATORS, GENERATORS
-from gankit.data import DATASETS, Sampler, TensorData, make_batches
+from gankit.architectures.common import checked_shape
+from gankit.data import DATASETS, Sampler, TensorBatches, TensorData, make_batches
 from gankit.devices import resolve_device
-from gankit.errors import BadArgumentsError, BadValueError, check_positive, did_you_mean
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataError,
+    DeviceError,
+    GankitError,
+    check_count,
+    check_seed,
+    did_you_mean,
+    is_too_large,
+)
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
-from gankit.optimizers import OPTIMIZERS, with_fused_update
+from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
 from gankit.protocols import (
     AdversarialLoss,
     Batch,
@@ -43,6 +55,14 @@ PRESETS = Registry[AdversarialTrainer]("preset", group="gankit.presets")
 
 _SPECS = ("data", "latent", "generator", "discriminator", "generator_optimizer", "discriminator_optimizer")
 _FOR_BATCHES = ("data", "batch_size", "steps")
+_KINDS = {
+    "name": str,
+    "description": str,
+    "learning_rate_decay": bool,
+    "share_generator_forward": bool,
+    "concatenate_discriminator_passes": bool,
+    "synchronize_batch_norm": bool,
+}
 _OUTPUT_ACTIVATIONS = {(0.0, 1.0): "sigmoid", (-1.0, 1.0): "tanh", None: "identity"}
 
 
@@ -158,13 +178,19 @@ class Preset:
             put(field, _named_spec(field, getattr(self, field)))
         if not isinstance(self.loss, LossSchedule):
             put("loss", _named_spec("loss", self.loss))
+        if not isinstance(self.regularizers, (list, tuple)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a preset's regularizers must be a sequence of names, got {self.regularizers!r}")
         put("regularizers", tuple(_named_spec("regularizers", one) for one in self.regularizers))
-        put("sample_shape", tuple(self.sample_shape))
-        if self.sample_range is not None:
-            low, high = self.sample_range
-            put("sample_range", (float(low), float(high)))
-        check_positive("batch_size", self.batch_size)
-        check_positive("steps", self.steps)
+        put("sample_shape", checked_shape(self.sample_shape))
+        put("sample_range", _checked_range(self.sample_range))
+        for field, kind in _KINDS.items():
+            if not isinstance(getattr(self, field), kind):
+                wanted = "text" if kind is str else "True or False"
+                raise BadArgumentsError(f"a preset's {field} must be {wanted}, got {getattr(self, field)!r}")
+        if self.num_classes is not None:
+            check_count("num_classes", self.num_classes)
+        check_count("batch_size", self.batch_size)
+        check_count("steps", self.steps)
         if self.description:
             put("__doc__", self.description)
 
@@ -218,14 +244,20 @@ class Preset:
         self._check_overrides(overrides)
         chosen: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | overrides
         place = resolve_device(device)
+        if place.type == "meta":
+            raise DeviceError("device must be one that computes, got 'meta', which has shapes and no values")
+        check_seed(seed)
         latent = LATENTS.build(chosen["latent"])
         if replicas is not None:
-            check_positive("replicas", replicas)
+            check_count("replicas", replicas)
         pairs = [build_networks(chosen, latent, seed + i) for i in range(replicas or 1)]
         generator, discriminator = pairs[0]
         if replicas is not None:
             generator, discriminator = (Stacked(networks) for networks in zip(*pairs, strict=True))
-        generator, discriminator = generator.to(place), discriminator.to(place)
+        try:
+            generator, discriminator = generator.to(place), discriminator.to(place)
+        except NotImplementedError:
+            raise DeviceError("the networks must be built on a device that computes, got weights on 'meta'") from None
         regularizers: dict[str, Regularizer | Constraint] = {}
         for ref in chosen["regularizers"]:
             part = REGULARIZERS.build(ref)
@@ -293,7 +325,7 @@ class Preset:
             source = DATASETS.build(source, **options)
         elif root is not None:
             raise BadArgumentsError(f"root is for a data set by name, got it beside {type(source).__name__}")
-        return make_batches(
+        batches = make_batches(
             source,
             batch_size=self.batch_size if batch_size is None else batch_size,
             device=resolve_device(device),
@@ -304,6 +336,10 @@ class Preset:
             replicas=replicas,
             shard=(Ranks.present().rank, Ranks.present().size) if shard is None else shard,
         )
+        labels = batches.labels if isinstance(batches, TensorBatches) else None
+        if labels is not None and self.num_classes is not None:
+            _check_labels(labels, self.num_classes)
+        return batches
 
     def _check_overrides(self, overrides: Mapping[str, Any]) -> None:
         known = [
@@ -341,6 +377,8 @@ class Preset:
         Raises:
             BadArgumentsError: for missing or unknown fields, or values of another type.
         """
+        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a preset's JSON form must be a mapping of names to values, got {form!r}")
         fields = dataclasses.fields(cls)
         unknown = sorted(form.keys() - {field.name for field in fields})
         needed = {field.name for field in fields if field.default is dataclasses.MISSING}
@@ -355,6 +393,18 @@ class Preset:
             if field.name in values and not fits(values[field.name], hints[field.name]):
                 raise BadArgumentsError(f"a preset's {field.name} must be {field.type}, got {values[field.name]!r}")
         return cls(**values)
+
+
+def _checked_range(sample_range: Any) -> tuple[float, float] | None:
+    if sample_range is None:
+        return None
+    pair: Sequence[Any] = cast("Sequence[Any]", sample_range) if isinstance(sample_range, (list, tuple)) else ()
+    if len(pair) != 2 or not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in pair):
+        raise BadArgumentsError(f"sample_range must be two numbers, lowest and highest, or None, got {sample_range!r}")
+    low, high = pair
+    if not -math.inf < low < high < math.inf or any(map(is_too_large, pair)):
+        raise BadValueError(f"sample_range must be two finite numbers, the lowest first, got {sample_range!r}")
+    return float(low), float(high)
 
 
 def _named_spec(field: str, value: object) -> Spec:
@@ -401,8 +451,28 @@ def _network(registry: Registry[nn.Module], role: str, chosen: Mapping[str, Any]
     if chosen["num_classes"] is not None:
         arguments["num_classes"] = chosen["num_classes"]
     if isinstance(ref, Spec):  # what the spec says for itself stays
+        own = ref.arguments.get("num_classes")
+        if isinstance(own, int) and own < (chosen["num_classes"] or 0):
+            raise BadValueError(f"the {role}'s num_classes must be {chosen['num_classes']}, the model's, got {own}")
         arguments = {name: value for name, value in arguments.items() if name not in ref.arguments}
-    return registry.build(ref, **arguments)
+    try:
+        return registry.build(ref, **arguments)
+    except (RuntimeError, AssertionError) as error:
+        if isinstance(error, GankitError) or not isinstance(ref, Spec):
+            raise
+        # what torch says of a device it has not, or of a size that no memory holds
+        reason = str(error).partition("\n")[0]
+        raise BadValueError(f"the {role} {ref} cannot be built here: {reason}") from error
+
+
+def _check_labels(labels: Tensor, num_classes: int) -> None:
+    if labels.is_floating_point():
+        raise DataError(f"labels must be integers, got {labels.dtype}")
+    lowest, highest = (int(one) for one in torch.aminmax(labels))
+    if lowest < 0 or highest >= num_classes:
+        raise DataError(
+            f"labels must be from 0 to {num_classes - 1} for num_classes={num_classes}, got {lowest} to {highest}"
+        )
 
 
 def _output_activation(sample_range: tuple[float, float] | None) -> str:
@@ -419,6 +489,7 @@ def _optimizer(ref: Any, network: nn.Module, device: torch.device) -> torch.opti
         return ref
     if isinstance(ref, (str, Spec)):
         ref = with_fused_update(Spec.of(ref), device)
+        return build_optimizer(ref, network.parameters())
     return OPTIMIZERS.build(ref, network.parameters())
 
 
@@ -432,8 +503,16 @@ def _to_json(value: Any) -> Any:
 
 def _from_json(field: str, value: Any) -> Any:
     if field == "loss" and isinstance(value, Mapping) and "schedule" in value:
-        stages = cast("Mapping[str, Mapping[str, Any]]", value["schedule"])
-        return LossSchedule({int(step): Spec.from_dict(form) for step, form in stages.items()})
+        return _schedule_from_json(cast("Mapping[str, Any]", value)["schedule"])
     if isinstance(value, Mapping):
         return Spec.from_dict(cast("Mapping[str, Any]", value))
     return tuple(_from_json(field, one) for one in cast("list[Any]", value)) if isinstance(value, list) else value
+
+
+def _schedule_from_json(stages: Any) -> LossSchedule:
+    if not isinstance(stages, Mapping) or not all(
+        isinstance(step, str) and step.isdecimal() for step in cast("Mapping[Any, Any]", stages)
+    ):
+        raise BadArgumentsError(f"a loss's schedule must have a loss for each first step, got {stages!r}")
+    forms = cast("Mapping[str, Any]", stages)
+    return LossSchedule({int(step): Spec.from_dict(form) for step, form in forms.items()})

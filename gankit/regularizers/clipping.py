@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from gankit.errors import check_positive
+from gankit.errors import check_count, check_positive
 from gankit.regularizers.registry import REGULARIZERS
 
 
@@ -36,7 +36,7 @@ class WeightClipping:
 
     def __post_init__(self) -> None:
         check_positive("bound", self.bound)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     @torch.no_grad()
     def apply(self, network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gankit.errors import check_positive
+from gankit.errors import check_count, check_positive
 from gankit.protocols import GradientInput, Half, Source, StepContext, check_same_batch
 from gankit.regularizers.augmentations import Augmentation, AugmentationRef, build_augmentation
 from gankit.regularizers.registry import REGULARIZERS
@@ -55,7 +55,7 @@ class Consistency:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
         object.__setattr__(self, "_augment", build_augmentation(self.augment))
 
     def __call__(self, context: StepContext) -> Tensor:
@@ -102,7 +102,7 @@ class BalancedConsistency:
     def __post_init__(self) -> None:
         check_positive("real_weight", self.real_weight, zero=True)
         check_positive("fake_weight", self.fake_weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
         object.__setattr__(self, "_augment", build_augmentation(self.augment))
 
     def __call__(self, context: StepContext) -> Tensor:

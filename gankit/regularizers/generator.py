@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gankit.errors import BadArgumentsError, BadValueError, check_positive
+from gankit.errors import BadArgumentsError, BadValueError, check_count, check_positive
 from gankit.protocols import GradientInput, Half, StepContext, widened
 from gankit.regularizers.averages import check_decay, fitted, take_shapes
 from gankit.regularizers.gradient import lengths
@@ -50,7 +50,7 @@ class FeatureMatching:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the batch's term for each fake, `(..., N)`."""
@@ -96,7 +96,7 @@ class ModeSeeking:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the term of each fake and its partner, `(..., N)`."""
@@ -160,7 +160,7 @@ class PathLength(nn.Module):
     def __init__(self, weight: float = 2.0, decay: float = 0.99, every: int = 1) -> None:
         check_positive("weight", weight, zero=True)
         check_decay(decay)
-        check_positive("every", every)
+        check_count("every", every)
         super().__init__()
         self.weight = weight
         self.decay = decay

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gankit.errors import BadArgumentsError, ShapeError, check_positive
+from gankit.errors import BadArgumentsError, ShapeError, check_count, check_positive
 from gankit.protocols import GradientInput, Half, StepContext, check_same_batch
 from gankit.regularizers.registry import REGULARIZERS
 
@@ -130,7 +130,7 @@ class R1:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
@@ -168,7 +168,7 @@ class R2:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each fake, `(..., N)`."""
@@ -209,7 +209,7 @@ class R1R2:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each pair of a real sample and a fake, `(..., N)`."""
@@ -257,7 +257,7 @@ class WassersteinGradientPenalty:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty at one point between each real sample and its fake, `(..., N)`."""
@@ -303,7 +303,7 @@ class DRAGAN:
         check_positive("weight", self.weight, zero=True)
         check_positive("target", self.target, zero=True)
         check_positive("noise_scale", self.noise_scale, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty beside each real sample, `(..., N)`."""
@@ -346,7 +346,7 @@ class ZeroCenteredInterpolated:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty at one point between each real sample and its fake, `(..., N)`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gankit.errors import check_positive
+from gankit.errors import check_count, check_positive
 from gankit.protocols import GradientInput, Half, StepContext, check_same_batch
 from gankit.regularizers.averages import check_decay, fitted, take_shapes
 from gankit.regularizers.registry import REGULARIZERS
@@ -43,7 +43,7 @@ class LogitDrift:
 
     def __post_init__(self) -> None:
         check_positive("weight", self.weight, zero=True)
-        check_positive("every", self.every)
+        check_count("every", self.every)
 
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
@@ -98,7 +98,7 @@ class Lecam(nn.Module):
     def __init__(self, weight: float = 0.3, decay: float = 0.99, every: int = 1) -> None:
         check_positive("weight", weight, zero=True)
         check_decay(decay)
-        check_positive("every", every)
+        check_count("every", every)
         super().__init__()
         self.weight = weight
         self.decay = decay

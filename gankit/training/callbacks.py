@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 from typing_extensions import override
 
-from gankit.errors import MissingExtraError, check_positive
+from gankit.errors import MissingExtraError, check_count
 from gankit.pictures import save_grid, save_points
 from gankit.training.modes import evaluating
 
@@ -34,7 +34,7 @@ class MetricsLog:
     """
 
     def __init__(self, path: str | Path, *, every: int = 100) -> None:
-        check_positive("every", every)
+        check_count("every", every)
         self.path: Path = Path(path)
         self.every = every
         self._newest = 0
@@ -71,7 +71,7 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: str | Path, *, every: int = 100) -> None:
-        check_positive("every", every)
+        check_count("every", every)
         self.folder: Path = Path(folder)
         self.every = every
         self._writer: Any = None
@@ -98,8 +98,8 @@ class _StepPictures(abc.ABC):
     """What pictures of a step share: their files, and that each is drawn once."""
 
     def __init__(self, folder: str | Path, every: int, count: int, seed: int) -> None:
-        check_positive("every", every)
-        check_positive("count", count)
+        check_count("every", every)
+        check_count("count", count)
         self.folder: Path = Path(folder)
         self.every = every
         self.count = count
@@ -237,7 +237,7 @@ class ProgressBar:
     def __init__(self, steps: int, *, every: int = 10, **options: Any) -> None:
         from tqdm import tqdm
 
-        check_positive("every", every)
+        check_count("every", every)
         self.every = every
         self._bar: Any = tqdm(total=steps, unit="step", dynamic_ncols=True, **options)
 

@@ -21,7 +21,7 @@ from gankit.training.batch_norm import SynchronizedBatchNorm
 
 MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SynchronizedBatchNorm)
 """The layers that mix the samples of a batch."""
-_ABOUT_SHAPES = re.compile(r"shape|size|\bdim|channels|broadcast", re.IGNORECASE)
+_ABOUT_SHAPES = re.compile(r"shape|size|\bdim|\dD\b|channels|broadcast", re.IGNORECASE)
 
 
 def check_shapes(

@@ -16,7 +16,9 @@ from gankit.errors import (
     DataError,
     DeviceError,
     ShapeError,
+    check_count,
     check_positive,
+    check_seed,
     lost_worker,
 )
 from gankit.protocols import (
@@ -186,17 +188,18 @@ class AdversarialTrainer:
                 "loss must be an object with discriminator_loss, generator_loss and needs_real_logits "
                 f"(names are for presets and LOSSES.build), got {loss!r}"
             )
+        check_seed(seed)
         check_optimizer("generator_optimizer", generator_optimizer, generator)
         check_optimizer("discriminator_optimizer", discriminator_optimizer, discriminator)
-        check_positive("discriminator_steps", discriminator_steps)
-        check_positive("discriminator_warmup_steps", discriminator_warmup_steps, zero=True)
-        check_positive("log_every_steps", log_every_steps)
+        check_count("discriminator_steps", discriminator_steps)
+        check_count("discriminator_warmup_steps", discriminator_warmup_steps, zero=True)
+        check_count("log_every_steps", log_every_steps)
         if check_every_steps is not None:
-            check_positive("check_every_steps", check_every_steps)
+            check_count("check_every_steps", check_every_steps)
         if max_gradient_norm is not None:
             check_positive("max_gradient_norm", max_gradient_norm)
         if learning_rate_decay_steps is not None:
-            check_positive("learning_rate_decay_steps", learning_rate_decay_steps)
+            check_count("learning_rate_decay_steps", learning_rate_decay_steps)
         if precision not in _PRECISIONS:
             raise BadValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
 
@@ -514,10 +517,11 @@ class AdversarialTrainer:
         Raises:
             BadValueError: for a count or batch size under 1.
         """
-        check_positive("count", count)
-        check_positive("batch_size", batch_size)
+        check_count("count", count)
+        check_count("batch_size", batch_size)
         random = self.randomness.sampling
         if seed is not None:
+            check_seed(seed)
             random = self.randomness.seeded(lambda i: seed + i)
         batch_dimension = 0 if self.replicas is None else 1
         network = self.averaged_generator or self.generator

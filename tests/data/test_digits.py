@@ -270,7 +270,8 @@ def test_without_download_missing_files_are_named_with_the_way_out(name, files, 
     with pytest.raises(DataNotFoundError) as refusal:
         DATASETS.build(name, root=files.root, download=False)
     assert str(refusal.value) == (
-        f"{FOLDERS[name]} was not found in {files.folder}; set download=True, or use mnist_5k, which comes with gankit"
+        f"{FOLDERS[name]} was not found in {str(files.folder)!r}; set download=True, or use mnist_5k, which comes with "
+        "gankit"
     )
 
 
@@ -295,7 +296,7 @@ def test_a_failed_download_is_named_with_the_folder_and_the_way_out(name, files,
         DATASETS.build(name, root=files.root)
     message = str(refusal.value)
     reason = " ".join(str(failure).split())
-    assert f"{FOLDERS[name]} was not found in {files.folder} and could not be downloaded ({reason})" in message
+    assert f"{FOLDERS[name]} was not found in {str(files.folder)!r} and could not be downloaded ({reason})" in message
     assert message.endswith("put the files there, or use mnist_5k, which comes with gankit")
     assert refusal.value.__cause__ is failure
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gankit import DATASETS
+from gankit import DATASETS, Spec
 from gankit.data import image_folder
 from gankit.errors import BadArgumentsError, BadValueError, DataError, DataNotFoundError, MissingExtraError
 
@@ -181,6 +181,13 @@ def test_what_is_no_folder_is_refused(root):
         DataNotFoundError, match=f"^root must be a folder of pictures, got '{root}', which is not there$"
     ):
         image_folder(root)
+
+
+@pytest.mark.parametrize("root", ["~nobody_of_that_name/pictures", "x" * 5000], ids=["no home", "too long"])
+def test_a_name_that_no_folder_can_have_is_refused(root):
+    for data in (Spec("image_folder", root=root), Spec("mnist", root=root, download=False)):
+        with pytest.raises(DataNotFoundError, match="^root must be a folder, got "):
+            DATASETS.build(data)
 
 
 def test_impossible_sizes_and_channels_are_refused():

@@ -224,6 +224,68 @@ def test_a_preset_does_not_change():
             DataError,
             "finite, got NaN or infinite values in 200 samples, first in number 0",
         ),
+        (lambda: vanilla_mnist(device="meta"), DeviceError, "must be one that computes, got 'meta'"),
+        (lambda: vanilla_mnist(seed="one", device="cpu"), BadArgumentsError, "seed must be an integer, got 'one'"),
+        (lambda: vanilla_mnist.batches(seed=2**70, device="cpu"), BadValueError, "seed must be from"),
+        (
+            lambda: vanilla_mnist(generator=Spec("mlp", device="meta"), device="cpu"),
+            DeviceError,
+            "must be built on a device that computes",
+        ),
+        (
+            lambda: vanilla_mnist(generator=Spec("mlp", device="nowhere"), device="cpu"),
+            BadValueError,
+            "the generator mlp:device=nowhere cannot be built here: ",
+        ),
+        (
+            lambda: vanilla_mnist(generator=Spec("mlp", hidden_dim=2**62), device="cpu"),
+            BadValueError,
+            "the generator mlp:hidden_dim=[0-9]+ cannot be built here: ",
+        ),
+        (
+            lambda: vanilla_mnist.replace(num_classes=10)(generator=Spec("mlp", num_classes=3), device="cpu"),
+            BadValueError,
+            "the generator's num_classes must be 10, the model's, got 3",
+        ),
+        (
+            lambda: vanilla_mnist.replace(num_classes=3).batches(device="cpu"),
+            DataError,
+            "labels must be from 0 to 2 for num_classes=3, got 0 to 9",
+        ),
+        (
+            lambda: vanilla_mnist(generator_optimizer=Spec("adam", lr=-1.0), device="cpu"),
+            BadValueError,
+            "optimizer adam:.* must have arguments it can work with: Invalid learning rate: -1.0",
+        ),
+        (
+            lambda: vanilla_mnist(generator=Spec("mlp", block="conv_bn_leaky_relu"), device="cpu"),
+            ShapeError,
+            "the generator MLPGenerator does not fit inputs of shape",
+        ),
+        (lambda: vanilla_mnist.replace(regularizers="r1"), BadArgumentsError, "must be a sequence of names, got 'r1'"),
+        (lambda: vanilla_mnist.replace(name=3), BadArgumentsError, "a preset's name must be text, got 3"),
+        (lambda: vanilla_mnist.replace(batch_size="3"), BadArgumentsError, "batch_size must be an integer, got '3'"),
+        (lambda: vanilla_mnist.replace(num_classes=1.5), BadArgumentsError, "num_classes must be an integer, got 1.5"),
+        (lambda: vanilla_mnist.replace(sample_shape=3), BadValueError, "sample_shape must be positive sizes"),
+        (lambda: vanilla_mnist.replace(sample_shape=("1",)), BadArgumentsError, "sample_shape must be an integer"),
+        (lambda: vanilla_mnist.replace(sample_range=3), BadArgumentsError, "sample_range must be two numbers"),
+        (lambda: vanilla_mnist.replace(sample_range=(1, 0)), BadValueError, "the lowest first, got"),
+        (
+            lambda: vanilla_mnist.replace(learning_rate_decay="no"),
+            BadArgumentsError,
+            "a preset's learning_rate_decay must be True or False, got 'no'",
+        ),
+        (lambda: Preset.from_dict([]), BadArgumentsError, "must be a mapping of names to values, got"),
+        (
+            lambda: Preset.from_dict(vanilla_mnist.to_dict() | {"loss": {"schedule": {"first": {"name": "hinge"}}}}),
+            BadArgumentsError,
+            "a loss's schedule must have a loss for each first step, got",
+        ),
+        (
+            lambda: Preset.from_dict(vanilla_mnist.to_dict() | {"loss": {"schedule": 3}}),
+            BadArgumentsError,
+            "a loss's schedule must have a loss for each first step, got 3",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(call, error, says):

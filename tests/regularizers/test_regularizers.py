@@ -136,7 +136,7 @@ def test_it_adds_the_passes_it_says_and_no_more(name, conditional):
 @EVERY_PENALTY
 def test_its_gradient_reaches_its_own_network_alone(name):
     part = REGULARIZERS.build(name)
-    trainer = make_trainer(regularizers={name: part}, discriminator_warmup_steps=part.half == "discriminator")
+    trainer = make_trainer(regularizers={name: part}, discriminator_warmup_steps=int(part.half == "discriminator"))
     D, G = trainer.discriminator, trainer.generator
     after_its_update = []
     trainer.discriminator_optimizer.register_step_post_hook(

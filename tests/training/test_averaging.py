@@ -35,7 +35,7 @@ def test_its_keys_are_those_of_the_network_and_it_trains_nothing():
     assert not any(parameter.requires_grad for parameter in average.network.parameters())
 
 
-@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan"), "0.9", True, None])
 def test_an_impossible_decay_is_refused(decay):
     with pytest.raises(BadValueError, match=r"averaging_decay must be in \[0, 1\)"):
         WeightAverage(nn.Linear(1, 1), decay)
