@@ -7,6 +7,7 @@ working, and each message is one sentence: which argument, what was given, what 
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -138,7 +139,7 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> None:
         raise BadValueError(f"{name} must be {bound}, got {value!r}")
 
 
-def lost_worker(error: RuntimeError) -> DataError | None:
+def lost_worker(error: BaseException) -> DataError | None:
     """Return what to raise where a `DataLoader` tells that one of its workers is gone; None for any other error.
 
     Example:
@@ -147,9 +148,16 @@ def lost_worker(error: RuntimeError) -> DataError | None:
 signal: Killed; the system kills them where memory runs out: take fewer num_workers, or 0 to see an error of their own')
         >>> lost_worker(RuntimeError("something else"))
     """
+    if isinstance(error, DataError):
+        known = error.__cause__ is not None and lost_worker(error.__cause__) is not None
+        return error if known else None
     said = " ".join(str(error).split())
-    if not said.startswith("DataLoader worker (pid"):
-        return None
+    if not (isinstance(error, RuntimeError) and said.startswith("DataLoader worker (pid")):
+        # a worker that ends while it hands over a tensor
+        frames = (frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__))
+        if not isinstance(error, (ConnectionError, EOFError)) or "_try_get_data" not in frames:
+            return None
+        said = f"a DataLoader worker that is gone ({type(error).__name__})"
     return DataError(
         f"the workers of a DataLoader must live as long as it, got {said.rstrip('.')}; the system kills them where "
         "memory runs out: take fewer num_workers, or 0 to see an error of their own"
