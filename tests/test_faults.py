@@ -593,8 +593,9 @@ def signalled(nursery, folder: Path, chance: random.Random, signals: list[signal
     code = nursery.outcome_of(child)
     if time.monotonic() - started > 30:
         return "took longer than 30 seconds"
-    # the second may have come when all was over
-    if code not in {128 + signals[0], 128 + signals[-1]} or (in_a_save and code != 128 + signals[-1]):
+    # the second aborts, unless all was over when it came; a third may come into the midst of that
+    ended_by = signals if len(signals) == 1 or not in_a_save else signals[1:]
+    if code not in {128 + one for one in ended_by}:
         return f"exit code {code} after {signals}"
     found = load_newest(folder / "checkpoints").step
     go_on = ["--override", "--steps", str(found + 3), "--no-progress"]  # the learning rates depend on the steps
@@ -616,9 +617,9 @@ def test_signals_during_a_save_leave_it_whole(signals, nursery):
 
 
 @pytest.mark.slow
-def test_a_hundred_runs_that_get_signals_at_any_moment_leave_a_checkpoint_to_go_on_from(nursery):
+def test_fifty_runs_that_get_signals_at_any_moment_leave_a_checkpoint_to_go_on_from(nursery):
     chance, wrong = random.Random(0), []
-    for trial in range(100):
+    for trial in range(50):
         signals = [chance.choice([INT, TERM]) for _ in range(chance.choice([1, 2, 2, 3]))]
         said = signalled(nursery, Path(f"run_{trial}"), chance, signals, in_a_save=chance.random() < 0.5)
         if said:

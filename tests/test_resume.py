@@ -237,11 +237,10 @@ def test_a_worker_that_is_killed_is_told_and_leaves_a_checkpoint_to_go_on_from(w
     killing = Killing()
     with Checkpointer("checkpoints", every_steps=3) as checkpointer:
         trainer, batches = make(2, checkpointer, killing)
-        # torch has two sentences for it, which begin alike
-        with pytest.raises(DataError, match=r"as long as it, got DataLoader worker \(pid.*\d+\) ") as told:
+        with pytest.raises(DataError, match="workers of a DataLoader must live as long as it, got ") as told:
             trainer.fit(batches, steps=1000)
     assert time.monotonic() - killing.at < 30
-    assert isinstance(told.value.__cause__, RuntimeError)
+    assert isinstance(told.value.__cause__, (RuntimeError, ConnectionError, EOFError))
     del trainer, batches, told
     gc.collect()  # ends the other worker now
     found = load_newest("checkpoints")
@@ -256,7 +255,7 @@ def test_a_worker_that_is_killed_is_told_and_leaves_a_checkpoint_to_go_on_from(w
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trial", range(20))
+@pytest.mark.parametrize("trial", range(10))
 def test_a_worker_that_is_killed_at_any_moment_is_told(trial):
     loader = DataLoader([torch.full((1, 28, 28), index / 4000) for index in range(4000)], 8, num_workers=2)
     trainer, batches = DIGITS(device="cpu"), DIGITS.batches(loader, device="cpu")

@@ -194,7 +194,7 @@ def _alive(iterator: Iterator[Any]) -> Iterator[Any]:
     """Yield what an iterator yields; say in one sentence that a worker of its loader is gone."""
     try:
         yield from iterator
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
         if (lost := lost_worker(error)) is None:
             raise
         raise lost from error

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import signal
+import threading
+import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -97,6 +101,27 @@ class Feed:
             f"batches must be something that can be iterated over again and is not empty, got "
             f"{type(self.batches).__name__} without a (further) batch"
         )
+
+    def let_go(self, error: BaseException) -> None:
+        """End the workers of a loader that has lost one; without it, torch would raise again at each one's end.
+
+        Args:
+            error: what torch raised; the frames it came from hold the loader's iterator.
+        """
+        number = signal.SIGCHLD if hasattr(signal, "SIGCHLD") else None  # Windows has none
+        if threading.current_thread() is not threading.main_thread():
+            number = None
+        before = None if number is None else signal.signal(number, signal.SIG_DFL)
+        try:
+            told: BaseException | None = error
+            while told is not None:
+                traceback.clear_frames(told.__traceback__)
+                told = told.__cause__ or told.__context__
+            self._iterator = None
+            gc.collect()
+        finally:
+            if number is not None:
+                signal.signal(number, before)
 
     def _begin(self) -> Iterator[Batch]:
         begins_again, self._begins_again = self._begins_again, False

@@ -426,10 +426,12 @@ class AdversarialTrainer:
                 for callback in self.callbacks:
                     if self.steps_done % callback.every == 0:
                         callback(self)
-        except RuntimeError as error:  # torch tells of a worker that is gone by a signal, so anywhere
+        except (RuntimeError, ConnectionError, EOFError, DataError) as error:
+            # torch tells of a worker that is gone by a signal, so anywhere
             if (lost := lost_worker(error)) is None:
                 raise
-            raise lost from error
+            self._feed.let_go(error)
+            raise lost from (error.__cause__ if lost is error else error)
         finally:
             self._stopping = False
         return self
