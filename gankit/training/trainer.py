@@ -430,7 +430,7 @@ class AdversarialTrainer:
             # torch tells of a worker that is gone by a signal, so anywhere
             if (lost := lost_worker(error)) is None:
                 raise
-            self._feed.let_go(error)
+            self.feed.let_go(error)
             raise lost from (error.__cause__ if lost is error else error)
         finally:
             self._stopping = False
@@ -447,7 +447,7 @@ class AdversarialTrainer:
         self.is_between_steps = False
         try:
             batches = [next(feed) for _ in range(self.discriminator_steps)]
-        except DataError:
+        except (RuntimeError, ConnectionError, EOFError, DataError):
             self.is_between_steps = feed.taken == taken
             raise
         self.step(*batches)
