@@ -163,13 +163,14 @@ class Step:
         """Make one update of one network; return the named results."""
         trainer = self.trainer
         optimizer = trainer.generator_optimizer if half == "generator" else trainer.discriminator_optimizer
-        undoable = Undoable(optimizer, self._modules()) if trainer.watch.policy == "skip" else None
+        modules = self._modules(half)
+        undoable = Undoable(optimizer, modules) if trainer.watch.policy == "skip" else None
         results = differentiate(half, *inputs)
         parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         if trainer.ranks.size > 1:
             # buffers and results join the gradients: then every rank has the same ones, by one exchange
-            buffers = {id(one): one for module in self._modules() for one in module.buffers()}
+            buffers = {id(one): one for module in modules for one in module.buffers()}
             moving = [one for one in buffers.values() if one.is_floating_point()]
             trainer.ranks.average([*gradients, *moving, *results.values()])
         is_finite = None if undoable is None else all_finite([*results.values(), *largest(gradients)])
@@ -193,11 +194,13 @@ class Step:
                 part.apply(trainer.discriminator)
         return results
 
-    def _modules(self) -> list[nn.Module]:
-        """The networks, and the parts with buffers."""
+    def _modules(self, half: Half) -> list[nn.Module]:
+        """What has buffers that a half changes."""
         trainer = self.trainer
         parts = [part for part in (*trainer.parts(), trainer.loss) if isinstance(part, nn.Module)]
-        return [trainer.generator, trainer.discriminator, *parts]
+        # where both halves share G's pass, its graph is still needed after D's update, with the buffers as they were
+        is_waiting = trainer.share_generator_forward and half == "discriminator" and self.updates_generator
+        return [*([] if is_waiting else [trainer.generator]), trainer.discriminator, *parts]
 
     def _network(self, half: Half) -> nn.Module:
         return self.trainer.generator if half == "generator" else self.trainer.discriminator

@@ -215,6 +215,7 @@ CASES = {
 SYNCHRONIZED = {
     "BatchNorm in G": {"norms": (True, False), "averaging_decay": 0.9},
     "BatchNorm in both": {"norms": (True, True)},
+    "BatchNorm in both, one pass of G": {"norms": (True, True), "share_generator_forward": True},
     "BatchNorm in D, differentiated twice": {"norms": (False, True), "regularizers": (Spec("r1_r2"),)},
     "BatchNorm in both, with a penalty between them": {
         "norms": (True, True),

@@ -23,6 +23,7 @@ from gankit.errors import (
 )
 from gankit.losses import NonSaturating
 from gankit.presets import ring
+from gankit.regularizers import REGULARIZERS
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
 from gankit.training import Checkpointer, MetricsLog, load_newest
@@ -511,13 +512,32 @@ def test_a_run_that_rolls_back_has_a_checkpoint_to_begin_with(capsys):
     assert load_newest("run/checkpoints").step == 0
 
 
-def test_a_run_that_skips_keeps_its_weights_finite(capsys):
-    arguments = [*ARGUMENTS, "--on-non-finite", "skip", "--regularizer", "r1:weight=1e300", "--check-every-steps", "4"]
+class Infinite:
+    """A penalty that is always infinite."""
+
+    half = "discriminator"
+    every = 1
+    gradient_inputs = frozenset()
+
+    def __call__(self, context):
+        return context.logits("real") * math.inf
+
+
+def test_a_run_that_skips_keeps_its_weights_finite(monkeypatch):
+    monkeypatch.setitem(REGULARIZERS._factories, "infinite", Infinite)
     with pytest.warns(NonFiniteWarning, match="4 updates were left out before step"):
-        main(arguments)
+        main([*ARGUMENTS, "--on-non-finite", "skip", "--regularizer", "infinite", "--check-every-steps", "4"])
     run = Run.open("run")
     assert run.recipe.check_every_steps == 4
     assert all(value.isfinite().all() for value in states(run.load_trainer()).values())
+
+
+@pytest.mark.parametrize("where", ["discriminator: nan", "generator: nan"])
+def test_a_shared_pass_of_g_can_be_skipped_too(where):
+    trainer, batches = poisoned(where, {2}, on_non_finite="skip", share_generator_forward=True)
+    with pytest.warns(NonFiniteWarning, match="1 updates"):
+        trainer.fit(batches, steps=4)
+    assert all(value.isfinite().all() for value in states(trainer).values())
 
 
 # --- batches that fail -----------------------------------------------------------------------------------
