@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from typing_extensions import override
 
 from gankit.architectures import DISCRIMINATORS, GENERATORS
 from gankit.blocks import BLOCKS
@@ -379,8 +381,15 @@ def _stage(text: str) -> tuple[int, Spec]:
     return 0, _spec(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    @override
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line, whatever was given."""
+        super().error(" ".join(message.split()))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="gankit", description="Train generative adversarial networks put together from registered parts."
     )
     parser.add_argument("--version", action="version", version=f"gankit {__version__}")

@@ -218,3 +218,9 @@ def test_ways_to_run_a_step_are_options(capsys):
         assert preset[name] is True
     assert main(["train", "vanilla_mnist", *small, "--execution", "cuda_graph", "--device", "cpu", "--out", "no"]) == 2
     assert "execution 'cuda_graph' needs a CUDA device, got 'cpu'" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_one_line_whatever_it_holds(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "ring", "--name", "a\nb"])
+    assert capsys.readouterr().err.splitlines()[-1] == "gankit: error: unrecognized arguments: --name a b"

@@ -92,7 +92,18 @@ CASES = {
 @pytest.mark.parametrize("stop", [5, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (1, 8))])
 @pytest.mark.parametrize("case", CASES)
 def test_resuming_equals_never_having_stopped(case, stop):
+    resumes_exactly(*CASES[case], stop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 5])
+@pytest.mark.parametrize("case", [case for case in CASES if case != "sharing G's pass"])
+def test_resuming_a_compiled_training_equals_never_having_stopped(case, stop):
     preset, options = CASES[case]
+    resumes_exactly(preset.replace(execution="compile"), options, stop)
+
+
+def resumes_exactly(preset, options, stop):
 
     def make():
         trainer = preset(device="cpu", seed=3, log_every_steps=3, **options)
