@@ -356,16 +356,16 @@ def test_a_full_disk_is_told_and_leaves_the_previous_checkpoint(small_disk):
 
 @pytest.mark.parametrize("after_bytes", [0, 100, 5000])
 def test_a_write_that_fails_is_told_and_leaves_the_previous_checkpoint(after_bytes, monkeypatch):
-    from gankit.training import checkpoint
+    from gankit.training import _manifest
 
-    class Full(checkpoint._Hashing):
+    class Full(_manifest.Hashing):
         def write(self, data):
             if self.size > after_bytes:
                 self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
 
     def fill(patch):
-        patch.setattr(checkpoint, "_Hashing", Full)
+        patch.setattr(_manifest, "Hashing", Full)
 
     told = pytest.raises(OutputError, match=r"'checkpoints/step_0000002': No space left on device")
     with monkeypatch.context() as patch, told:
@@ -400,17 +400,17 @@ class Harmful:
 
 def forged(change_manifest=None, state=None) -> Path:
     """A checkpoint whose hashes are right."""
-    from gankit.training import checkpoint
+    from gankit.training import _manifest
 
     _, newest = two_checkpoints()
     form = json.loads((newest / "manifest.json").read_text())
     del form["sha256"]
     if state is not None:
         (newest / "state.pt").unlink()
-        form["files"]["state.pt"] = checkpoint._write_file(newest / "state.pt", state)
+        form["files"]["state.pt"] = _manifest.write_file(newest / "state.pt", state)
     if change_manifest is not None:
         change_manifest(form)
-    (newest / "manifest.json").write_bytes(checkpoint._manifest_bytes(form))
+    (newest / "manifest.json").write_bytes(_manifest.manifest_bytes(form))
     return newest
 
 

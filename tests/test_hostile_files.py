@@ -27,7 +27,7 @@ from gankit.errors import BadArgumentsError, CheckpointError, DataNotFoundError,
 from gankit.presets import ring
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
-from gankit.training import Checkpointer, checkpoint, load_checkpoint, load_newest
+from gankit.training import Checkpointer, _manifest, load_checkpoint, load_newest
 from gankit.training.archives import load_plain
 
 POINTS = ring.replace(
@@ -321,8 +321,8 @@ def put(newest: Path, content: bytes) -> None:
     form = json.loads((newest / "manifest.json").read_text())
     del form["sha256"]
     (newest / "state.pt").unlink()
-    form["files"]["state.pt"] = checkpoint._write_file(newest / "state.pt", lambda file: file.write(content))
-    (newest / "manifest.json").write_bytes(checkpoint._manifest_bytes(form))
+    form["files"]["state.pt"] = _manifest.write_file(newest / "state.pt", lambda file: file.write(content))
+    (newest / "manifest.json").write_bytes(_manifest.manifest_bytes(form))
 
 
 def archive(pickled: bytes, files=(), compression=zipfile.ZIP_STORED) -> bytes:

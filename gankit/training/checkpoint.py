@@ -15,16 +15,11 @@ that it brings.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
-import platform
-import re
 import shutil
-import stat
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,21 +41,27 @@ from gankit.errors import (
     warn,
 )
 from gankit.protocols import Batch, Stateful
+from gankit.training._manifest import (
+    FORMAT,
+    MANIFEST,
+    NAME,
+    STATE,
+    DamagedError,
+    check_content,
+    manifest_bytes,
+    open_regular,
+    read_manifest,
+    sync_folder,
+    versions,
+    write_file,
+)
 from gankit.training.archives import PLAIN, load_plain
 from gankit.training.distributed import Ranks
-from gankit.version import __version__
 
 if TYPE_CHECKING:
     from gankit.training.trainer import AdversarialTrainer
 
-_FORMAT = 1
-_NAME = re.compile(r"step_(\d{7,18})")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TEMPORARY = ".unfinished_"
-_MANIFEST = "manifest.json"
-_STATE = "state.pt"
-_MOST_MANIFEST_BYTES = 1 << 20
-_CHUNK_BYTES = 1 << 20
 
 
 class Checkpointer:
@@ -259,22 +260,22 @@ class Checkpointer:
         try:
             temporary.mkdir()
             state = snapshot.ready()
-            files = {_STATE: _write_file(temporary / _STATE, lambda file: torch.save(state, cast(Any, file)))}
-            manifest = _manifest_bytes(
+            files = {STATE: write_file(temporary / STATE, lambda file: torch.save(state, cast(Any, file)))}
+            manifest = manifest_bytes(
                 {
-                    "format": _FORMAT,
+                    "format": FORMAT,
                     "step": step,
-                    "versions": _versions(),
+                    "versions": versions(),
                     "recipe": self._recipe,
                     "files": files,
                 }
             )
-            _write_file(temporary / _MANIFEST, lambda file: file.write(manifest))
-            _sync_folder(temporary)
+            write_file(temporary / MANIFEST, lambda file: file.write(manifest))
+            sync_folder(temporary)
             if final.exists():
                 final.rename(replaced)
             temporary.rename(final)
-            _sync_folder(self.directory)
+            sync_folder(self.directory)
             shutil.rmtree(replaced, ignore_errors=True)
             self._prune(step)
         except OSError as error:
@@ -416,7 +417,7 @@ class Checkpoint:
         except Exception as error:  # a crafted state may raise anything
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.folder} must hold the state of a trainer like this one: {reason}") from error
-        for name, version in _versions().items():
+        for name, version in versions().items():
             if name != "python" and self.versions.get(name) != version:
                 lost.append(f"it was saved with {name} {self.versions.get(name)}, this is {version}")
         if lost:
@@ -510,14 +511,14 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     """
     folder = Path(folder)
     try:
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         state: dict[str, Any] = {}
         for name, about in manifest["files"].items():
-            with _open_regular(folder / name) as file:
-                _check_content(file, name, about)
-                if name == _STATE:
+            with open_regular(folder / name) as file:
+                check_content(file, name, about)
+                if name == STATE:
                     state = _read_state(file, manifest["step"])
-    except _DamagedError as error:
+    except DamagedError as error:
         raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from error.__cause__
     except OSError as error:
         raise CheckpointError(f"{folder} is no whole checkpoint: {error.strerror or error}") from error
@@ -527,89 +528,15 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 # --- files -----------------------------------------------------------------------------------------------
 
 
-class _DamagedError(Exception):
-    """What is wrong with a checkpoint, in words."""
-
-
-class _Hashing:
-    """A file to write to, which keeps size and hash of what was meant; an error waits until the writer is done.
-
-    torch's writer of archives must not be interrupted by an exception.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        count = memoryview(data).nbytes
-        self.sha256.update(data)
-        self.size += count
-        if self.error is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self.error = error
-        return count
-
-    def flush(self) -> None:
-        """Nothing: the owner of the file flushes it."""
-
-
-def _write_file(path: Path, write: Callable[[_Hashing], object]) -> dict[str, Any]:
-    with path.open("xb") as file:
-        target = _Hashing(file)
-        write(target)
-        if target.error is not None:
-            raise target.error
-        file.flush()
-        os.fsync(file.fileno())
-    return {"bytes": target.size, "sha256": target.sha256.hexdigest()}
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # which has no such thing
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open_regular(path: Path) -> IO[bytes]:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        raise _DamagedError(f"it has no {path.name}") from None
-    if not stat.S_ISREG(mode):
-        raise _DamagedError(f"{path.name} is not a file")
-    return path.open("rb")
-
-
-def _check_content(file: IO[bytes], name: str, about: Mapping[str, Any]) -> None:
-    size = os.fstat(file.fileno()).st_size
-    if size != about["bytes"]:
-        raise _DamagedError(f"{name} has {size} bytes, not {about['bytes']}")
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    if digest.hexdigest() != about["sha256"]:
-        raise _DamagedError(f"the content of {name} is not what was saved")
-    file.seek(0)
-
-
 def _read_state(file: IO[bytes], step: int) -> dict[str, Any]:
     try:
         state = load_plain(file)
     except CheckpointError as error:
-        raise _DamagedError(f"{_STATE} {error}") from error
+        raise DamagedError(f"{STATE} {error}") from error
     if state.keys() != {"trainer", "data", "callbacks", "other_ranks"} or not _is_state(**state):
-        raise _DamagedError(f"{_STATE} does not hold a training's state")
+        raise DamagedError(f"{STATE} does not hold a training's state")
     if state["trainer"]["steps_done"] != step:
-        raise _DamagedError(f"{_STATE} is of another step than {_MANIFEST}")
+        raise DamagedError(f"{STATE} is of another step than {MANIFEST}")
     return state
 
 
@@ -634,61 +561,11 @@ def _are_dicts(rows: Any, kinds: Any) -> bool:
     )
 
 
-def _manifest_bytes(form: Mapping[str, Any]) -> bytes:
-    plain = json.dumps(form, indent=2)
-    digest = hashlib.sha256(plain.encode()).hexdigest()
-    return (json.dumps({**form, "sha256": digest}, indent=2) + "\n").encode()
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    match = _NAME.fullmatch(folder.name)
-    with _open_regular(folder / _MANIFEST) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > _MOST_MANIFEST_BYTES:
-            raise _DamagedError(f"{_MANIFEST} has {size} bytes, more than {_MOST_MANIFEST_BYTES}")
-        content = file.read(_MOST_MANIFEST_BYTES)
-    try:
-        form: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        raise _DamagedError(f"{_MANIFEST} cannot be read") from None
-    if not isinstance(form, dict) or "sha256" not in form:
-        raise _DamagedError(f"{_MANIFEST} lacks its own hash")
-    known = cast("dict[str, Any]", form)
-    del known["sha256"]
-    if _manifest_bytes(known) != content:  # every byte, spaces too
-        raise _DamagedError(f"the content of {_MANIFEST} is not what was saved")
-    if known.get("format") != _FORMAT:
-        raise _DamagedError(f"its format is {known.get('format')!r}, not {_FORMAT}")
-    if known.keys() != {"format", "step", "versions", "recipe", "files"} or not _is_sound(known):
-        raise _DamagedError(f"{_MANIFEST} does not describe a checkpoint")
-    if match is not None and int(match[1]) != known["step"]:
-        raise _DamagedError(f"{_MANIFEST} is of step {known['step']}")
-    return known
-
-
-def _is_sound(manifest: Mapping[str, Any]) -> bool:
-    step, files, versions, recipe = (manifest[name] for name in ("step", "files", "versions", "recipe"))
-    if type(step) is not int or step < 0 or not isinstance(versions, dict) or not isinstance(files, dict):
-        return False
-    if recipe is not None and not isinstance(recipe, dict):
-        return False
-    for name, about in cast("dict[str, Any]", files).items():
-        if not _FILE_NAME.fullmatch(name) or ".." in name:
-            raise _DamagedError(f"{_MANIFEST} names {name!r}, which is no file in its folder")
-        if not isinstance(about, dict) or cast("dict[str, Any]", about).keys() != {"bytes", "sha256"}:
-            return False
-    return _STATE in files
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "gankit": __version__}
-
-
 def _found(directory: Path) -> list[tuple[int, Path]]:
     """The checkpoints in a directory, oldest first."""
     if not directory.is_dir():
         return []
-    matches = [(_NAME.fullmatch(path.name), path) for path in directory.iterdir()]
+    matches = [(NAME.fullmatch(path.name), path) for path in directory.iterdir()]
     return sorted((int(match[1]), path) for match, path in matches if match)
 
 

@@ -16,26 +16,19 @@ generator.safetensors, averaged_generator.safetensors (with averaging), discrimi
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import json
 import math
 import os
-import platform
-import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
-from gankit.data import Mixture, SampledBatches, TensorBatches
-from gankit.devices import resolve_device
 from gankit.errors import (
-    BadArgumentsError,
     BadValueError,
     DataError,
     DataNotFoundError,
@@ -44,18 +37,15 @@ from gankit.errors import (
     NonFiniteError,
     OutputError,
     OutputExistsError,
-    RecipeDiffersError,
-    check_count,
-    check_seed,
     warn,
 )
-from gankit.latents import LATENTS
-from gankit.metrics import ModeCoverage, mode_coverage
+from gankit.metrics import ModeCoverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_points
-from gankit.presets import Preset
-from gankit.presets.preset import build_networks
 from gankit.protocols import Batch
-from gankit.seeds import stream_seed
+from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, real_points
+from gankit.runs.folder import environment, told, writable_folder
+from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
+from gankit.runs.weights import check_weights, plans
 from gankit.training import (
     AdversarialTrainer,
     Checkpoint,
@@ -69,105 +59,8 @@ from gankit.training import (
 )
 from gankit.training.callbacks import sample_replicas
 from gankit.training.checkpoint import has_checkpoints
-from gankit.version import __version__
 
-_FORMAT = 1
-_POINTS = 2000  # of a picture of points in the plane
-_MOST_RECIPE_BYTES = 1 << 16
-_MOST_HEADER_BYTES = 1 << 16
-_TYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All that a run is made from.
-
-    Args:
-        preset: the model, its data and its number of steps.
-        seed: of initial weights, noise, and order of the data.
-        device: where it trains; None for CUDA where there is one, else the CPU.
-        replicas: how many models are trained side by side, on the seeds `seed`, `seed + 1`, ...; None for one.
-        log_every_steps: steps between two lines of metrics.
-        sample_every_steps: steps between two grids of samples.
-        checkpoint_every_steps: steps between two checkpoints; 0 for none.
-        check_every_steps: see `AdversarialTrainer`.
-        ranks: how many processes train the model together, each with batches of the preset's size.
-
-    Example:
-        >>> from gankit.presets import vanilla_mnist
-        >>> recipe = Recipe(preset=vanilla_mnist, seed=3)
-        >>> Recipe.from_dict(recipe.to_dict()) == recipe
-        True
-    """
-
-    preset: Preset
-    seed: int = 0
-    device: str | None = None
-    replicas: int | None = None
-    log_every_steps: int = 39
-    sample_every_steps: int = 195
-    checkpoint_every_steps: int = 100
-    check_every_steps: int | None = None
-    ranks: int = 1
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.preset, Preset):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise BadArgumentsError(f"a recipe's preset must be a Preset, got {self.preset!r}")
-        check_seed(self.seed)
-        if not isinstance(self.device, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise BadArgumentsError(f"a recipe's device must be a name such as 'cpu', or None, got {self.device!r}")
-        if self.replicas is not None:
-            check_count("replicas", self.replicas)
-        check_count("log_every_steps", self.log_every_steps)
-        check_count("sample_every_steps", self.sample_every_steps)
-        check_count("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
-        if self.check_every_steps is not None:
-            check_count("check_every_steps", self.check_every_steps)
-        check_count("ranks", self.ranks)
-        if self.preset.on_non_finite == "rollback" and not self.checkpoint_every_steps:
-            raise BadValueError("checkpoint_every_steps must be above 0 with on_non_finite='rollback', got 0")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the recipe in plain containers that JSON knows."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"format": _FORMAT} | fields | {"preset": self.preset.to_dict()}
-
-    @classmethod
-    def from_dict(cls, form: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that `to_dict` described; `BadArgumentsError` where it is none."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise BadArgumentsError(f"a recipe must be a mapping of names to values, got {form!r}")
-        fields: dict[str, Any] = {name: value for name, value in form.items() if name != "format"}
-        if form.get("format") != _FORMAT or fields.keys() - known or "preset" not in fields:
-            raise BadArgumentsError(
-                f"a recipe must have format {_FORMAT} and {', '.join(sorted(known))}, got {sorted(form)}"
-            )
-        with _told("a recipe must hold a preset"):
-            fields["preset"] = Preset.from_dict(form["preset"])
-        return cls(**fields)
-
-    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
-        """Return what another recipe says otherwise: by name, what is said here and there.
-
-        Example:
-            >>> from gankit.presets import vanilla_mnist
-            >>> recipe = Recipe(preset=vanilla_mnist)
-            >>> recipe.differences(Recipe(preset=vanilla_mnist.replace(batch_size=32), seed=1))
-            {'batch_size': (128, 32), 'seed': (0, 1)}
-        """
-        mine, theirs = ({**form.pop("preset"), **form} for form in (self.to_dict(), other.to_dict()))
-        return {name: (value, theirs[name]) for name, value in mine.items() if value != theirs[name]}
 
 
 class Run:
@@ -216,23 +109,7 @@ class Run:
             DataNotFoundError: for a folder without a recipe.
             BadArgumentsError: for a recipe that cannot be read.
         """
-        path = Path(folder) / "recipe.json"
-        try:
-            if not path.is_file():  # a pipe would be waited for
-                raise FileNotFoundError
-            with path.open("rb") as file:
-                content = file.read(_MOST_RECIPE_BYTES + 1)
-            if len(content) > _MOST_RECIPE_BYTES:
-                raise BadArgumentsError(f"{path} must have at most {_MOST_RECIPE_BYTES} bytes, got more")
-            form = json.loads(content)
-        except OSError:
-            raise DataNotFoundError(f"a run's folder must hold recipe.json, got {str(folder)!r} without one") from None
-        except (ValueError, RecursionError) as error:
-            raise BadArgumentsError(f"{path} must be JSON: {error}") from None
-        if not isinstance(form, dict):
-            raise BadArgumentsError(f"{path} must hold a recipe, got {type(form).__name__}")
-        form = cast("dict[str, Any]", form)
-        return cls(folder, Recipe.from_dict(form))
+        return cls(folder, read_recipe(folder))
 
     def build_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
         """Build the recipe's trainer, untrained, on its device or another one."""
@@ -404,9 +281,9 @@ class Run:
         preset = self.recipe.preset
         points = None
         if preset.sample_shape == (2,):  # pictures need no data, which may have moved since
-            points = _real_points(preset.batches(device=trainer.device), self.recipe.seed)
+            points = real_points(preset.batches(device=trainer.device), self.recipe.seed)
         if count is None:
-            count = 64 if points is None else _POINTS
+            count = 64 if points is None else POINTS
         samples = sample_replicas(trainer, count, self.conditions(count), seed)
         if points is None:
             save_grid(samples, path, sample_range=preset.sample_range or (0.0, 1.0))
@@ -416,9 +293,9 @@ class Run:
     def _pictures(self, batches: Iterable[Batch]) -> SampleGrids | PointClouds | None:
         recipe, folder = self.recipe, self.folder / "samples"
         every, seed = recipe.sample_every_steps, recipe.seed
-        points = _real_points(batches, seed)
+        points = real_points(batches, seed)
         if points is not None and recipe.preset.num_classes is None:
-            return PointClouds(folder, points, every=every, count=_POINTS, seed=seed)
+            return PointClouds(folder, points, every=every, count=POINTS, seed=seed)
         if len(recipe.preset.sample_shape) != 3 or recipe.preset.sample_shape[0] not in (1, 3):
             return None
         sample_range = recipe.preset.sample_range or (0.0, 1.0)
@@ -475,7 +352,7 @@ class Run:
             DataNotFoundError: for a run without weights.
             BadArgumentsError: for weights that do not fit the recipe.
         """
-        plans = _plans(self.recipe)
+        networks = plans(self.recipe)
         names = ["generator", "discriminator"]
         if self.recipe.preset.averaging_decay is not None:
             names.append("averaged_generator")
@@ -483,13 +360,13 @@ class Run:
             file = self.folder / f"{name}.safetensors"
             if not file.is_file():
                 raise DataNotFoundError(f"the run must hold {file.name}, got {str(self.folder)!r} without it")
-            with _told(f"{file} must hold the recipe's {name}"):
-                _check_weights(file, plans[name == "discriminator"], self.recipe.replicas)
-        with _told(f"{self.folder / 'recipe.json'} must describe a model that can be built"):
+            with told(f"{file} must hold the recipe's {name}"):
+                check_weights(file, networks[name == "discriminator"], self.recipe.replicas)
+        with told(f"{self.folder / 'recipe.json'} must describe a model that can be built"):
             trainer = self.build_trainer(device)
         for name, network in _networks(trainer):
             file = self.folder / f"{name}.safetensors"
-            with _told(f"{file} must hold the recipe's {name}"):
+            with told(f"{file} must hold the recipe's {name}"):
                 network.load_state_dict(load_file(file, device=str(trainer.device)))
         return trainer
 
@@ -529,44 +406,6 @@ class Run:
             ) from error
 
 
-def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *, decays: bool = False) -> None:
-    """Refuse to continue by another recipe; more steps are no difference.
-
-    Args:
-        differences: as `Recipe.differences` returned them.
-        where: whose recipe it is.
-        decays: whether the learning rates depend on the steps, so that more of them are a difference.
-
-    Raises:
-        RecipeDiffersError: which names every difference.
-
-    Example:
-        >>> check_same_recipe({"steps": (100, 200)}, "run")
-        >>> check_same_recipe({"seed": (0, 1)}, "run")
-        Traceback (most recent call last):
-        gankit.errors.RecipeDiffersError: what is continued must have the recipe of 'run', got seed 1 instead of 0; \
-leave it out, or add --override to change the recipe
-    """
-    refused = {
-        name: (own, given)
-        for name, (own, given) in differences.items()
-        if name not in ("checkpoint_every_steps", "check_every_steps") and (name != "steps" or decays or given < own)
-    }
-    if refused:
-        told = ", ".join(f"{n} {_shown(given)} instead of {_shown(own)}" for n, (own, given) in refused.items())
-        raise RecipeDiffersError(
-            f"what is continued must have the recipe of {where!r}, got {told}; leave it out, or add --override to "
-            "change the recipe"
-        )
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        form = cast("dict[str, Any]", value)
-        return str(form["name"]) if form.keys() == {"name"} else json.dumps(form)
-    return json.dumps(value) if isinstance(value, list) else str(value)
-
-
 def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
     """A line of metrics, as `MetricsLog` writes it."""
     return {name: value if math.isfinite(value) else None for name, value in row.items()}
@@ -600,221 +439,8 @@ def _same_keys(saved: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     return first == second
 
 
-def evaluate(
-    trainer: AdversarialTrainer, batches: Iterable[Batch], *, samples: int = 2500, seed: int = 0
-) -> list[ModeCoverage]:
-    """Return which modes of the data each trained generator found; none for data whose modes are not known.
-
-    Args:
-        trainer: its averaged generator is looked at, or the generator where there is no average.
-        batches: what `Preset.batches` returned.
-        samples: how many are generated; 2,500 as in Lin et al. 2018.
-        seed: of the latents; of replica i, `seed + i`.
-
-    Returns:
-        One coverage, or one of each replica.
-
-    Example:
-        >>> from gankit.presets import ring
-        >>> batches = ring.batches(device="cpu")
-        >>> [one.modes for one in evaluate(ring(device="cpu").fit(batches, steps=2), batches)]
-        [8]
-    """
-    mixture = batches.sampler if isinstance(batches, SampledBatches) else None
-    if not isinstance(mixture, Mixture):
-        return []
-    generated = trainer.sample(samples, seed=stream_seed(seed, "sampling"))
-    each = [generated] if trainer.replicas is None else generated
-    return [mode_coverage(one, mixture.modes, mixture.standard_deviation) for one in each]
-
-
-def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:
-    """Return a coverage in plain containers that JSON knows; a value that is not finite becomes None.
-
-    Example:
-        >>> evaluation_form(ModeCoverage(0, 8, 0.0, math.nan, 2500))["reverse_kl"]
-    """
-    form = dataclasses.asdict(coverage)
-    return {name: value if math.isfinite(value) else None for name, value in form.items()}
-
-
-def _real_points(batches: Iterable[Batch], seed: int) -> torch.Tensor | None:
-    """Return real samples in the plane, without touching the stream of batches; None where there are none."""
-    if isinstance(batches, SampledBatches) and batches.sampler.sample_shape == (2,):
-        random = torch.Generator(batches.device).manual_seed(seed)
-        return batches.sampler.sample(_POINTS, generator=random, device=batches.device)
-    if isinstance(batches, TensorBatches) and batches.samples.shape[1:] == (2,):
-        return batches.samples[:_POINTS]
-    return None
-
-
 def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Module]]:
     yield "generator", trainer.generator
     yield "discriminator", trainer.discriminator
     if trainer.averaged_generator is not None:
         yield "averaged_generator", trainer.averaged_generator
-
-
-def is_new(folder: Path) -> bool:
-    """Tell whether a folder is not there, or empty.
-
-    Example:
-        >>> is_new(Path("nowhere"))
-        True
-    """
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-
-
-def writable_folder(folder: Path, what: str) -> bool:
-    """Make a folder where there is none, and tell whether it is empty.
-
-    Args:
-        folder: where it is, or will be.
-        what: it is, for the message.
-
-    Raises:
-        OutputError: for a folder that cannot be written.
-
-    Example:
-        >>> writable_folder(Path("new"), "the run's folder")
-        True
-        >>> _ = Path("new/file").write_text("")
-        >>> writable_folder(Path("new"), "the run's folder")
-        False
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        is_empty = not any(folder.iterdir())
-        if is_empty:
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-    except OSError as error:
-        raise OutputError(f"{what} must be writable, got {str(folder)!r}: {error.strerror}") from error
-    return is_empty
-
-
-def environment(device: str | None) -> dict[str, Any]:
-    """Return the versions and the hardware that a figure depends on.
-
-    Example:
-        >>> environment("cpu")["device"]
-        'cpu'
-    """
-    place = resolve_device(device)
-    hardware = torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "gankit": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "device": str(place),
-        "hardware": hardware,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "ranks": Ranks.present().size,
-    }
-
-
-# --- weights for other people ----------------------------------------------------------------------------
-
-
-def load_generator(
-    folder: str | Path, *, device: torch.device | str = "cpu", replica: int | None = None
-) -> torch.nn.Module:
-    """Rebuild the generator of a finished run, ready to use anywhere; `gankit.load`.
-
-    It reads two files, `recipe.json` and `averaged_generator.safetensors` (or `generator.safetensors`, without an
-    average), and runs nothing from them: the recipe names registered parts, safetensors are numbers. What the weights
-    must look like is known, and held against the file, before memory is taken for them.
-
-    Args:
-        folder: of the run.
-        device: where the generator goes.
-        replica: which one, of a run with replicas; by default the first.
-
-    Returns:
-        The generator, in eval mode, its weights requiring no gradient.
-
-    Raises:
-        DataNotFoundError: for a folder without recipe or weights.
-        BadArgumentsError: for files that do not fit each other, or hold something else.
-        BadValueError: for a replica that the run has not.
-
-    Example:
-        >>> from gankit.presets import ring
-        >>> _ = Run("run", Recipe(preset=ring.replace(steps=2), device="cpu")).train(progress=False)
-        >>> load_generator("run")(torch.randn(5, 258)).shape
-        torch.Size([5, 2])
-    """
-    recipe = Run.open(folder).recipe
-    if replica is not None and not 0 <= replica < (recipe.replicas or 0):
-        raise BadValueError(f"replica must be one of the run's {recipe.replicas or 'none'}, got {replica}")
-    names = ("averaged_generator.safetensors", "generator.safetensors")
-    file = next((path for path in (Path(folder) / name for name in names) if path.is_file()), None)
-    if file is None:
-        raise DataNotFoundError(f"the run must hold generator.safetensors, got {str(folder)!r} without it")
-    with _told(f"{file} must hold the recipe's generator"):
-        plan, _ = _plans(recipe)
-        _check_weights(file, plan, recipe.replicas)
-        generator, _ = _build(recipe)
-        state = load_file(file)
-        if recipe.replicas is not None:
-            state = {name: tensor[replica or 0] for name, tensor in state.items()}
-        generator.load_state_dict(state)
-    return generator.to(device).eval().requires_grad_(False)
-
-
-def _build(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
-    chosen = {field.name: getattr(recipe.preset, field.name) for field in dataclasses.fields(recipe.preset)}
-    return build_networks(chosen, LATENTS.build(chosen["latent"]), recipe.seed)
-
-
-def _plans(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Return a recipe's generator and discriminator, which take no memory."""
-    with _told("a recipe must describe networks that can be built"), torch.device("meta"):
-        return _build(recipe)
-
-
-def _check_weights(file: Path, plan: torch.nn.Module, replicas: int | None) -> None:
-    """Hold a file's names, shapes and types against a network without memory."""
-    leading = [] if replicas is None else [replicas]
-    wanted = {name: (_TYPES.get(one.dtype), [*leading, *one.shape]) for name, one in plan.state_dict().items()}
-    _check_header(file, most_bytes=_MOST_HEADER_BYTES + 1024 * len(wanted))
-    opened: Any = safe_open(file, framework="pt")
-    with opened as weights:
-        slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
-        found = {name: (one.get_dtype(), one.get_shape()) for name, one in slices.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            kinds = [
-                None if one is None else f"{one[0]} {tuple(one[1])}" for one in (wanted.get(name), found.get(name))
-            ]
-            raise SafetensorError(f"{name[:100]} must have the type and shape {kinds[0]}, got {kinds[1]}")
-
-
-def _check_header(file: Path, most_bytes: int) -> None:
-    """Refuse a table of names that is larger than the network's can be, or that has a name twice."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            raise SafetensorError("a name stands twice in its header")
-        return table
-
-    with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        if size > most_bytes:
-            raise SafetensorError(f"its header must have at most {most_bytes} bytes, got {size}")
-        json.loads(opened.read(size) or b"{}", object_pairs_hook=once)  # the rest is safetensors' to say
-
-
-@contextlib.contextmanager
-def _told(what: str) -> Generator[None]:
-    """Tell in one sentence that a file, which anybody may have written, does not hold what it must."""
-    try:
-        yield
-    except GankitError:
-        raise
-    except Exception as error:  # a crafted file may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadArgumentsError(f"{what}: {reason[:500]}") from error

@@ -1,0 +1,175 @@
+"""All that a run is made from, and what of it may change when the run is continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataNotFoundError,
+    RecipeDiffersError,
+    check_count,
+    check_seed,
+)
+from gankit.presets import Preset
+from gankit.runs.folder import told
+
+_FORMAT = 1
+_MOST_RECIPE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that a run is made from.
+
+    Args:
+        preset: the model, its data and its number of steps.
+        seed: of initial weights, noise, and order of the data.
+        device: where it trains; None for CUDA where there is one, else the CPU.
+        replicas: how many models are trained side by side, on the seeds `seed`, `seed + 1`, ...; None for one.
+        log_every_steps: steps between two lines of metrics.
+        sample_every_steps: steps between two grids of samples.
+        checkpoint_every_steps: steps between two checkpoints; 0 for none.
+        check_every_steps: see `AdversarialTrainer`.
+        ranks: how many processes train the model together, each with batches of the preset's size.
+
+    Example:
+        >>> from gankit.presets import vanilla_mnist
+        >>> recipe = Recipe(preset=vanilla_mnist, seed=3)
+        >>> Recipe.from_dict(recipe.to_dict()) == recipe
+        True
+    """
+
+    preset: Preset
+    seed: int = 0
+    device: str | None = None
+    replicas: int | None = None
+    log_every_steps: int = 39
+    sample_every_steps: int = 195
+    checkpoint_every_steps: int = 100
+    check_every_steps: int | None = None
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.preset, Preset):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe's preset must be a Preset, got {self.preset!r}")
+        check_seed(self.seed)
+        if not isinstance(self.device, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe's device must be a name such as 'cpu', or None, got {self.device!r}")
+        if self.replicas is not None:
+            check_count("replicas", self.replicas)
+        check_count("log_every_steps", self.log_every_steps)
+        check_count("sample_every_steps", self.sample_every_steps)
+        check_count("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
+        if self.check_every_steps is not None:
+            check_count("check_every_steps", self.check_every_steps)
+        check_count("ranks", self.ranks)
+        if self.preset.on_non_finite == "rollback" and not self.checkpoint_every_steps:
+            raise BadValueError("checkpoint_every_steps must be above 0 with on_non_finite='rollback', got 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe in plain containers that JSON knows."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"format": _FORMAT} | fields | {"preset": self.preset.to_dict()}
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> Recipe:
+        """Return the recipe that `to_dict` described; `BadArgumentsError` where it is none."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"a recipe must be a mapping of names to values, got {form!r}")
+        fields: dict[str, Any] = {name: value for name, value in form.items() if name != "format"}
+        if form.get("format") != _FORMAT or fields.keys() - known or "preset" not in fields:
+            raise BadArgumentsError(
+                f"a recipe must have format {_FORMAT} and {', '.join(sorted(known))}, got {sorted(form)}"
+            )
+        with told("a recipe must hold a preset"):
+            fields["preset"] = Preset.from_dict(form["preset"])
+        return cls(**fields)
+
+    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Return what another recipe says otherwise: by name, what is said here and there.
+
+        Example:
+            >>> from gankit.presets import vanilla_mnist
+            >>> recipe = Recipe(preset=vanilla_mnist)
+            >>> recipe.differences(Recipe(preset=vanilla_mnist.replace(batch_size=32), seed=1))
+            {'batch_size': (128, 32), 'seed': (0, 1)}
+        """
+        mine, theirs = ({**form.pop("preset"), **form} for form in (self.to_dict(), other.to_dict()))
+        return {name: (value, theirs[name]) for name, value in mine.items() if value != theirs[name]}
+
+
+def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *, decays: bool = False) -> None:
+    """Refuse to continue by another recipe; more steps are no difference.
+
+    Args:
+        differences: as `Recipe.differences` returned them.
+        where: whose recipe it is.
+        decays: whether the learning rates depend on the steps, so that more of them are a difference.
+
+    Raises:
+        RecipeDiffersError: which names every difference.
+
+    Example:
+        >>> check_same_recipe({"steps": (100, 200)}, "run")
+        >>> check_same_recipe({"seed": (0, 1)}, "run")
+        Traceback (most recent call last):
+        gankit.errors.RecipeDiffersError: what is continued must have the recipe of 'run', got seed 1 instead of 0; \
+leave it out, or add --override to change the recipe
+    """
+    refused = {
+        name: (own, given)
+        for name, (own, given) in differences.items()
+        if name not in ("checkpoint_every_steps", "check_every_steps") and (name != "steps" or decays or given < own)
+    }
+    if refused:
+        told = ", ".join(f"{n} {_shown(given)} instead of {_shown(own)}" for n, (own, given) in refused.items())
+        raise RecipeDiffersError(
+            f"what is continued must have the recipe of {where!r}, got {told}; leave it out, or add --override to "
+            "change the recipe"
+        )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        form = cast("dict[str, Any]", value)
+        return str(form["name"]) if form.keys() == {"name"} else json.dumps(form)
+    return json.dumps(value) if isinstance(value, list) else str(value)
+
+
+def read_recipe(folder: str | Path) -> Recipe:
+    """Read the recipe in a run's folder; nothing of it is run.
+
+    Raises:
+        DataNotFoundError: for a folder without a recipe.
+        BadArgumentsError: for a recipe that cannot be read.
+
+    Example:
+        >>> read_recipe("nowhere")
+        Traceback (most recent call last):
+        gankit.errors.DataNotFoundError: a run's folder must hold recipe.json, got 'nowhere' without one
+    """
+    path = Path(folder) / "recipe.json"
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
+        with path.open("rb") as file:
+            content = file.read(_MOST_RECIPE_BYTES + 1)
+        if len(content) > _MOST_RECIPE_BYTES:
+            raise BadArgumentsError(f"{path} must have at most {_MOST_RECIPE_BYTES} bytes, got more")
+        form = json.loads(content)
+    except OSError:
+        raise DataNotFoundError(f"a run's folder must hold recipe.json, got {str(folder)!r} without one") from None
+    except (ValueError, RecursionError) as error:
+        raise BadArgumentsError(f"{path} must be JSON: {error}") from None
+    if not isinstance(form, dict):
+        raise BadArgumentsError(f"{path} must hold a recipe, got {type(form).__name__}")
+    form = cast("dict[str, Any]", form)
+    return Recipe.from_dict(form)
