@@ -291,6 +291,8 @@ def _over_replicas(trainer: AdversarialTrainer) -> str:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    if Launch().is_there:
+        raise BadArgumentsError("compare trains in one process, got it under a launcher; torchrun is for train")
     preset = _preset(options.preset)
     same_for_all = ("latent", "generator_optimizer", "discriminator_optimizer", "learning_rate_decay")
     preset = preset.replace(**_given(options, *same_for_all, "steps", "batch_size"))

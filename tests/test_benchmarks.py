@@ -11,6 +11,8 @@ from torch import nn
 
 from benchmarks import saving
 from benchmarks.floors import Peaks, Work, arithmetic_floor, memory_floor, step_bytes, step_flops, update_bytes
+from benchmarks.ranks import bytes_sent, measure
+from benchmarks.ranks import report as ranks_report
 from benchmarks.report import GANKIT, RESIDENT, TUTORIAL, VANILLA, Report
 from benchmarks.rows import Measured, Row, all_rows, cpu_rows, cuda_rows, rows_for
 from benchmarks.saving import Saving
@@ -19,7 +21,10 @@ from benchmarks.timing import interleaved, order, ratios
 from gankit import AdversarialTrainer
 from gankit.latents import Normal
 from gankit.losses import NonSaturating
+from gankit.presets import ring
 from gankit.regularizers import R1
+from gankit.training import Ranks
+from tests.ranks import on_ranks
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 G_LAYERS, D_LAYERS = [(3, 8), (8, 6)], [(6, 4), (4, 1)]
@@ -351,3 +356,28 @@ def test_the_command_writes_what_it_measured(tmp_path, capsys):
 
 def test_a_short_run_has_a_name_of_its_own():
     assert report([], fast=True).stem.endswith("-2026-01-31-fast")
+
+
+# --- several processes -----------------------------------------------------------------------------------
+
+
+def test_a_ring_sends_each_part_but_its_own_twice():
+    assert [bytes_sent(900, ranks) for ranks in (1, 2, 3)] == [0, 900, 1200]
+
+
+def measured_on_ranks():
+    return measure("ring", Ranks.present(), CPU, rounds=3, seconds=0.01)
+
+
+def test_what_ranks_cost_is_measured_of_the_slowest_and_told_in_a_table():
+    row, _ = on_ranks(2, measured_on_ranks)
+    assert [len(row["seconds"][kind]) for kind in ("alone", "apart", "together")] == [3, 3, 3]
+    assert min(min(times) for times in row["seconds"].values()) > 0
+    trainer = ring(device=CPU)
+    weights = sum(p.numel() for n in (trainer.generator, trainer.discriminator) for p in n.parameters())
+    buffers = sum(b.numel() for b in trainer.generator.buffers() if b.is_floating_point())
+    assert 4 * (weights + 2 * buffers) < row["bytes_exchanged"] < 4 * (weights + 2 * buffers) + 100
+    fixed = row | {"seconds": {"alone": [1.0] * 3, "apart": [2.0] * 3, "together": [4.0] * 3}}
+    line = ranks_report({"ring": fixed}, 2).splitlines()[-1]
+    efficiency, machine, exchange = line.split(" | ")[3:6]
+    assert [one.split()[0] for one in (efficiency, machine, exchange)] == ["0.25", "0.50", "0.50"]

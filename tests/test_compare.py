@@ -241,3 +241,11 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(arguments, says, capsys):
     assert says in error
     assert error.count("\n") == 1
     assert not Path("out").exists()
+
+
+def test_under_a_launcher_nothing_is_compared(monkeypatch, capsys):
+    names = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert main(["compare", "ring", "--loss", "hinge"]) == 2
+    assert "compare trains in one process, got it under a launcher" in capsys.readouterr().err

@@ -98,6 +98,7 @@ def test_after_a_rank_is_killed_all_begin_again_and_end_as_if_nothing_had_happen
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_signal_to_the_launcher_saves_and_the_printed_command_continues():
     process = torchrun(2, "--steps", "100000", "--out", "run")
     wait_for(EVERY, "run", process)
