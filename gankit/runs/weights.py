@@ -57,6 +57,7 @@ def load_generator(
 
     Example:
         >>> from gankit.presets import ring
+        >>> from gankit.runs import Run
         >>> _ = Run("run", Recipe(preset=ring.replace(steps=2), device="cpu")).train(progress=False)
         >>> load_generator("run")(torch.randn(5, 258)).shape
         torch.Size([5, 2])
