@@ -45,6 +45,14 @@ POINTS = ring.replace(
 DIGITS = vanilla_mnist.replace(**SMALL)
 
 
+@pytest.fixture(autouse=True)
+def _without_curves(request, monkeypatch):
+    """Leave out what takes most of the time of so short a run, where it is not looked at."""
+    if "holds_what" not in request.node.name and "without_a_checkpoint" not in request.node.name:
+        monkeypatch.setattr(Run, "_pictures", lambda self, batches: None)
+        monkeypatch.setattr(Run, "_draw_curves", lambda self: None)
+
+
 def assert_equal(first, second, where="state"):
     """Two states agree in structure, in types, and in every bit."""
     assert type(first) is type(second), where

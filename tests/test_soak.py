@@ -72,7 +72,7 @@ def watched(steps: int, every: int) -> Probe:
 
 
 def test_a_training_holds_as_many_tensors_handles_and_threads_at_its_end_as_at_its_start():
-    probe = watched(600, 50)
+    probe = watched(600, 150)
     assert len(set(probe.tensors)) == len(set(probe.handles)) == len(set(probe.threads)) == 1
 
 

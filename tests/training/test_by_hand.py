@@ -11,8 +11,8 @@ from gankit import LossSchedule
 from gankit.presets import vanilla_mnist
 from gankit.seeds import stream_seed
 
-STEPS = 30  # the long version: 200
-TURN = 12  # where the schedule goes over to another loss
+STEPS = 20  # the long version: 200
+TURN = 8  # where the schedule goes over to another loss
 
 
 def generator_block(inputs, outputs):
