@@ -96,27 +96,42 @@ class FiniteWatch:
         networks = [trainer.generator, trainer.discriminator]
         networks += [] if trainer.average is None else [trainer.average.network]
         weights = largest([parameter for network in networks for parameter in network.parameters()])
+        moments = largest(self._moments())
+        nothing = torch.zeros((), device=trainer.device)
         looked = [
             self.largest_result.isfinite().any(),
             feed.all_finite if feed and feed.all_finite is not None else True,
-            *weights,
+            *(weights or [nothing]),
+            *(moments or [nothing]),
         ]
         placed = [torch.as_tensor(one, dtype=torch.float32, device=trainer.device) for one in looked]
         found: Any = torch.stack(placed)
-        results, data, *weight = found.tolist()
+        results, data, weight, moment = found.tolist()
         since = f"in the {trainer.check_every_steps} steps before step {trainer.steps_done}"
         own: GankitError | None = None
         # with `skip`, a batch or a result that is not finite has changed nothing
         if not data and not skips:
             own = NonFiniteDataError(f"batches must be finite, got NaN or infinite values {since}")
-        elif not all(map(math.isfinite, weight)) and trainer.replicas is None:
-            own = NonFiniteError(f"the weights must be finite, got {weight[0]} at step {trainer.steps_done}; {_ADVICE}")
+        elif not math.isfinite(weight) and trainer.replicas is None:
+            own = NonFiniteError(f"the weights must be finite, got {weight} at step {trainer.steps_done}; {_ADVICE}")
+        elif not math.isfinite(moment) and trainer.replicas is None:
+            own = NonFiniteError(
+                f"the optimizers' moments must be finite, got {moment} at step {trainer.steps_done}; {_ADVICE}"
+            )
         elif not results and not skips:
             own = NonFiniteError(f"{self._culprit()} {since}; {_ADVICE}")
         [is_data] = trainer.ranks.any(isinstance(own, NonFiniteDataError))
         if is_data and not isinstance(own, NonFiniteDataError):  # all else is the same on every rank
             own = NonFiniteDataError(f"batches must be finite, got NaN or infinite values on another rank {since}")
         return own
+
+    def _moments(self) -> list[Tensor]:
+        trainer = self._trainer
+        optimizers = (trainer.generator_optimizer, trainer.discriminator_optimizer)
+        states = [cast("Iterable[dict[str, Any]]", optimizer.state.values()) for optimizer in optimizers]
+        found = [one for of_one in states for state in of_one for one in state.values() if isinstance(one, Tensor)]
+        # a count of steps may lie on the host
+        return [one for one in found if one.is_floating_point() and one.device == trainer.device]
 
     def _culprit(self) -> str:
         values: dict[str, Any] = {name: cast(Any, value).tolist() for name, value in self._trainer.metrics.items()}

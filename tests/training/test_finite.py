@@ -188,6 +188,25 @@ def test_a_gradient_that_is_not_finite_is_seen_by_its_norm(name):
     assert not trainer.metrics[name].isfinite()
 
 
+class Steep:
+    """A penalty of almost no value, with a slope whose square no float32 can hold."""
+
+    half = "discriminator"
+    every = 1
+    gradient_inputs = frozenset()
+
+    def __call__(self, context):
+        logits = context.logits("real")
+        return (logits - logits.detach()) * 1e25
+
+
+def test_moments_that_are_not_finite_are_seen_though_no_weight_moves_any_more():
+    trainer = POINTS(device="cpu", regularizers=[Steep()], check_every_steps=2)
+    with pytest.raises(NonFiniteError, match="the optimizers' moments must be finite, got inf at step 2"):
+        trainer.fit(POINTS.batches(device="cpu"), steps=2)
+    assert all(value.isfinite().all() for value in states(trainer).values())
+
+
 # --- skip ------------------------------------------------------------------------------------------------
 
 
