@@ -275,6 +275,8 @@ def test_a_worker_that_is_killed_is_told_and_leaves_a_checkpoint_to_go_on_from(w
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trial", range(10))
+# torch's handler may raise while a file is being opened somewhere, which then nobody closes
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_worker_that_is_killed_at_any_moment_is_told(trial):
     loader = DataLoader([torch.full((1, 28, 28), index / 4000) for index in range(4000)], 8, num_workers=2)
     trainer, batches = DIGITS(device="cpu"), DIGITS.batches(loader, device="cpu")
