@@ -29,6 +29,7 @@ from gankit.errors import (
     DataError,
     InexactResumeWarning,
     RecipeDiffersError,
+    lost_worker,
 )
 from gankit.losses import LossSchedule
 from gankit.presets import ring, vanilla_mnist
@@ -288,6 +289,27 @@ def test_a_worker_that_is_killed_at_any_moment_is_told(trial):
     with pytest.raises(DataError, match="the workers of a DataLoader must live as long as it"):
         trainer.fit(batches, steps=400)
     assert time.monotonic() - started < 30
+
+
+def test_a_signal_in_the_midst_of_telling_of_a_lost_worker_is_told_of_as_well(monkeypatch):
+    asked = []
+
+    def interrupted(error):
+        asked.append(error)
+        if len(asked) == 1:
+            raise RuntimeError("DataLoader worker (pid 2) is killed by signal: Killed. ")
+        return lost_worker(error)
+
+    class Losing:
+        def __iter__(self):
+            yield torch.zeros(8, 1, 28, 28)
+            raise RuntimeError("DataLoader worker (pid(s) 1) exited unexpectedly")
+
+    monkeypatch.setattr("gankit.training.feed.lost_worker", interrupted)
+    trainer = DIGITS(device="cpu")
+    with pytest.raises(DataError, match=r"as long as it, got DataLoader worker \(pid 2\) is killed"):
+        trainer.fit(Losing(), steps=5)
+    assert trainer.steps_done == 1
 
 
 @pytest.mark.slow  # torch takes seconds to end workers whose epoch is not over

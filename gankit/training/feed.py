@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.errors import DataError
+from gankit.errors import DataError, lost_worker
 from gankit.protocols import Batch, DeviceBatches, State, Stateful
+
+_MOST_SIGNALS = 100
 
 
 class Feed:
@@ -102,12 +104,28 @@ class Feed:
             f"{type(self.batches).__name__} without a (further) batch"
         )
 
-    def let_go(self, error: BaseException) -> None:
+    def let_go(self, error: BaseException) -> DataError | None:
         """End the workers of a loader that has lost one; without it, torch would raise again at each one's end.
 
         Args:
-            error: what torch raised; the frames it came from hold the loader's iterator.
+            error: what was raised; the frames it came from hold the loader's iterator.
+
+        Returns:
+            What to raise instead; None, with nothing done, for an error that tells of no lost worker.
         """
+        # torch tells by a signal, whose handler raises anywhere: once for each worker, and in the midst of this too
+        lost: DataError | None = None
+        for _ in range(_MOST_SIGNALS):
+            try:
+                lost = lost or lost_worker(error)
+                if lost is not None:
+                    self._end_workers(error)
+                return lost
+            except RuntimeError as again:
+                error = again
+        return lost
+
+    def _end_workers(self, error: BaseException) -> None:
         number = signal.SIGCHLD if hasattr(signal, "SIGCHLD") else None  # Windows has none
         if threading.current_thread() is not threading.main_thread():
             number = None

@@ -19,7 +19,6 @@ from gankit.errors import (
     check_count,
     check_positive,
     check_seed,
-    lost_worker,
 )
 from gankit.protocols import (
     AdversarialLoss,
@@ -427,10 +426,8 @@ class AdversarialTrainer:
                     if self.steps_done % callback.every == 0:
                         callback(self)
         except (RuntimeError, ConnectionError, EOFError, DataError) as error:
-            # torch tells of a worker that is gone by a signal, so anywhere
-            if (lost := lost_worker(error)) is None:
+            if (lost := self.feed.let_go(error)) is None:
                 raise
-            self.feed.let_go(error)
             raise lost from (error.__cause__ if lost is error else error)
         finally:
             self._stopping = False
