@@ -165,8 +165,12 @@ class Callback(Protocol[TrainerT]):
 
 
 @runtime_checkable
-class CanRollBack(Protocol[TrainerT]):
+class Keeper(Protocol[TrainerT]):
     """A callback that keeps states of the training, and can go back to one."""
+
+    def save(self, trainer: TrainerT, /) -> None:
+        """Keep the present state."""
+        ...
 
     def roll_back(self, trainer: TrainerT, /) -> int:
         """Let the trainer go on from the newest state that was kept; return its step."""

@@ -18,7 +18,7 @@ from torch.utils.data import (
 )
 
 from gankit.data.scaling import SampleRange, check_values, scaled
-from gankit.errors import DataError, ShapeError, lost_worker
+from gankit.errors import DataError, GankitError, ShapeError, lost_worker
 from gankit.protocols import Batch, State, Stateful
 
 _SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
@@ -76,16 +76,23 @@ class StreamBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._places():
-            samples, labels = _parts(batch)
-            if not self._checked:
-                self._check(samples)
-            real = scaled(samples.to(self.device, non_blocking=True), self.sample_range)
-            if not self.with_labels:
-                yield real
-            elif labels is None:
-                raise DataError("batches must be (samples, labels) for a conditional model, got samples alone")
-            else:
-                yield real, labels.to(self.device, non_blocking=True)
+            try:
+                made = self._made(batch)
+            except GankitError:
+                self._position -= 1  # it was not given out
+                raise
+            yield made
+
+    def _made(self, batch: Any) -> Batch:
+        samples, labels = _parts(batch)
+        if not self._checked:
+            self._check(samples)
+        real = scaled(samples.to(self.device, non_blocking=True), self.sample_range)
+        if not self.with_labels:
+            return real
+        if labels is None:
+            raise DataError("batches must be (samples, labels) for a conditional model, got samples alone")
+        return real, labels.to(self.device, non_blocking=True)
 
     # --- the place in the batches ------------------------------------------------------------------------
 

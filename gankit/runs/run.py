@@ -30,11 +30,9 @@ from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnkn
 
 from gankit.errors import (
     BadValueError,
-    DataError,
     DataNotFoundError,
     GankitError,
     MissingExtraError,
-    NonFiniteError,
     OutputError,
     OutputExistsError,
     warn,
@@ -234,12 +232,6 @@ class Run:
                 trainer.fit(batches, steps=preset.steps)
                 if checkpointer is not None and checkpointer.saved_step != trainer.steps_done:
                     checkpointer.save(trainer)
-            except DataError as error:
-                # the batches have failed, and not the training; other ranks know nothing of it
-                is_whole = trainer.is_between_steps and not isinstance(error, NonFiniteError)
-                if checkpointer is not None and is_whole and trainer.ranks.size == 1:
-                    checkpointer.save(trainer)
-                raise
             finally:
                 if trainer.ranks.is_first:
                     self._finish(trainer, pictures)

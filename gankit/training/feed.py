@@ -104,6 +104,12 @@ class Feed:
             f"{type(self.batches).__name__} without a (further) batch"
         )
 
+    @property
+    def knows_its_place(self) -> bool:
+        """Whether the place in the batches is sure after an error: not where a loader of workers tells its own."""
+        loader = getattr(self.batches, "batches", self.batches)
+        return not (isinstance(loader, Stateful) and hasattr(loader, "num_workers"))
+
     def let_go(self, error: BaseException) -> DataError | None:
         """End the workers of a loader that has lost one; without it, torch would raise again at each one's end.
 

@@ -18,7 +18,7 @@ from gankit.errors import (
     NonFiniteWarning,
     warn,
 )
-from gankit.protocols import CanRollBack, State
+from gankit.protocols import Keeper, State
 
 if TYPE_CHECKING:
     from gankit.training.trainer import AdversarialTrainer
@@ -83,7 +83,7 @@ class FiniteWatch:
 
     def check_policy(self) -> None:
         """Raise `BadArgumentsError` where there is nothing to roll back to."""
-        if self.policy == "rollback" and self._keeper is None:
+        if self.policy == "rollback" and self.keeper is None:
             raise BadArgumentsError("on_non_finite='rollback' needs a Checkpointer among the callbacks, got none")
 
     def complaint(self) -> GankitError | None:
@@ -156,7 +156,7 @@ class FiniteWatch:
             self._tell_skipped()
         if error is None:
             return True
-        keeper = self._keeper
+        keeper = self.keeper
         if keeper is None or self.policy != "rollback" or self.rollbacks == _MOST_ROLLBACKS:
             raise error
         rollbacks, failed = self.rollbacks + 1, trainer.steps_done
@@ -182,8 +182,9 @@ class FiniteWatch:
         warn(told, NonFiniteWarning)
 
     @property
-    def _keeper(self) -> CanRollBack[AdversarialTrainer] | None:
-        return next((one for one in self._trainer.callbacks if isinstance(one, CanRollBack)), None)
+    def keeper(self) -> Keeper[AdversarialTrainer] | None:
+        """The first callback that keeps states, or None."""
+        return next((one for one in self._trainer.callbacks if isinstance(one, Keeper)), None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been noticed and done."""

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from gankit.errors import (
     BadArgumentsError,
     BadValueError,
+    CheckpointWarning,
     DataError,
     DeviceError,
+    NonFiniteError,
+    OutputError,
     ShapeError,
     check_count,
     check_positive,
     check_seed,
+    warn,
 )
 from gankit.protocols import (
     AdversarialLoss,
@@ -395,7 +399,8 @@ class AdversarialTrainer:
         Raises:
             BadValueError: for fewer `steps` than were already made, or more than the learning rates last.
             DataError: for batches that are empty, run out, or hold NaN or infinite values, or a worker of a
-                `DataLoader` that is gone.
+                `DataLoader` that is gone. Where the batches failed between two steps, a `Checkpointer` among the
+                callbacks has saved the last one.
             NonFiniteError: for a loss, a penalty, a gradient or a weight that is NaN or infinite, with
                 `on_non_finite="raise"`; with the others, where they do not help.
             BadArgumentsError: for `on_non_finite="rollback"` without a `Checkpointer` among the callbacks.
@@ -426,7 +431,10 @@ class AdversarialTrainer:
                     if self.steps_done % callback.every == 0:
                         callback(self)
         except (RuntimeError, ConnectionError, EOFError, DataError) as error:
-            if (lost := self.feed.let_go(error)) is None:
+            lost = self.feed.let_go(error)
+            if isinstance(lost or error, DataError) and self.feed.knows_its_place:
+                self._save_what_is_whole(error)
+            if lost is None:
                 raise
             raise lost from (error.__cause__ if lost is error else error)
         finally:
@@ -448,6 +456,17 @@ class AdversarialTrainer:
             self.is_between_steps = feed.taken == taken
             raise
         self.step(*batches)
+
+    def _save_what_is_whole(self, error: BaseException) -> None:
+        """Keep the present state where the batches have failed, and not the training."""
+        keeper = self.watch.keeper
+        # other ranks know nothing of it, and a state is of all
+        if keeper is None or isinstance(error, NonFiniteError) or not self.is_between_steps or self.ranks.size > 1:
+            return
+        try:
+            keeper.save(self)
+        except OutputError as failure:
+            warn(str(failure), CheckpointWarning)  # the batches' error goes on
 
     def _is_stopping(self) -> bool:
         """Whether `stop` was called; of several ranks, on any, which they tell each other with the checks."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, default_collate
 
 from gankit.cli import main
 from gankit.errors import (
@@ -22,7 +23,7 @@ from gankit.errors import (
     NonFiniteWarning,
 )
 from gankit.losses import NonSaturating
-from gankit.presets import ring
+from gankit.presets import ring, vanilla_mnist
 from gankit.regularizers import REGULARIZERS
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
@@ -560,6 +561,49 @@ def test_a_shared_pass_of_g_can_be_skipped_too(where):
 
 
 # --- batches that fail -----------------------------------------------------------------------------------
+
+
+class OneBad:
+    """Labelled pictures, one batch of which has no labels."""
+
+    def __init__(self, bad):
+        self.bad = bad
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        picture = torch.full((1, 28, 28), index / 12)
+        return picture if index == self.bad else (picture, index % 10)
+
+
+def test_a_bad_batch_is_still_the_next_one_after_the_emergency():
+    preset = vanilla_mnist.replace(
+        num_classes=10, batch_size=2, generator=Spec("mlp", widths=[8]), discriminator=Spec("mlp", widths=[8])
+    )
+
+    def make(bad, *callbacks):
+        loader = DataLoader(OneBad(bad), 2, collate_fn=collated)
+        return preset(device="cpu", callbacks=callbacks), preset.batches(loader, device="cpu")
+
+    with Checkpointer("checkpoints", every_steps=100) as checkpointer:
+        trainer, batches = make(7, checkpointer)
+        with pytest.raises(DataError, match="for a conditional model, got samples alone"):
+            trainer.fit(batches, steps=9)
+    whole, own = make(None)
+    resumed, batches = make(None)
+    load_newest("checkpoints").restore(resumed, batches)
+    assert resumed.steps_done == 3
+    whole.fit(own, steps=9)
+    resumed.fit(batches, steps=9)
+    assert all(torch.equal(value, states(resumed)[name]) for name, value in states(whole).items())
+
+
+def collated(samples):
+    """The default way, but for a batch that lacks a label."""
+    if not all(isinstance(one, tuple) for one in samples):
+        return torch.stack([one[0] if isinstance(one, tuple) else one for one in samples])
+    return default_collate(samples)
 
 
 class Failing:
