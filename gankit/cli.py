@@ -119,13 +119,13 @@ def _train_with(options: argparse.Namespace, launch: Launch, ranks: Ranks) -> in
                 trainer = run.train(progress=options.progress)
     except (KeyboardInterrupt, DataError) as error:
         if has_checkpoints(run.checkpoints) and not isinstance(error, NonFiniteError) and ranks.is_first:
-            print(f"\ncontinue with\n  {_resume_command(run)}", file=sys.stderr)
+            print(f"\ncontinue with\n  {_resume_command(run, launch)}", file=sys.stderr)
         raise
     is_stopped = trainer.steps_done < run.recipe.preset.steps
     if ranks.is_first:
         _report(run, trainer)
         if is_stopped and run.recipe.checkpoint_every_steps:
-            print(f"continue {_resume_command(run)}")
+            print(f"continue {_resume_command(run, launch)}")
     return 128 + received[0] if received else 0
 
 
@@ -157,8 +157,8 @@ def _continued_run(options: argparse.Namespace, ranks: Ranks) -> Run:
     return Run(run.folder, recipe)
 
 
-def _resume_command(run: Run) -> str:
-    return shlex.join(["gankit", "train", "--resume", str(run.folder)])
+def _resume_command(run: Run, launch: Launch) -> str:
+    return shlex.join([*launch.command, "train", "--resume", str(run.folder)])
 
 
 def _preset(name: str) -> Preset:

@@ -26,15 +26,19 @@ ARGUMENTS = [
 WEIGHTS = ("generator.safetensors", "averaged_generator.safetensors", "discriminator.safetensors", "metrics.jsonl")
 
 
+def environment() -> dict[str, str]:
+    """This project's package first, one thread a rank."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
+
+
 def torchrun(ranks: int, *arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
     """Begin the command in several processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     launcher += ["--max-restarts", str(restarts), "--standalone", "-m", "gankit", "train"]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
     return subprocess.Popen(
         [*launcher, *ARGUMENTS, *arguments],
-        env=environment,
+        env=environment(),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -107,9 +111,15 @@ def test_a_signal_to_the_launcher_saves_and_the_printed_command_continues():
     assert process.returncode != 0
     done = int(output.split(" of 100000 steps done")[0].split()[-1])
     assert Path(f"run/checkpoints/step_{done:07d}").is_dir(), errors
-    assert output.count("continue gankit train --resume run") == 1
-    alone = subprocess.run(
-        [sys.executable, "-m", "gankit", "train", "--resume", "run"], capture_output=True, text=True, check=False
-    )
-    assert alone.returncode == 2
-    assert "got ranks 1 instead of 2" in alone.stderr
+    command = "torchrun --nproc-per-node 2 -m gankit train --resume run"
+    assert output.splitlines()[-1] == f"continue {command}"
+    alone = [sys.executable, "-m", "gankit", "train", "--resume", "run"]
+    refused = subprocess.run(alone, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "got ranks 1 instead of 2" in refused.stderr
+    launcher = [sys.executable, "-m", "torch.distributed.run", *command.split()[1:]]
+    again = subprocess.Popen(launcher, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(done + EVERY, "run", again)
+    again.send_signal(signal.SIGTERM)
+    output, errors = again.communicate(timeout=60)
+    assert int(output.split(" of 100000 steps done")[0].split()[-1]) > done, errors

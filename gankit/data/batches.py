@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
-from gankit.data.resident import TensorBatches, TensorData
+from gankit.data.resident import TensorBatches, TensorData, check_fills
 from gankit.data.sampled import SampledBatches, Sampler
 from gankit.data.scaling import SampleRange, check_values
 from gankit.data.streams import StreamBatches
@@ -133,11 +133,8 @@ def _check_sharded(data: object) -> None:
 def _loader(dataset: Dataset[Any], batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> DataLoader[Any]:
     if isinstance(dataset, IterableDataset):
         return DataLoader(cast("Dataset[Any]", dataset), batch_size, drop_last=True)
-    size = len(cast(Any, dataset))
     rank, ranks = shard
-    if size < batch_size * ranks:
-        over = f" on each of {ranks} ranks" if ranks > 1 else ""
-        raise DataError(f"data must fill a batch of {batch_size}{over}, got {size} samples")
+    check_fills(len(cast(Any, dataset)), batch_size, ranks)
     if ranks > 1:
         sampler: Any = DistributedSampler[Any](
             dataset, ranks, rank, seed=stream_seed(seed, "data order") % 2**32, drop_last=True

@@ -61,6 +61,20 @@ def check_shard(shard: tuple[int, int]) -> None:
         raise BadValueError(f"shard must be (rank, ranks) with 0 <= rank < ranks, got {shard}")
 
 
+def check_fills(count: int, batch_size: int, ranks: int = 1) -> None:
+    """Raise `DataError` unless so many samples fill a batch on each rank.
+
+    Example:
+        >>> check_fills(10, 8)
+        >>> check_fills(10, 8, ranks=2)
+        Traceback (most recent call last):
+        gankit.errors.DataError: data must fill a batch of 8 on each of 2 ranks, got 10 samples
+    """
+    if count < batch_size * ranks:
+        over = f" on each of {ranks} ranks" if ranks > 1 else ""
+        raise DataError(f"data must fill a batch of {batch_size}{over}, got {count} samples")
+
+
 class TensorBatches:
     """Batches of resident data, each epoch shuffled once, without a copy from the host.
 
@@ -114,9 +128,7 @@ class TensorBatches:
             check_count("replicas", replicas)
         if isinstance(data, Tensor):
             data = TensorData(data)
-        if len(data) < batch_size * shard[1]:
-            over = f" on each of {shard[1]} ranks" if shard[1] > 1 else ""
-            raise DataError(f"data must fill a batch of {batch_size}{over}, got {len(data)} samples")
+        check_fills(len(data), batch_size, shard[1])
         if with_labels and data.labels is None:
             raise DataError("data must have labels for a conditional model, got none")
         check_values(data.samples, sample_range, "the data")

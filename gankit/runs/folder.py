@@ -13,14 +13,8 @@ from typing import Any
 import torch
 
 from gankit.devices import resolve_device
-from gankit.errors import (
-    BadArgumentsError,
-    GankitError,
-    OutputError,
-)
-from gankit.training import (
-    Ranks,
-)
+from gankit.errors import BadArgumentsError, GankitError, OutputError
+from gankit.training import Ranks
 from gankit.version import __version__
 
 

@@ -11,10 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
-from gankit.errors import (
-    BadValueError,
-    DataNotFoundError,
-)
+from gankit.errors import BadValueError, DataNotFoundError
 from gankit.latents import LATENTS
 from gankit.presets.preset import build_networks
 from gankit.runs.folder import told

@@ -161,6 +161,7 @@ class Launch:
         is_there: whether there is a launcher.
         local_rank: the number of this process on its machine.
         restarts: how often the launcher has started its processes again.
+        command: the words that start gankit on as many processes; on several machines, their rendezvous is to be added.
 
     Raises:
         BadValueError: for a launcher's environment that is not whole.
@@ -179,6 +180,11 @@ class Launch:
             )
         self.local_rank: int = int(os.environ["LOCAL_RANK"]) if self.is_there else 0
         self.restarts: int = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) if self.is_there else 0
+        self.command: list[str] = ["gankit"]
+        if self.is_there and (size := int(os.environ["WORLD_SIZE"])) > 1:
+            local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+            machines = ["--nnodes", str(size // local)] if size > local else []
+            self.command = ["torchrun", *machines, "--nproc-per-node", str(local), "-m", "gankit"]
         self._store: Store | None = None
 
     @contextmanager

@@ -623,6 +623,21 @@ def test_an_environment_that_is_not_whole_is_refused(monkeypatch):
         Launch()
 
 
+@pytest.mark.parametrize(
+    ("size", "local", "words"),
+    [
+        (1, 1, "gankit"),
+        (2, 2, "torchrun --nproc-per-node 2 -m gankit"),
+        (16, 8, "torchrun --nnodes 2 --nproc-per-node 8 -m gankit"),
+    ],
+)
+def test_the_launcher_tells_how_it_is_called(size, local, words, monkeypatch):
+    names = {"RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
+    for name, value in (names | {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": local}).items():
+        monkeypatch.setenv(name, str(value))
+    assert " ".join(Launch().command) == words
+
+
 def test_without_a_launcher_there_is_one_rank():
     with Launch().joined() as ranks:
         assert (ranks.rank, ranks.size) == (0, 1)
