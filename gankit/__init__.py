@@ -6,13 +6,13 @@ The names below are the whole public face at the top; every part also has its ow
 from gankit import architectures, blocks, data, errors, latents, losses, metrics, presets, regularizers, training
 from gankit.architectures import DISCRIMINATORS, GENERATORS
 from gankit.blocks import BLOCKS
+from gankit.context import StepContext
 from gankit.data import DATASETS
 from gankit.errors import GankitError
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS
 from gankit.presets import PRESETS, Preset
-from gankit.protocols import StepContext
 from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
 from gankit.runs import load_generator as load

@@ -97,7 +97,7 @@ Did you mean 'depth'?
             BadNameError: for a name that is not `snake_case`, or none (`@register` for `@register(name)`).
             DuplicateNameError: for a taken name; it names both owners.
         """
-        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(name, str):
             raise BadNameError(f"a {self.kind}'s name must be a string, as in register('my_{self.kind}'), got {name!r}")
         if factory is None:
             return functools.partial(self._register, name, replace=replace)

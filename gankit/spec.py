@@ -43,7 +43,7 @@ class Spec:
     __slots__ = ("_arguments", "_name")
 
     def __init__(self, name: str, /, **arguments: Any) -> None:
-        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(name, str) or not name:
             raise BadArgumentsError(f"a spec's name must be a non-empty string, got {name!r}")
         if "name" in arguments:
             raise BadArgumentsError(f"spec {name!r} cannot have an argument called 'name'")
@@ -89,7 +89,7 @@ class Spec:
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> Spec:
         """Return the spec of a JSON form; `BadArgumentsError` where it has no name."""
-        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(form, Mapping):
             raise BadArgumentsError(f"a spec's JSON form must be a mapping with a 'name', got {form!r}")
         if not isinstance(form.get("name"), str):
             raise BadArgumentsError(f"a spec's JSON form needs a 'name', got {dict(form)!r}")

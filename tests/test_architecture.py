@@ -16,6 +16,7 @@ ROOMS = [
     ["errors", "seeds", "version"],
     ["spec", "devices", "pictures"],
     ["registry", "protocols"],
+    ["context"],
     ["blocks", "losses", "regularizers", "latents", "optimizers", "data", "metrics", "testing"],
     ["architectures"],
     ["training"],

@@ -85,9 +85,9 @@ def checked_shape(sample_shape: Sequence[int]) -> tuple[int, ...]:
         >>> checked_shape([1, 28, 28])
         (1, 28, 28)
     """
-    is_shape = isinstance(sample_shape, Sequence) and not isinstance(sample_shape, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+    is_shape = isinstance(sample_shape, Sequence) and not isinstance(sample_shape, str)
     shape = tuple(sample_shape) if is_shape else ()
-    if not shape or any(isinstance(size, int) and size < 1 for size in shape):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not shape or any(isinstance(size, int) and size < 1 for size in shape):
         raise BadValueError(f"sample_shape must be positive sizes such as (1, 28, 28), got {shape}")
     for size in shape:
         check_count("sample_shape", size)

@@ -91,7 +91,7 @@ def make_batches(
         data = _loader(data, batch_size, seed, shard)
     if shard[1] > 1:
         _check_sharded(data)
-    if isinstance(data, str) or not isinstance(data, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(data, str) or not isinstance(data, Iterable):
         raise BadArgumentsError(
             f"data must be a tensor, a TensorData, a Sampler, a Dataset, or an iterable of batches, got {data!r}"
         )

@@ -30,7 +30,7 @@ class LossSchedule:
     """
 
     def __init__(self, stages: Mapping[int, str | Spec | AdversarialLoss]) -> None:
-        if any(isinstance(step, bool) or not isinstance(step, int) or step < 0 for step in stages):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if any(isinstance(step, bool) or not isinstance(step, int) or step < 0 for step in stages):
             raise BadValueError(f"a LossSchedule's steps must be integers of 0 or more, got {list(stages)}")
         if 0 not in stages:
             raise BadValueError(f"a LossSchedule needs a loss for step 0, got steps {sorted(stages)}")

@@ -33,15 +33,7 @@ from gankit.errors import (
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
-from gankit.protocols import (
-    AdversarialLoss,
-    Batch,
-    Callback,
-    Constraint,
-    Latent,
-    Regularizer,
-    ScheduledLoss,
-)
+from gankit.protocols import AdversarialLoss, Batch, Callback, Constraint, Latent, Regularizer, ScheduledLoss
 from gankit.registry import Registry, Spec, fits
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import stream_seed
@@ -178,7 +170,7 @@ class Preset:
             put(field, _named_spec(field, getattr(self, field)))
         if not isinstance(self.loss, LossSchedule):
             put("loss", _named_spec("loss", self.loss))
-        if not isinstance(self.regularizers, (list, tuple)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(self.regularizers, (list, tuple)):
             raise BadArgumentsError(f"a preset's regularizers must be a sequence of names, got {self.regularizers!r}")
         put("regularizers", tuple(_named_spec("regularizers", one) for one in self.regularizers))
         put("sample_shape", checked_shape(self.sample_shape))
@@ -377,7 +369,7 @@ class Preset:
         Raises:
             BadArgumentsError: for missing or unknown fields, or values of another type.
         """
-        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(form, Mapping):
             raise BadArgumentsError(f"a preset's JSON form must be a mapping of names to values, got {form!r}")
         fields = dataclasses.fields(cls)
         unknown = sorted(form.keys() - {field.name for field in fields})

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from gankit.context import StepContext
 from gankit.errors import check_count, check_positive
-from gankit.protocols import GradientInput, Half, Source, StepContext, check_same_batch
+from gankit.protocols import GradientInput, Half, Source, check_same_batch
 from gankit.regularizers.augmentations import Augmentation, AugmentationRef, build_augmentation
 from gankit.regularizers.registry import REGULARIZERS
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from gankit.context import StepContext, widened
 from gankit.errors import BadArgumentsError, BadValueError, check_count, check_positive
-from gankit.protocols import GradientInput, Half, StepContext, widened
+from gankit.protocols import GradientInput, Half
 from gankit.regularizers.averages import check_decay, fitted, take_shapes
 from gankit.regularizers.gradient import lengths
 from gankit.regularizers.registry import REGULARIZERS

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gankit.context import StepContext
 from gankit.errors import BadArgumentsError, ShapeError, check_count, check_positive
-from gankit.protocols import GradientInput, Half, StepContext, check_same_batch
+from gankit.protocols import GradientInput, Half, check_same_batch
 from gankit.regularizers.registry import REGULARIZERS
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from gankit.context import StepContext
 from gankit.errors import check_count, check_positive
-from gankit.protocols import GradientInput, Half, StepContext, check_same_batch
+from gankit.protocols import GradientInput, Half, check_same_batch
 from gankit.regularizers.averages import check_decay, fitted, take_shapes
 from gankit.regularizers.registry import REGULARIZERS
 

@@ -57,10 +57,10 @@ class Recipe:
     ranks: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.preset, Preset):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(self.preset, Preset):
             raise BadArgumentsError(f"a recipe's preset must be a Preset, got {self.preset!r}")
         check_seed(self.seed)
-        if not isinstance(self.device, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(self.device, str | None):
             raise BadArgumentsError(f"a recipe's device must be a name such as 'cpu', or None, got {self.device!r}")
         if self.replicas is not None:
             check_count("replicas", self.replicas)
@@ -82,7 +82,7 @@ class Recipe:
     def from_dict(cls, form: Mapping[str, Any]) -> Recipe:
         """Return the recipe that `to_dict` described; `BadArgumentsError` where it is none."""
         known = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(form, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(form, Mapping):
             raise BadArgumentsError(f"a recipe must be a mapping of names to values, got {form!r}")
         fields: dict[str, Any] = {name: value for name, value in form.items() if name != "format"}
         if form.get("format") != _FORMAT or fields.keys() - known or "preset" not in fields:

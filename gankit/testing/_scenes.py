@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from gankit.protocols import Regularizer, widened
+from gankit.context import widened
+from gankit.protocols import Regularizer
 from gankit.testing.common import normal
 
 COUNT = 5

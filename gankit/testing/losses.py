@@ -112,7 +112,7 @@ def _(part: _Loss) -> Offence:
     loss = part.loss
     if isinstance(loss, type):
         return "it is a class, not an object"
-    if not isinstance(loss, AdversarialLoss):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(loss, AdversarialLoss):
         members = ("discriminator_loss", "generator_loss", "needs_real_logits")
         return f"it has no {', '.join(m for m in members if not hasattr(loss, m))}"
     for name in ("needs_real_logits", "log_odds"):

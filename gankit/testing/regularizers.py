@@ -11,7 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from gankit.protocols import Constraint, Regularizer, Stateful, StepContext
+from gankit.context import StepContext
+from gankit.protocols import Constraint, Regularizer, Stateful
 from gankit.testing._scenes import COUNT, Scene
 from gankit.testing.common import (
     HostReads,
@@ -138,7 +139,7 @@ def _(subject: _Penalty) -> Offence:
     missing = [name for name in ("half", "every", "gradient_inputs") if not hasattr(subject.part, name)]
     if missing:
         return f"it has no {', '.join(missing)}"
-    if not isinstance(subject.part, Regularizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(subject.part, Regularizer):
         return "it cannot be called, and has no apply either"
     if subject.part.half not in ("discriminator", "generator"):
         return f"half is {subject.part.half!r}, neither 'discriminator' nor 'generator'"

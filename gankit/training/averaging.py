@@ -58,7 +58,7 @@ class WeightAverage:
 
     @decay.setter
     def decay(self, decay: float) -> None:
-        is_number = isinstance(decay, (int, float)) and not isinstance(decay, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+        is_number = isinstance(decay, (int, float)) and not isinstance(decay, bool)
         if not is_number or not 0 <= decay < 1:
             raise BadValueError(f"averaging_decay must be in [0, 1), got {decay!r}")
         self._decay = decay

@@ -12,7 +12,7 @@ from torch import Tensor
 from gankit.errors import BadValueError, CannotCaptureError, CannotCompileError, DeviceError, ExecutionWarning, warn
 from gankit.protocols import DeviceBatches
 from gankit.training.graphs import GraphedStep, TrainingState, make_capturable
-from gankit.training.step import CheckedBatch, Differentiate, Step
+from gankit.training.step.step import CheckedBatch, Differentiate, Step
 from gankit.training.tracing import TracedHalves
 
 if TYPE_CHECKING:

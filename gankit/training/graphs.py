@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from gankit.context import StepContext
 from gankit.errors import CannotCaptureError
-from gankit.protocols import DeviceBatches, StepContext
-from gankit.training.step import CheckedBatch, Step
+from gankit.protocols import DeviceBatches
+from gankit.training.step.step import CheckedBatch, Step
 
 if TYPE_CHECKING:
     from gankit.training.trainer import AdversarialTrainer

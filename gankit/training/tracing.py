@@ -21,10 +21,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.stateless import _reparametrize_module  # pyright: ignore[reportPrivateUsage]
 from typing_extensions import override
 
+from gankit.context import StepContext
 from gankit.errors import CannotCompileError
-from gankit.protocols import Half, StepContext
+from gankit.protocols import Half
 from gankit.training.modes import frozen
-from gankit.training.step import Step, put_gradients, trained
+from gankit.training.step.step import Step, put_gradients, trained
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
+from gankit.context import StepContext
 from gankit.errors import (
     BadArgumentsError,
     BadValueError,
@@ -35,7 +36,6 @@ from gankit.protocols import (
     Regularizer,
     ScheduledLoss,
     Stateful,
-    StepContext,
 )
 from gankit.training.averaging import WeightAverage
 from gankit.training.batch_norm import synchronize_batch_norm as synchronize_batch_norm_of
@@ -47,7 +47,7 @@ from gankit.training.finite import FiniteWatch, OnNonFinite
 from gankit.training.modes import evaluating
 from gankit.training.randomness import Randomness
 from gankit.training.stacked import Stacked, check_replica_optimizer
-from gankit.training.step import CheckedBatch, Step
+from gankit.training.step.step import CheckedBatch, Step
 
 Precision = Literal["float32", "bfloat16", "tf32"]
 
@@ -183,10 +183,10 @@ class AdversarialTrainer:
         callbacks: Sequence[Callback[AdversarialTrainer]] = (),
     ) -> None:
         for name, network in (("generator", generator), ("discriminator", discriminator)):
-            if not isinstance(network, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if not isinstance(network, nn.Module):
                 raise BadArgumentsError(f"{name} must be a torch.nn.Module, got {network!r}")
             check_plain(name, network)
-        if not isinstance(loss, (AdversarialLoss, ScheduledLoss)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(loss, (AdversarialLoss, ScheduledLoss)):
             raise BadArgumentsError(
                 "loss must be an object with discriminator_loss, generator_loss and needs_real_logits "
                 f"(names are for presets and LOSSES.build), got {loss!r}"
@@ -712,7 +712,7 @@ class AdversarialTrainer:
 def _parts(batch: Batch) -> tuple[Tensor, Tensor | None]:
     if isinstance(batch, Tensor):
         return batch, None
-    if len(batch) in (1, 2) and isinstance(batch[0], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if len(batch) in (1, 2) and isinstance(batch[0], Tensor):
         return batch[0], batch[1] if len(batch) == 2 else None
     raise DataError(f"a batch must be `real` or `(real, condition)`, got {type(batch).__name__}")
 
@@ -758,7 +758,7 @@ def _named(
                 raise BadValueError(f"two regularizers are called {name!r}; name them by a mapping")
             named[name] = part
     for name, part in named.items():
-        if not isinstance(part, (Regularizer, Constraint)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(part, (Regularizer, Constraint)):
             raise BadArgumentsError(
                 f"regularizer {name!r} must have half, every, gradient_inputs and be callable, or have every and "
                 f"apply, got {part!r}"

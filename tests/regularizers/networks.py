@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from gankit import AdversarialTrainer, StepContext
+from gankit.context import widened
 from gankit.latents import Normal
 from gankit.losses import NonSaturating
-from gankit.protocols import widened
 
 SHAPE = (1, 4, 4)
 CLASSES = 3

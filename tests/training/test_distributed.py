@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+from gankit.context import StepContext
 from gankit.data import StreamBatches, make_batches
 from gankit.errors import (
     BadArgumentsError,
@@ -31,7 +32,6 @@ from gankit.errors import (
 from gankit.latents import Normal
 from gankit.losses import LOSSES
 from gankit.presets import ring, vanilla_mnist
-from gankit.protocols import StepContext
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import stream_seed
 from gankit.spec import Spec

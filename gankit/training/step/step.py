@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from gankit.context import StepContext, widened
 from gankit.errors import ShapeError
-from gankit.protocols import GradientInput, Half, Regularizer, StepContext, widened
+from gankit.protocols import GradientInput, Half, Regularizer
 from gankit.training.finite import Undoable, all_finite, largest
 from gankit.training.modes import frozen, tf32
 from gankit.training.stacked import clip_gradient_norm
