@@ -1,7 +1,7 @@
-"""One seed in, an independent seed for every stream of random numbers out.
+"""From the one seed that a user gives: an independent seed for each stream of random numbers and for each replica.
 
-Two generators with the *same* seed would repeat each other's numbers: the first weights would equal the
-first noise. So every stream gets a seed of its own, derived from the one the user gives.
+Two generators with the *same* seed would repeat each other's numbers: the first weights would equal the first noise.
+Every stream therefore has a seed of its own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ def stream_seed(seed: int, stream: Stream, rank: int = 0) -> int:
     """Return the seed of one stream: the first 63 bits of SHA-256 of `"seed/stream"`, or `"seed/stream/rank"`.
 
     Args:
-        seed: the user's seed.
-        stream: what the random numbers are for.
-        rank: of which of the processes that train together; 0 is also a process alone.
+        seed: The user's seed.
+        stream: What the random numbers are for.
+        rank: The number of this process among those that train together. A single process is rank 0.
 
     Example:
         >>> stream_seed(0, "training noise") != stream_seed(0, "data order")
@@ -27,3 +27,17 @@ def stream_seed(seed: int, stream: Stream, rank: int = 0) -> int:
     text = f"{seed}/{stream}/{rank}" if rank else f"{seed}/{stream}"
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def replica_seeds(seed: int, replicas: int | None) -> list[int]:
+    """Return the seed of each replica: replica i behaves like a single model with the seed `seed + i`.
+
+    Args:
+        seed: The user's seed.
+        replicas: The number of replicas. None, for a single model, gives a list of one seed.
+
+    Example:
+        >>> replica_seeds(5, 3), replica_seeds(5, None)
+        ([5, 6, 7], [5])
+    """
+    return [seed + i for i in range(replicas or 1)]

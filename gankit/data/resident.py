@@ -12,7 +12,7 @@ from torch import Tensor
 from gankit.data.scaling import SampleRange, check_values, scaled
 from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count
 from gankit.protocols import Batch, State
-from gankit.seeds import stream_seed
+from gankit.seeds import replica_seeds, stream_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,8 @@ class TensorBatches:
         self.position: int = 0
         self.replicas = replicas
         self._randoms = [
-            torch.Generator(self.device).manual_seed(stream_seed(seed + i, "data order")) for i in range(replicas or 1)
+            torch.Generator(self.device).manual_seed(stream_seed(own, "data order"))
+            for own in replica_seeds(seed, replicas)
         ]
         self._rows: dict[int, Tensor] = {}
         self._shuffle()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gankit.errors import BadArgumentsError, check_count
 from gankit.protocols import State
-from gankit.seeds import stream_seed
+from gankit.seeds import replica_seeds, stream_seed
 
 
 @runtime_checkable
@@ -93,8 +93,8 @@ class SampledBatches:
         self.device: torch.device = torch.device(device)
         self.replicas = replicas
         self._randoms = [
-            torch.Generator(self.device).manual_seed(stream_seed(seed + i, "toy data", rank))
-            for i in range(replicas or 1)
+            torch.Generator(self.device).manual_seed(stream_seed(own, "toy data", rank))
+            for own in replica_seeds(seed, replicas)
         ]
 
     @property

@@ -36,7 +36,7 @@ from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
 from gankit.protocols import AdversarialLoss, Batch, Callback, Constraint, Latent, Regularizer, ScheduledLoss
 from gankit.registry import Registry, Spec, fits
 from gankit.regularizers import REGULARIZERS
-from gankit.seeds import stream_seed
+from gankit.seeds import replica_seeds, stream_seed
 from gankit.training import AdversarialTrainer, Execution, OnNonFinite, Precision, Ranks, Stacked
 from gankit.training.trainer import part_name
 
@@ -242,7 +242,7 @@ class Preset:
         latent = LATENTS.build(chosen["latent"])
         if replicas is not None:
             check_count("replicas", replicas)
-        pairs = [build_networks(chosen, latent, seed + i) for i in range(replicas or 1)]
+        pairs = [build_networks(chosen, latent, own) for own in replica_seeds(seed, replicas)]
         generator, discriminator = pairs[0]
         if replicas is not None:
             generator, discriminator = (Stacked(networks) for networks in zip(*pairs, strict=True))
