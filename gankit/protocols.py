@@ -71,6 +71,25 @@ class ScheduledLoss(Protocol):
 
 
 @runtime_checkable
+class BuildsLosses(Protocol):
+    """A description of losses that each trainer turns into objects of its own, such as `gankit.LossSchedule`."""
+
+    def build(self) -> ScheduledLoss:
+        """Build the losses; every call builds new ones."""
+        ...
+
+
+@runtime_checkable
+class HasLosses(Protocol):
+    """A `ScheduledLoss` that lists its losses, so that the trainer can move and broadcast their tensors."""
+
+    @property
+    def losses(self) -> Sequence[AdversarialLoss]:
+        """The losses of all steps, each of them once."""
+        ...
+
+
+@runtime_checkable
 class Regularizer(Protocol[ContextT]):
     """One more term of one network's objective."""
 

@@ -13,11 +13,12 @@ from gankit.losses.relativistic import (
     RelativisticAverageHinge,
     RelativisticAverageLeastSquares,
 )
-from gankit.losses.schedule import LossSchedule
+from gankit.losses.schedule import BuiltSchedule, LossSchedule
 from gankit.losses.softmax import Softmax
 
 __all__ = [
     "LOSSES",
+    "BuiltSchedule",
     "Divergence",
     "EnergyBased",
     "FDivergence",

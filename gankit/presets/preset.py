@@ -33,7 +33,16 @@ from gankit.errors import (
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
-from gankit.protocols import AdversarialLoss, Batch, Callback, Constraint, Latent, Regularizer, ScheduledLoss
+from gankit.protocols import (
+    AdversarialLoss,
+    Batch,
+    BuildsLosses,
+    Callback,
+    Constraint,
+    Latent,
+    Regularizer,
+    ScheduledLoss,
+)
 from gankit.registry import Registry, Spec, fits
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import replica_seeds, stream_seed
@@ -67,7 +76,7 @@ class Overrides(TypedDict, total=False):
     latent: Name | Latent
     generator: Name | nn.Module | Callable[..., nn.Module]
     discriminator: Name | nn.Module | Callable[..., nn.Module]
-    loss: Name | AdversarialLoss | ScheduledLoss | Callable[..., AdversarialLoss]
+    loss: Name | AdversarialLoss | ScheduledLoss | BuildsLosses | Callable[..., AdversarialLoss]
     regularizers: Sequence[Name | Regularizer | Constraint]
     generator_optimizer: Name | torch.optim.Optimizer | Callable[..., torch.optim.Optimizer]
     discriminator_optimizer: Name | torch.optim.Optimizer | Callable[..., torch.optim.Optimizer]

@@ -28,9 +28,11 @@ from gankit.errors import (
 from gankit.protocols import (
     AdversarialLoss,
     Batch,
+    BuildsLosses,
     Callback,
     Constraint,
     DeviceBatches,
+    HasLosses,
     Latent,
     Random,
     Regularizer,
@@ -76,7 +78,8 @@ class AdversarialTrainer:
     Args:
         generator: G, from latents `(N, *latent_shape)` to samples `(N, *sample_shape)`.
         discriminator: D, from samples to logits `(N,)`.
-        loss: an `AdversarialLoss`, or anything that offers one by `loss_at(step)`.
+        loss: an `AdversarialLoss`; a `LossSchedule`, from which the trainer builds losses of its own; or anything
+            that offers one by `loss_at(step)`.
         latent: where z comes from.
         generator_optimizer: a torch optimizer over G's parameters.
         discriminator_optimizer: a torch optimizer over D's parameters.
@@ -159,7 +162,7 @@ class AdversarialTrainer:
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        loss: AdversarialLoss | ScheduledLoss,
+        loss: AdversarialLoss | ScheduledLoss | BuildsLosses,
         *,
         latent: Latent,
         generator_optimizer: torch.optim.Optimizer,
@@ -186,6 +189,8 @@ class AdversarialTrainer:
             if not isinstance(network, nn.Module):
                 raise BadArgumentsError(f"{name} must be a torch.nn.Module, got {network!r}")
             check_plain(name, network)
+        if isinstance(loss, BuildsLosses) and not isinstance(loss, AdversarialLoss):
+            loss = loss.build()  # losses of its own, so that trainers of one preset share no state
         if not isinstance(loss, (AdversarialLoss, ScheduledLoss)):
             raise BadArgumentsError(
                 "loss must be an object with discriminator_loss, generator_loss and needs_real_logits "
@@ -216,7 +221,9 @@ class AdversarialTrainer:
         self.generator_optimizer: torch.optim.Optimizer = generator_optimizer
         self.discriminator_optimizer: torch.optim.Optimizer = discriminator_optimizer
         self.regularizers: dict[str, Regularizer | Constraint] = _named(regularizers)
-        for part in (loss, *self.regularizers.values()):
+        self._loss = loss
+        self._scheduled = loss if isinstance(loss, ScheduledLoss) else None
+        for part in self.parts():
             if isinstance(part, nn.Module):  # its averages belong where the networks are
                 part.to(self.device)
         self.discriminator_steps: int = discriminator_steps
@@ -247,8 +254,6 @@ class AdversarialTrainer:
                 raise BadValueError("synchronize_batch_norm is for one model, got it with replicas")
         if concatenate_discriminator_passes:
             check_unmixed(self.discriminator)
-        self._loss = loss
-        self._scheduled = loss if isinstance(loss, ScheduledLoss) else None
         self.watch: FiniteWatch = FiniteWatch(self, on_non_finite)
         modules = [one for one in (generator, discriminator, *self.parts()) if isinstance(one, nn.Module)]
         self.ranks.broadcast([tensor for module in modules for tensor in (*module.parameters(), *module.buffers())])
@@ -640,8 +645,9 @@ class AdversarialTrainer:
         return self.feed.not_restorable
 
     def parts(self) -> list[object]:
-        """Return the loss and the regularizers."""
-        return [self._loss, *self.regularizers.values()]
+        """Return the loss, the losses of a schedule, and the regularizers."""
+        scheduled = self._scheduled.losses if isinstance(self._scheduled, HasLosses) else ()
+        return [self._loss, *scheduled, *self.regularizers.values()]
 
     def counters(self) -> tuple[int, int]:
         """Return the numbers that a step counts on the host."""
