@@ -3,8 +3,21 @@
 The names below are the whole public face at the top; every part also has its own module.
 """
 
-from gankit import architectures, blocks, data, errors, latents, losses, metrics, presets, regularizers, training
+from gankit import (
+    architectures,
+    augmentations,
+    blocks,
+    data,
+    errors,
+    latents,
+    losses,
+    metrics,
+    presets,
+    regularizers,
+    training,
+)
 from gankit.architectures import DISCRIMINATORS, GENERATORS
+from gankit.augmentations import AUGMENTATIONS
 from gankit.blocks import BLOCKS
 from gankit.context import StepContext
 from gankit.data import DATASETS
@@ -20,6 +33,7 @@ from gankit.training import AdversarialTrainer
 from gankit.version import __version__
 
 __all__ = [
+    "AUGMENTATIONS",
     "BLOCKS",
     "DATASETS",
     "DISCRIMINATORS",
@@ -38,6 +52,7 @@ __all__ = [
     "StepContext",
     "__version__",
     "architectures",
+    "augmentations",
     "blocks",
     "data",
     "errors",

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from gankit.architectures import DISCRIMINATORS, GENERATORS
+from gankit.augmentations import AUGMENTATIONS
 from gankit.blocks import BLOCKS
 from gankit.compare import Comparison, Entry, Outcome, split_entries
 from gankit.data import DATASETS
@@ -35,7 +36,7 @@ from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS
 from gankit.presets import PRESETS, Preset
 from gankit.registry import Registry, Spec
-from gankit.regularizers import AUGMENTATIONS, REGULARIZERS
+from gankit.regularizers import REGULARIZERS
 from gankit.runs import Recipe, Run, check_same_recipe, is_new
 from gankit.training import EXECUTIONS, ON_NON_FINITE, AdversarialTrainer, Launch, Ranks
 from gankit.training.checkpoint import has_checkpoints

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gankit.architectures import DISCRIMINATORS, GENERATORS
+from gankit.augmentations import AUGMENTATIONS
 from gankit.blocks import BLOCKS
 from gankit.cli import REGISTRIES, main
 from gankit.data import DATASETS
@@ -33,7 +34,7 @@ from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS
 from gankit.presets import PRESETS, Preset
 from gankit.registry import Registry, Spec
-from gankit.regularizers import AUGMENTATIONS, REGULARIZERS
+from gankit.regularizers import REGULARIZERS
 from gankit.runs import Recipe, Run
 
 STEPS = 2

@@ -1,9 +1,6 @@
-"""Regularizers: one more term of a network's objective, or a constraint after its update, in `REGULARIZERS`.
+"""Regularizers: further terms of a network's objective, and constraints on its weights, by name in `REGULARIZERS`."""
 
-`consistency` and its kin take an augmentation by name, from `AUGMENTATIONS`.
-"""
-
-from gankit.regularizers.augmentations import AUGMENTATIONS, Augmentation, HorizontalFlip, Translation
+from gankit.augmentations import AUGMENTATIONS as AUGMENTATIONS  # documented under this path before it had a module
 from gankit.regularizers.clipping import WeightClipping
 from gankit.regularizers.consistency import BalancedConsistency, Consistency
 from gankit.regularizers.generator import FeatureMatching, ModeSeeking, PathLength
@@ -21,22 +18,18 @@ from gankit.regularizers.logits import Lecam, LogitDrift
 from gankit.regularizers.registry import REGULARIZERS
 
 __all__ = [
-    "AUGMENTATIONS",
     "DRAGAN",
     "R1",
     "R1R2",
     "R2",
     "REGULARIZERS",
-    "Augmentation",
     "BalancedConsistency",
     "Consistency",
     "FeatureMatching",
-    "HorizontalFlip",
     "Lecam",
     "LogitDrift",
     "ModeSeeking",
     "PathLength",
-    "Translation",
     "WassersteinGradientPenalty",
     "WeightClipping",
     "ZeroCenteredInterpolated",

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from gankit.augmentations import Augmentation, AugmentationRef, build_augmentation
 from gankit.context import StepContext
 from gankit.errors import check_count, check_positive
 from gankit.protocols import GradientInput, Half, Source, check_same_batch
-from gankit.regularizers.augmentations import Augmentation, AugmentationRef, build_augmentation
 from gankit.regularizers.registry import REGULARIZERS
 
 

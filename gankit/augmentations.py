@@ -1,4 +1,4 @@
-"""Random changes that leave a picture what it is, for consistency penalties: `AUGMENTATIONS`."""
+"""Augmentations: random changes of pictures that keep what they show, by name in `AUGMENTATIONS`."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gankit.registry import Registry, Spec
 
 
 class Augmentation(Protocol):
-    """A random change of samples, `(..., *sample_shape)` in and out."""
+    """A random change of samples, from `(..., *sample_shape)` to the same shape."""
 
     def __call__(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Return the changed samples; every sample is changed in its own way, drawn from `generator`."""
+        """Return the changed samples. Each sample is changed independently, by draws from `generator`."""
         ...
 
 
 AUGMENTATIONS = Registry[Augmentation]("augmentation", group="gankit.augmentations")
 """Augmentations, by name."""
 
-# no string: the registry reads the types of a part's arguments from other modules
+# not written as a string: the registry evaluates it in the modules of the parts that use it, which may lack these names
 AugmentationRef: TypeAlias = str | Spec | Callable[..., Tensor]
 
 
 def build_augmentation(ref: AugmentationRef) -> Augmentation:
-    """Return the augmentation of a name or a `Spec`, and a callable as it is.
+    """Build the augmentation that a name or a `Spec` refers to; return a callable as it is.
 
     Args:
-        ref: a name in `AUGMENTATIONS`, a `Spec`, or anything that is called as an `Augmentation` is.
+        ref: A name in `AUGMENTATIONS`, a `Spec`, or any callable with the signature of `Augmentation`.
 
     Raises:
-        UnknownNameError: for an unknown name.
-        BadArgumentsError: for something that cannot be called.
+        UnknownNameError: If no augmentation has the given name.
+        BadArgumentsError: If `ref` is none of these.
 
     Example:
         >>> build_augmentation(Spec("translation", fraction=0.25))
@@ -54,17 +54,17 @@ def build_augmentation(ref: AugmentationRef) -> Augmentation:
 @AUGMENTATIONS.register("translation")
 @dataclass(frozen=True)
 class Translation:
-    """Random shift of each picture, the edge repeated behind it (Zhang et al. 2020, section 3).
+    """Random shift of each picture, filled with the edge pixels (Zhang et al. 2020, section 3).
 
-    Formula: `y[c, i, j] = x[c, i - a, j - b]`, indices held inside the picture, with a and b uniform in
-    -s .. s, s being `fraction` of the height or width, rounded half up: 4 pixels of 28 or 32.
+    Formula: `y[c, i, j] = x[c, i - a, j - b]`, where indices outside the picture are clamped to its edge, and a and b
+    are uniform in -s .. s. The bound s is `fraction` times the height or width, rounded half up: 4 pixels of 28 or 32.
 
     Args:
-        fraction: the largest shift, as a fraction of the picture's height or width.
+        fraction: The largest shift, as a fraction of the picture's height or width.
 
     Raises:
-        BadValueError: for a fraction outside [0, 1].
-        ShapeError: when called with something that is not pictures.
+        BadValueError: If `fraction` is outside [0, 1].
+        ShapeError: If it is called with samples that are not pictures.
 
     Example:
         >>> x = torch.arange(16.0).view(1, 1, 4, 4)
@@ -81,15 +81,15 @@ class Translation:
         _check_fraction("fraction", self.fraction)
 
     def __call__(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """`(..., C, H, W)` in and out."""
+        """Shift pictures `(..., C, H, W)`; the result has the same shape."""
         height, width = _picture_size("translation", x)
-        rows = self._indices(x, height, generator)
-        columns = self._indices(x, width, generator)
+        rows = self._source_indices(x, height, generator)
+        columns = self._source_indices(x, width, generator)
         moved = x.gather(-2, rows[..., None, :, None].expand(x.shape))
         return moved.gather(-1, columns[..., None, None, :].expand(x.shape))
 
-    def _indices(self, x: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
-        """Return where each picture's rows (or columns) come from, `(..., size)`."""
+    def _source_indices(self, x: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
+        """Return the index from which each row (or column) of each picture is copied, `(..., size)`."""
         most = int(self.fraction * size + 0.5)
         shift = torch.randint(-most, most + 1, (*x.shape[:-3], 1), generator=generator, device=x.device)
         return (torch.arange(size, device=x.device) - shift).clamp(0, size - 1)
@@ -100,14 +100,14 @@ class Translation:
 class HorizontalFlip:
     """Random mirroring of each picture, left to right (Zhang et al. 2020, section 3).
 
-    Not for digits and letters, which it changes into something else.
+    It does not suit digits and letters, most of which it turns into something else.
 
     Args:
-        probability: of each picture to be mirrored.
+        probability: The probability that a picture is mirrored.
 
     Raises:
-        BadValueError: for a probability outside [0, 1].
-        ShapeError: when called with something that is not pictures.
+        BadValueError: If `probability` is outside [0, 1].
+        ShapeError: If it is called with samples that are not pictures.
 
     Example:
         >>> HorizontalFlip(1.0)(torch.tensor([[[[1.0, 2.0]]]]), generator=None)
@@ -120,7 +120,7 @@ class HorizontalFlip:
         _check_fraction("probability", self.probability)
 
     def __call__(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """`(..., C, H, W)` in and out."""
+        """Mirror pictures `(..., C, H, W)`; the result has the same shape."""
         _picture_size("horizontal_flip", x)
         mirrored = torch.rand(*x.shape[:-3], 1, 1, 1, generator=generator, device=x.device) < self.probability
         return torch.where(mirrored, x.flip(-1), x)
