@@ -10,7 +10,6 @@ import difflib
 import inspect
 import math
 import operator
-import traceback
 import warnings
 from collections.abc import Iterable
 from typing import SupportsIndex
@@ -250,28 +249,3 @@ def _as_integer(name: str, value: SupportsIndex) -> int:
     except TypeError:
         pass
     raise BadArgumentsError(f"{name} must be an integer, got {value!r}")
-
-
-def lost_worker(error: BaseException) -> DataError | None:
-    """Return what to raise where a `DataLoader` tells that one of its workers is gone; None for any other error.
-
-    Example:
-        >>> lost_worker(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
-        DataError('the workers of a DataLoader must live as long as it, got DataLoader worker (pid 7) is killed by \
-signal: Killed; the system kills them where memory runs out: take fewer num_workers, or 0 to see an error of their own')
-        >>> lost_worker(RuntimeError("something else"))
-    """
-    if isinstance(error, DataError):
-        known = error.__cause__ is not None and lost_worker(error.__cause__) is not None
-        return error if known else None
-    said = " ".join(str(error).split())
-    if not (isinstance(error, RuntimeError) and said.startswith("DataLoader worker (pid")):
-        # a worker that ends while it hands over a tensor
-        frames = (frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__))
-        if not isinstance(error, (ConnectionError, EOFError)) or "_try_get_data" not in frames:
-            return None
-        said = f"a DataLoader worker that is gone ({type(error).__name__})"
-    return DataError(
-        f"the workers of a DataLoader must live as long as it, got {said.rstrip('.')}; the system kills them where "
-        "memory runs out: take fewer num_workers, or 0 to see an error of their own"
-    )

@@ -14,7 +14,7 @@ PACKAGE = Path(gankit.__file__).parent
 # each room may import those in the lines above its own, and itself
 ROOMS = [
     ["errors", "seeds", "version"],
-    ["spec", "devices", "pictures"],
+    ["spec", "devices", "pictures", "workers"],
     ["registry", "protocols"],
     ["context"],
     ["blocks", "losses", "augmentations", "latents", "optimizers", "data", "metrics", "testing"],

@@ -18,8 +18,9 @@ from torch.utils.data import (
 )
 
 from gankit.data.scaling import SampleRange, check_values, scaled
-from gankit.errors import DataError, GankitError, ShapeError, lost_worker
+from gankit.errors import DataError, GankitError, ShapeError
 from gankit.protocols import Batch, State, Stateful
+from gankit.workers import report_lost_workers
 
 _SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
@@ -148,7 +149,7 @@ class StreamBatches:
         """Yield the batches of an epoch, counting, from the place on that was restored."""
         if isinstance(self.batches, Stateful):
             begins_again, self._begins_again = self._begins_again, False
-            yield from _alive(_begun_again(self.batches) if begins_again else iter(self.batches))
+            yield from report_lost_workers(_begun_again(self.batches) if begins_again else iter(self.batches))
             return
         state, self._resuming = self._resuming, None
         if state is None:
@@ -160,7 +161,7 @@ class StreamBatches:
         else:
             self._before, self._position = cast("dict[str, Any]", state["before"]), state["position"]
             iterator = self._read_again(self._before, self._position)
-        for batch in _alive(iterator):
+        for batch in report_lost_workers(iterator):
             self._position += 1
             yield batch
         self._epoch += 1
@@ -195,16 +196,6 @@ def _begun_again(batches: Iterable[Any]) -> Iterator[Any]:
     """Begin where a state says; the seed that a loader draws here was drawn before it was saved."""
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         return iter(batches)
-
-
-def _alive(iterator: Iterator[Any]) -> Iterator[Any]:
-    """Yield what an iterator yields; say in one sentence that a worker of its loader is gone."""
-    try:
-        yield from iterator
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if (lost := lost_worker(error)) is None:
-            raise
-        raise lost from error
 
 
 def _parts(batch: Any) -> tuple[Tensor, Tensor | None]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
-import signal
-import threading
-import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gankit.errors import DataError, lost_worker
+from gankit.errors import DataError
 from gankit.protocols import Batch, DeviceBatches, State, Stateful
-
-_MOST_SIGNALS = 100
+from gankit.workers import end_workers_if_lost
 
 
 class Feed:
@@ -106,46 +101,16 @@ class Feed:
 
     @property
     def knows_its_place(self) -> bool:
-        """Whether the place in the batches is sure after an error: not where a loader of workers tells its own."""
+        """Whether the place in the batches is known after an error; a stateful loader with workers may have lost it."""
         loader = getattr(self.batches, "batches", self.batches)
         return not (isinstance(loader, Stateful) and hasattr(loader, "num_workers"))
 
-    def let_go(self, error: BaseException) -> DataError | None:
-        """End the workers of a loader that has lost one; without it, torch would raise again at each one's end.
+    def end_workers_if_lost(self, error: BaseException) -> DataError | None:
+        """End the workers of a loader that has lost one, and return the error to raise; see `gankit.workers`."""
+        return end_workers_if_lost(error, self._release_iterator)
 
-        Args:
-            error: what was raised; the frames it came from hold the loader's iterator.
-
-        Returns:
-            What to raise instead; None, with nothing done, for an error that tells of no lost worker.
-        """
-        # torch tells by a signal, whose handler raises anywhere: once for each worker, and in the midst of this too
-        lost: DataError | None = None
-        for _ in range(_MOST_SIGNALS):
-            try:
-                lost = lost or lost_worker(error)
-                if lost is not None:
-                    self._end_workers(error)
-                return lost
-            except RuntimeError as again:
-                error = again
-        return lost
-
-    def _end_workers(self, error: BaseException) -> None:
-        number = signal.SIGCHLD if hasattr(signal, "SIGCHLD") else None  # Windows has none
-        if threading.current_thread() is not threading.main_thread():
-            number = None
-        before = None if number is None else signal.signal(number, signal.SIG_DFL)
-        try:
-            told: BaseException | None = error
-            while told is not None:
-                traceback.clear_frames(told.__traceback__)
-                told = told.__cause__ or told.__context__
-            self._iterator = None
-            gc.collect()
-        finally:
-            if number is not None:
-                signal.signal(number, before)
+    def _release_iterator(self) -> None:
+        self._iterator = None
 
     def _begin(self) -> Iterator[Batch]:
         begins_again, self._begins_again = self._begins_again, False

@@ -50,6 +50,7 @@ from gankit.training.modes import evaluating
 from gankit.training.randomness import Randomness
 from gankit.training.stacked import Stacked, check_replica_optimizer
 from gankit.training.step.step import CheckedBatch, Step
+from gankit.workers import WORKER_ERRORS
 
 Precision = Literal["float32", "bfloat16", "tf32"]
 
@@ -403,8 +404,8 @@ class AdversarialTrainer:
 
         Raises:
             BadValueError: for fewer `steps` than were already made, or more than the learning rates last.
-            DataError: for batches that are empty, run out, or hold NaN or infinite values, or a worker of a
-                `DataLoader` that is gone. Where the batches failed between two steps, a `Checkpointer` among the
+            DataError: for batches that are empty, run out, or hold NaN or infinite values, or a `DataLoader` that has
+                lost a worker. Where the batches failed between two steps, a `Checkpointer` among the
                 callbacks has saved the last one.
             NonFiniteError: for a loss, a penalty, a gradient or a weight that is NaN or infinite, with
                 `on_non_finite="raise"`; with the others, where they do not help.
@@ -435,8 +436,8 @@ class AdversarialTrainer:
                 for callback in self.callbacks:
                     if self.steps_done % callback.every == 0:
                         callback(self)
-        except (RuntimeError, ConnectionError, EOFError, DataError) as error:
-            lost = self.feed.let_go(error)
+        except (*WORKER_ERRORS, DataError) as error:
+            lost = self.feed.end_workers_if_lost(error)
             if isinstance(lost or error, DataError) and self.feed.knows_its_place:
                 self._save_what_is_whole(error)
             if lost is None:
@@ -457,7 +458,7 @@ class AdversarialTrainer:
         self.is_between_steps = False
         try:
             batches = [next(feed) for _ in range(self.discriminator_steps)]
-        except (RuntimeError, ConnectionError, EOFError, DataError):
+        except (*WORKER_ERRORS, DataError):
             self.is_between_steps = feed.taken == taken
             raise
         self.step(*batches)
