@@ -252,9 +252,8 @@ class Comparison:
 
     def _panel(self, trainer: AdversarialTrainer, seed: int) -> Tensor:
         is_picture = len(self.preset.sample_shape) == 3
-        classes = self.preset.num_classes
         count = 16 if is_picture else 1000
-        return trainer.sample(count, None if classes is None else torch.arange(count) % classes, seed).cpu()
+        return trainer.sample(count, self.preset.labels(count), seed).cpu()
 
     def _write(self) -> None:
         content = {

@@ -82,9 +82,8 @@ class Spec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; `BadArgumentsError` where an argument has none."""
-        return {"name": self._name} | {
-            key: _to_json(f"{self._name}:{key}", value) for key, value in self._arguments.items()
-        }
+        arguments = {key: to_json(value, f"{self._name}:{key}") for key, value in self._arguments.items()}
+        return {"name": self._name} | arguments
 
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> Spec:
@@ -93,7 +92,7 @@ class Spec:
             raise BadArgumentsError(f"a spec's JSON form must be a mapping with a 'name', got {form!r}")
         if not isinstance(form.get("name"), str):
             raise BadArgumentsError(f"a spec's JSON form needs a 'name', got {dict(form)!r}")
-        return cls(form["name"], **{key: _from_json(v) for key, v in form.items() if key != "name"})
+        return cls(form["name"], **{key: from_json(v) for key, v in form.items() if key != "name"})
 
     @classmethod
     def parse(cls, text: str) -> Spec:
@@ -164,20 +163,39 @@ def _freeze(key: str, value: Any) -> Any:
     return value
 
 
-def _to_json(where: str, value: Any) -> Any:
+def to_json(value: Any, where: str) -> Any:
+    """Return a value in plain containers that JSON can hold: a spec as a mapping, a tuple as a list.
+
+    Args:
+        value: The value.
+        where: What the value belongs to, for the error.
+
+    Raises:
+        BadArgumentsError: For a value that is neither a spec, a tuple, a number, a string, a boolean nor None.
+
+    Example:
+        >>> to_json((Spec("r1", every=4), None), "regularizers")
+        [{'name': 'r1', 'every': 4}, None]
+    """
     if isinstance(value, Spec):
         return value.to_dict()
     if isinstance(value, tuple):
-        return [_to_json(where, one) for one in cast("tuple[Any, ...]", value)]
+        return [to_json(one, where) for one in cast("tuple[Any, ...]", value)]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise BadArgumentsError(f"{where} has no JSON form: {value!r}; name the part instead of handing it over")
 
 
-def _from_json(value: Any) -> Any:
+def from_json(value: Any) -> Any:
+    """Return the value that `to_json` described: a mapping becomes a spec, and a list a tuple.
+
+    Example:
+        >>> from_json([{"name": "r1", "every": 4}, None])
+        (Spec('r1', every=4), None)
+    """
     if isinstance(value, list):
-        return tuple(_from_json(one) for one in cast("list[Any]", value))
-    return Spec.from_dict(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+        return tuple(from_json(one) for one in cast("list[Any]", value))
+    return Spec.from_dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
 
 
 def _read_value(text: str) -> tuple[Any, str, str]:
@@ -187,7 +205,7 @@ def _read_value(text: str) -> tuple[Any, str, str]:
         value, end = json.JSONDecoder().raw_decode(stripped)
         after = stripped[end:].lstrip()
         if not after or after[0] == ",":
-            return _from_json(value), after[:1], after[1:]
+            return from_json(value), after[:1], after[1:]
     except (ValueError, RecursionError):  # also of a number with too many digits
         pass  # then it is a Python literal or a plain word
     word, comma, rest = stripped.partition(",")
@@ -201,7 +219,7 @@ def _read_value(text: str) -> tuple[Any, str, str]:
 def _short(name: str, key: str, value: Any) -> str:
     if isinstance(value, str) and _BARE_WORD.fullmatch(value) and _read_value(value)[0] == value:
         return value
-    return json.dumps(_to_json(f"{name}:{key}", value), separators=(",", ":"))
+    return json.dumps(to_json(value, f"{name}:{key}"), separators=(",", ":"))
 
 
 def keywords(arguments: Mapping[str, Any]) -> list[str]:

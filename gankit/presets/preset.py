@@ -1,136 +1,72 @@
-"""`Preset`: a model as names and numbers, and how those become a trainer and its batches."""
+"""`Preset`: a model as names and numbers."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict, cast
+from typing import Any, Self, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
-from typing_extensions import Unpack
+from typing_extensions import Unpack, override
 
-from gankit.architectures import DISCRIMINATORS, GENERATORS
 from gankit.architectures.common import checked_shape
 from gankit.data import DATASETS, Sampler, TensorBatches, TensorData, make_batches
 from gankit.devices import resolve_device
-from gankit.errors import (
-    BadArgumentsError,
-    BadValueError,
-    DataError,
-    DeviceError,
-    GankitError,
-    check_count,
-    check_seed,
-    did_you_mean,
-    is_too_large,
-)
-from gankit.latents import LATENTS
-from gankit.losses import LOSSES, LossSchedule
-from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
-from gankit.protocols import (
-    AdversarialLoss,
-    Batch,
-    BuildsLosses,
-    Callback,
-    Constraint,
-    Latent,
-    Regularizer,
-    ScheduledLoss,
-)
+from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count, did_you_mean, is_too_large
+from gankit.losses import LossSchedule
+from gankit.presets.building import build_trainer
+from gankit.presets.changes import Name, Overrides, PresetChanges
+from gankit.protocols import Batch, Callback
 from gankit.registry import Registry, Spec, fits
-from gankit.regularizers import REGULARIZERS
-from gankit.seeds import replica_seeds, stream_seed
-from gankit.training import AdversarialTrainer, Execution, OnNonFinite, Precision, Ranks, Stacked
-from gankit.training.trainer import part_name
-
-Name: TypeAlias = str | Spec
+from gankit.spec import from_json, to_json
+from gankit.training import AdversarialTrainer, Options, Ranks
+from gankit.training.step.options import OPTION_NAMES
 
 PRESETS = Registry[AdversarialTrainer]("preset", group="gankit.presets")
 """Presets, by name; `PRESETS.get(name)` is the `Preset`, `PRESETS.build(name, ...)` its trainer."""
 
 _SPECS = ("data", "latent", "generator", "discriminator", "generator_optimizer", "discriminator_optimizer")
-_FOR_BATCHES = ("data", "batch_size", "steps")
-_KINDS = {
-    "name": str,
-    "description": str,
-    "learning_rate_decay": bool,
-    "share_generator_forward": bool,
-    "concatenate_discriminator_passes": bool,
-    "synchronize_batch_norm": bool,
-}
-_OUTPUT_ACTIVATIONS = {(0.0, 1.0): "sigmoid", (-1.0, 1.0): "tanh", None: "identity"}
-
-
-class Overrides(TypedDict, total=False):
-    """What calling a preset can replace: parts by name, `Spec`, factory or object, and numbers."""
-
-    sample_shape: tuple[int, ...]
-    sample_range: tuple[float, float] | None
-    num_classes: int | None
-    latent: Name | Latent
-    generator: Name | nn.Module | Callable[..., nn.Module]
-    discriminator: Name | nn.Module | Callable[..., nn.Module]
-    loss: Name | AdversarialLoss | ScheduledLoss | BuildsLosses | Callable[..., AdversarialLoss]
-    regularizers: Sequence[Name | Regularizer | Constraint]
-    generator_optimizer: Name | torch.optim.Optimizer | Callable[..., torch.optim.Optimizer]
-    discriminator_optimizer: Name | torch.optim.Optimizer | Callable[..., torch.optim.Optimizer]
-    discriminator_steps: int
-    discriminator_warmup_steps: int
-    averaging_decay: float | None
-    max_gradient_norm: float | None
-    learning_rate_decay: bool
-    precision: Precision
-    execution: Execution
-    share_generator_forward: bool
-    concatenate_discriminator_passes: bool
-    on_non_finite: OnNonFinite
-    synchronize_batch_norm: bool
+_FIXED_IN_A_TRAINER = ("name", "description", "data", "batch_size", "steps")
+_ARGUMENTS_OF_A_CALL = ("device", "seed", "replicas", "log_every_steps", "check_every_steps", "ranks", "callbacks")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class Preset(Options):
     """A model as names and numbers; calling it builds the trainer.
 
-    Parts are names or `Spec`s. `replace` gives another preset, `to_dict` and `from_dict` go through JSON.
+    A preset has the fields of `Options` and those below. Parts are names or `Spec`s. `replace` returns a changed
+    preset; `to_dict` and `from_dict` convert it to JSON and back.
 
     Args:
-        name: the preset's name.
-        data: the data set's name.
-        sample_shape: the shape of one sample.
-        sample_range: the lowest and highest value of a sample, to which bytes are scaled and from which
-            named generators choose their output activation; None for any.
-        latent: the latent's name.
-        generator: the generator's name.
-        discriminator: the discriminator's name.
-        loss: the loss's name, or a `LossSchedule` of names.
-        generator_optimizer: the optimizer's name; its update is fused where torch can do so.
-        discriminator_optimizer: likewise.
-        batch_size: samples a batch.
-        steps: how many steps a run makes by default.
-        description: one sentence, with the source.
-        regularizers: names of penalties and constraints.
-        num_classes: makes the model conditional: batches carry labels, named networks take them.
-        discriminator_steps: see `AdversarialTrainer`, as for all below.
-        discriminator_warmup_steps: likewise.
-        averaging_decay: likewise.
-        max_gradient_norm: likewise.
-        learning_rate_decay: let both learning rates go linearly to zero over `steps`.
-        precision: likewise.
-        execution: likewise.
-        share_generator_forward: likewise.
-        concatenate_discriminator_passes: likewise.
-        on_non_finite: likewise.
-        synchronize_batch_norm: likewise.
+        name: The preset's name.
+        description: One sentence that describes the preset and cites its source.
+        data: The name of the data set.
+        sample_shape: The shape of one sample.
+        sample_range: The lowest and the highest value of a sample, or None for any. Bytes are scaled to this range,
+            and generators given by name choose their output activation by it.
+        num_classes: The number of classes of a conditional model, or None. Batches then carry labels, and networks
+            given by name take them as the condition.
+        latent: The name of the latent.
+        generator: The name of the generator.
+        discriminator: The name of the discriminator.
+        loss: The name of the loss, or a `LossSchedule` of names.
+        regularizers: The names of penalties and constraints.
+        generator_optimizer: The name of G's optimizer. Its update is fused where torch supports that.
+        discriminator_optimizer: The name of D's optimizer. Its update is fused where torch supports that.
+        batch_size: The number of samples in a batch, for each process where several train together.
+        steps: The number of steps of a run.
+        learning_rate_decay: Let both learning rates decrease linearly to zero over `steps`.
 
     Raises:
-        BadValueError: for a number that is not positive.
-        BadArgumentsError: for a part that is an object: objects go into the call.
+        BadValueError: For a number out of range.
+        BadArgumentsError: For a value of the wrong type, and for a part that is an object: objects are arguments of
+            the call.
 
     Example:
         >>> from gankit.presets import vanilla_mnist
@@ -145,33 +81,26 @@ class Preset:
     """
 
     name: str
+    description: str = ""
     data: Name
     sample_shape: tuple[int, ...]
     sample_range: tuple[float, float] | None
+    num_classes: int | None = None
     latent: Name
     generator: Name
     discriminator: Name
     loss: Name | LossSchedule
+    regularizers: tuple[Name, ...] = ()
     generator_optimizer: Name
     discriminator_optimizer: Name
     batch_size: int
     steps: int
-    description: str = ""
-    regularizers: tuple[Name, ...] = ()
-    num_classes: int | None = None
-    discriminator_steps: int = 1
-    discriminator_warmup_steps: int = 0
-    averaging_decay: float | None = None
-    max_gradient_norm: float | None = None
     learning_rate_decay: bool = False
-    precision: Precision = "float32"
-    execution: Execution = "auto"
-    share_generator_forward: bool = False
-    concatenate_discriminator_passes: bool = False
-    on_non_finite: OnNonFinite = "raise"
-    synchronize_batch_norm: bool = False
 
+    @override
     def __post_init__(self) -> None:
+        super().__post_init__()
+
         def put(field: str, value: object) -> None:
             object.__setattr__(self, field, value)
 
@@ -184,10 +113,13 @@ class Preset:
         put("regularizers", tuple(_named_spec("regularizers", one) for one in self.regularizers))
         put("sample_shape", checked_shape(self.sample_shape))
         put("sample_range", _checked_range(self.sample_range))
-        for field, kind in _KINDS.items():
-            if not isinstance(getattr(self, field), kind):
-                wanted = "text" if kind is str else "True or False"
-                raise BadArgumentsError(f"a preset's {field} must be {wanted}, got {getattr(self, field)!r}")
+        for field in ("name", "description"):
+            if not isinstance(getattr(self, field), str):
+                raise BadArgumentsError(f"a preset's {field} must be text, got {getattr(self, field)!r}")
+        if not isinstance(self.learning_rate_decay, bool):
+            raise BadArgumentsError(
+                f"a preset's learning_rate_decay must be True or False, got {self.learning_rate_decay!r}"
+            )
         if self.num_classes is not None:
             check_count("num_classes", self.num_classes)
         check_count("batch_size", self.batch_size)
@@ -195,22 +127,34 @@ class Preset:
         if self.description:
             put("__doc__", self.description)
 
-    def replace(self, **changes: Any) -> Preset:
+    def fields(self) -> dict[str, Any]:
+        """Return the values of all fields by name, those of `Options` last.
+
+        Example:
+            >>> from gankit.presets import ring
+            >>> list(ring.fields())[:3], ring.fields()["averaging_decay"]
+            (['name', 'description', 'data'], 0.995)
+        """
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in sorted(names, key=OPTION_NAMES.__contains__)}
+
+    def replace(self, **changes: Unpack[PresetChanges]) -> Self:
         """Return a preset with some fields changed.
 
+        Args:
+            **changes: The new values, by field.
+
         Raises:
-            BadArgumentsError: for a field that does not exist.
+            BadArgumentsError: For a field that does not exist.
         """
-        known = [field.name for field in dataclasses.fields(self)]
+        known = list(self.fields())
         for field in changes:
             if field not in known:
                 raise BadArgumentsError(
                     f"preset {self.name!r} has no field {field!r}.{did_you_mean(field, known)} "
                     f"It has {', '.join(known)}"
                 )
-        return dataclasses.replace(self, **changes)
-
-    # --- to a trainer ------------------------------------------------------------------------------------
+        return dataclasses.replace(self, **cast("dict[str, Any]", changes))
 
     def __call__(
         self,
@@ -227,70 +171,46 @@ class Preset:
         """Build the trainer.
 
         Args:
-            device: where it trains; by default CUDA where there is one, else the CPU.
-            seed: of the initial weights, which are the same on every device, and of the trainer.
-            replicas: train so many independent models side by side, `Stacked`; replica i is the model that the
-                seed `seed + i` gives alone.
-            log_every_steps: see `AdversarialTrainer`.
-            check_every_steps: see `AdversarialTrainer`.
-            ranks: see `AdversarialTrainer`.
-            callbacks: see `AdversarialTrainer`.
-            **overrides: fields of the preset to replace; parts may be objects here.
+            device: The device to train on. None takes CUDA where there is one, and the CPU otherwise.
+            seed: The seed of the trainer and of the initial weights, which are the same on every device.
+            replicas: The number of independent models to train side by side, `Stacked`; None trains a single one.
+                Replica i is the model that the seed `seed + i` gives alone.
+            log_every_steps: See `AdversarialTrainer`.
+            check_every_steps: See `AdversarialTrainer`.
+            ranks: See `AdversarialTrainer`.
+            callbacks: See `AdversarialTrainer`.
+            **overrides: Values that replace fields of the preset. Parts may be objects here.
 
         Raises:
-            BadArgumentsError: for an unknown override, or arguments that do not fit a part.
-            UnknownNameError: for a name no part has.
-            DeviceError: for a device that does not exist here.
+            BadArgumentsError: For an unknown override, or arguments that do not fit a part.
+            UnknownNameError: For a name under which no part is registered.
+            DeviceError: For a device that does not exist here.
         """
         self._check_overrides(overrides)
-        chosen: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | overrides
-        place = resolve_device(device)
-        if place.type == "meta":
-            raise DeviceError("device must be one that computes, got 'meta', which has shapes and no values")
-        check_seed(seed)
-        latent = LATENTS.build(chosen["latent"])
-        if replicas is not None:
-            check_count("replicas", replicas)
-        pairs = [build_networks(chosen, latent, own) for own in replica_seeds(seed, replicas)]
-        generator, discriminator = pairs[0]
-        if replicas is not None:
-            generator, discriminator = (Stacked(networks) for networks in zip(*pairs, strict=True))
-        try:
-            generator, discriminator = generator.to(place), discriminator.to(place)
-        except NotImplementedError:
-            raise DeviceError("the networks must be built on a device that computes, got weights on 'meta'") from None
-        regularizers: dict[str, Regularizer | Constraint] = {}
-        for ref in chosen["regularizers"]:
-            part = REGULARIZERS.build(ref)
-            name = Spec.of(ref).name if isinstance(ref, (str, Spec)) else part_name(part)
-            if name in regularizers:
-                raise BadValueError(f"regularizers must have different names, got {name!r} twice")
-            regularizers[name] = part
-        return AdversarialTrainer(
-            generator,
-            discriminator,
-            LOSSES.build(chosen["loss"]),
-            latent=latent,
-            generator_optimizer=_optimizer(chosen["generator_optimizer"], generator, place),
-            discriminator_optimizer=_optimizer(chosen["discriminator_optimizer"], discriminator, place),
-            regularizers=regularizers,
-            discriminator_steps=chosen["discriminator_steps"],
-            discriminator_warmup_steps=chosen["discriminator_warmup_steps"],
-            averaging_decay=chosen["averaging_decay"],
-            max_gradient_norm=chosen["max_gradient_norm"],
-            learning_rate_decay_steps=self.steps if chosen["learning_rate_decay"] else None,
-            precision=chosen["precision"],
-            execution=chosen["execution"],
-            share_generator_forward=chosen["share_generator_forward"],
-            concatenate_discriminator_passes=chosen["concatenate_discriminator_passes"],
-            on_non_finite=chosen["on_non_finite"],
-            synchronize_batch_norm=chosen["synchronize_batch_norm"],
+        return build_trainer(
+            self.fields() | cast("dict[str, Any]", overrides),
+            device=device,
             seed=seed,
+            replicas=replicas,
             log_every_steps=log_every_steps,
             check_every_steps=check_every_steps,
             ranks=ranks,
             callbacks=callbacks,
         )
+
+    def _check_overrides(self, overrides: Mapping[str, Any]) -> None:
+        known = [*(name for name in self.fields() if name not in _FIXED_IN_A_TRAINER), *_ARGUMENTS_OF_A_CALL]
+        for name in overrides:
+            if name in ("data", "batch_size", "steps"):
+                raise BadArgumentsError(
+                    f"preset {self.name!r} builds a trainer, which has no {name!r}; give it to .batches(), .fit() or "
+                    ".replace()"
+                )
+            if name not in known:
+                raise BadArgumentsError(
+                    f"preset {self.name!r} got an unexpected argument {name!r}.{did_you_mean(name, known)} "
+                    f"It takes {', '.join(known)}"
+                )
 
     def batches(
         self,
@@ -306,19 +226,19 @@ class Preset:
         """Return batches of real samples for this model.
 
         Args:
-            data: a name in `DATASETS`, a tensor, a `Sampler`, a `Dataset`, a `DataLoader`, or an iterable of
-                batches; by default the preset's.
-            device: where batches lie; by default CUDA where there is one, else the CPU.
-            root: the folder of a named data set that has one.
-            batch_size: instead of the preset's; of each rank, where several train together.
-            seed: of the order.
-            replicas: for so many models side by side, each with an order of its own, that of the seed `seed + i`.
-            shard: `(rank, ranks)`: which part of the data is given out; by default this process's, where
-                `torch.distributed` has been initialised.
+            data: A name in `DATASETS`, a tensor, a `Sampler`, a `Dataset`, a `DataLoader`, or an iterable of
+                batches. None takes the preset's data set.
+            device: The device of the batches. None takes CUDA where there is one, and the CPU otherwise.
+            root: The folder of a data set given by name, where it has one.
+            batch_size: The number of samples in a batch, for each rank. None takes the preset's.
+            seed: The seed of the order.
+            replicas: The number of models to serve side by side. Replica i gets the order of the seed `seed + i`.
+            shard: `(rank, ranks)`: the part of the data to serve. None takes the part of this process where
+                `torch.distributed` is initialised, and all of the data otherwise.
 
         Raises:
-            DataError: for data that is empty, too small, out of the preset's range or not finite.
-            ShapeError: for samples of another shape than the preset's.
+            DataError: For data that is empty, too small, outside the preset's range, or not finite.
+            ShapeError: For samples whose shape is not the preset's.
         """
         source = self.data if data is None else data
         if isinstance(source, (str, Spec)):
@@ -342,41 +262,29 @@ class Preset:
             _check_labels(labels, self.num_classes)
         return batches
 
-    def _check_overrides(self, overrides: Mapping[str, Any]) -> None:
-        known = [
-            *Overrides.__annotations__,
-            "device",
-            "seed",
-            "replicas",
-            "log_every_steps",
-            "check_every_steps",
-            "ranks",
-            "callbacks",
-        ]
-        for name in overrides:
-            if name in _FOR_BATCHES:
-                raise BadArgumentsError(
-                    f"preset {self.name!r} builds a trainer, which has no {name!r}; give it to .batches(), .fit() or "
-                    ".replace()"
-                )
-            if name not in known:
-                raise BadArgumentsError(
-                    f"preset {self.name!r} got an unexpected argument {name!r}.{did_you_mean(name, known)} "
-                    f"It takes {', '.join(known)}"
-                )
+    def labels(self, count: int) -> Tensor | None:
+        """Return labels for `count` samples, class after class, or None for a model without classes.
 
-    # --- to JSON -----------------------------------------------------------------------------------------
+        Example:
+            >>> from gankit.presets import vanilla_mnist
+            >>> vanilla_mnist.replace(num_classes=3).labels(5)
+            tensor([0, 1, 2, 0, 1])
+        """
+        return None if self.num_classes is None else torch.arange(count) % self.num_classes
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the preset in plain containers that JSON knows."""
-        return {field.name: _to_json(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        """Return the preset in plain containers that JSON can hold."""
+        return {
+            name: _schedule_to_json(value) if isinstance(value, LossSchedule) else to_json(value, f"a preset's {name}")
+            for name, value in self.fields().items()
+        }
 
     @classmethod
-    def from_dict(cls, form: Mapping[str, Any]) -> Preset:
+    def from_dict(cls, form: Mapping[str, Any]) -> Self:
         """Return the preset that `to_dict` described.
 
         Raises:
-            BadArgumentsError: for missing or unknown fields, or values of another type.
+            BadArgumentsError: For missing or unknown fields, or values of the wrong type.
         """
         if not isinstance(form, Mapping):
             raise BadArgumentsError(f"a preset's JSON form must be a mapping of names to values, got {form!r}")
@@ -388,7 +296,7 @@ class Preset:
                 "a preset's JSON form has fields it must not have or lacks some: "
                 f"unknown {unknown}, missing {sorted(needed - form.keys())}"
             )
-        values = {name: _from_json(name, value) for name, value in form.items()}
+        values = {name: _loss_from_json(one) if name == "loss" else from_json(one) for name, one in form.items()}
         hints = typing.get_type_hints(cls)
         for field in fields:
             if field.name in values and not fits(values[field.name], hints[field.name]):
@@ -416,56 +324,6 @@ def _named_spec(field: str, value: object) -> Spec:
     )
 
 
-def build_networks(chosen: Mapping[str, Any], latent: Latent, seed: int) -> tuple[nn.Module, nn.Module]:
-    """Build a preset's generator and discriminator on the CPU, with the weights that the seed gives.
-
-    Args:
-        chosen: the preset's fields.
-        latent: what the generator answers.
-        seed: of the weights.
-
-    Example:
-        >>> from gankit.presets import ring
-        >>> fields = {field.name: getattr(ring, field.name) for field in dataclasses.fields(ring)}
-        >>> G, D = build_networks(fields, LATENTS.build(ring.latent), seed=0)
-        >>> D(G(torch.zeros(4, 258))).shape
-        torch.Size([4])
-    """
-    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-        torch.default_generator.manual_seed(stream_seed(seed, "initial weights"))
-        generator = _network(GENERATORS, "generator", chosen, latent)
-        return generator, _network(DISCRIMINATORS, "discriminator", chosen, latent)
-
-
-def _network(registry: Registry[nn.Module], role: str, chosen: Mapping[str, Any], latent: Latent) -> nn.Module:
-    ref = chosen[role]
-    if isinstance(ref, nn.Module):
-        return ref
-    arguments: dict[str, Any] = {"sample_shape": tuple(chosen["sample_shape"])}
-    if role == "generator":
-        shape: Sequence[int] | None = getattr(latent, "shape", None)
-        if shape is None or len(shape) != 1:
-            raise BadArgumentsError(f"a generator by name needs a latent whose shape is (latent_dim,), got {latent!r}")
-        arguments["latent_dim"] = shape[0]
-        if registry.accepts(ref, "output_activation"):
-            arguments["output_activation"] = _output_activation(chosen["sample_range"])
-    if chosen["num_classes"] is not None:
-        arguments["num_classes"] = chosen["num_classes"]
-    if isinstance(ref, Spec):  # what the spec says for itself stays
-        own = ref.arguments.get("num_classes")
-        if isinstance(own, int) and own < (chosen["num_classes"] or 0):
-            raise BadValueError(f"the {role}'s num_classes must be {chosen['num_classes']}, the model's, got {own}")
-        arguments = {name: value for name, value in arguments.items() if name not in ref.arguments}
-    try:
-        return registry.build(ref, **arguments)
-    except (RuntimeError, AssertionError) as error:
-        if isinstance(error, GankitError) or not isinstance(ref, Spec):
-            raise
-        # what torch says of a device it has not, or of a size that no memory holds
-        reason = str(error).partition("\n")[0]
-        raise BadValueError(f"the {role} {ref} cannot be built here: {reason}") from error
-
-
 def _check_labels(labels: Tensor, num_classes: int) -> None:
     if labels.is_floating_point():
         raise DataError(f"labels must be integers, got {labels.dtype}")
@@ -476,44 +334,17 @@ def _check_labels(labels: Tensor, num_classes: int) -> None:
         )
 
 
-def _output_activation(sample_range: tuple[float, float] | None) -> str:
-    if sample_range not in _OUTPUT_ACTIVATIONS:
-        raise BadValueError(
-            f"sample_range must be (0, 1), (-1, 1) or None for a generator by name, got {sample_range}; give the "
-            "generator's output_activation in a Spec"
-        )
-    return _OUTPUT_ACTIVATIONS[sample_range]
+def _schedule_to_json(schedule: LossSchedule) -> dict[str, Any]:
+    return {"schedule": {str(step): _named_spec("loss", ref).to_dict() for step, ref in schedule.stages.items()}}
 
 
-def _optimizer(ref: Any, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    if isinstance(ref, torch.optim.Optimizer):
-        return ref
-    if isinstance(ref, (str, Spec)):
-        ref = with_fused_update(Spec.of(ref), device)
-        return build_optimizer(ref, network.parameters())
-    return OPTIMIZERS.build(ref, network.parameters())
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, Spec):
-        return value.to_dict()
-    if isinstance(value, LossSchedule):
-        return {"schedule": {str(step): _to_json(_named_spec("loss", r)) for step, r in value.stages.items()}}
-    return [_to_json(one) for one in cast("tuple[Any]", value)] if isinstance(value, tuple) else value
-
-
-def _from_json(field: str, value: Any) -> Any:
-    if field == "loss" and isinstance(value, Mapping) and "schedule" in value:
-        return _schedule_from_json(cast("Mapping[str, Any]", value)["schedule"])
-    if isinstance(value, Mapping):
-        return Spec.from_dict(cast("Mapping[str, Any]", value))
-    return tuple(_from_json(field, one) for one in cast("list[Any]", value)) if isinstance(value, list) else value
-
-
-def _schedule_from_json(stages: Any) -> LossSchedule:
+def _loss_from_json(form: Any) -> Any:
+    if not isinstance(form, Mapping) or "schedule" not in form:
+        return from_json(form)
+    stages = cast("Mapping[str, Any]", form)["schedule"]
     if not isinstance(stages, Mapping) or not all(
         isinstance(step, str) and step.isdecimal() for step in cast("Mapping[Any, Any]", stages)
     ):
         raise BadArgumentsError(f"a loss's schedule must have a loss for each first step, got {stages!r}")
-    forms = cast("Mapping[str, Any]", stages)
-    return LossSchedule({int(step): Spec.from_dict(form) for step, form in forms.items()})
+    specs = cast("Mapping[str, Any]", stages)
+    return LossSchedule({int(step): Spec.from_dict(spec) for step, spec in specs.items()})

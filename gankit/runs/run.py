@@ -276,7 +276,7 @@ class Run:
             points = real_points(preset.batches(device=trainer.device), self.recipe.seed)
         if count is None:
             count = 64 if points is None else POINTS
-        samples = sample_replicas(trainer, count, self.conditions(count), seed)
+        samples = sample_replicas(trainer, count, preset.labels(count), seed)
         if points is None:
             save_grid(samples, path, sample_range=preset.sample_range or (0.0, 1.0))
         else:
@@ -291,7 +291,9 @@ class Run:
         if len(recipe.preset.sample_shape) != 3 or recipe.preset.sample_shape[0] not in (1, 3):
             return None
         sample_range = recipe.preset.sample_range or (0.0, 1.0)
-        return SampleGrids(folder, every=every, sample_range=sample_range, condition=self.conditions(64), seed=seed)
+        return SampleGrids(
+            folder, every=every, sample_range=sample_range, condition=recipe.preset.labels(64), seed=seed
+        )
 
     def _can_plot(self, what: str) -> bool:
         try:
@@ -314,11 +316,6 @@ class Run:
             save_curves(self.read_metrics(), self.folder / "curves.png")
         except MissingExtraError as error:
             warn(f"curves.png is missing: {error}", UserWarning)
-
-    def conditions(self, count: int) -> torch.Tensor | None:
-        """Return labels for `count` samples, class after class, or None for a model without classes."""
-        classes = self.recipe.preset.num_classes
-        return None if classes is None else torch.arange(count) % classes
 
     def read_metrics(self) -> list[dict[str, float]]:
         """Return the lines of `metrics.jsonl`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 
 from gankit.errors import BadValueError, DataNotFoundError
 from gankit.latents import LATENTS
-from gankit.presets.preset import build_networks
+from gankit.presets.building import build_networks
 from gankit.runs.folder import told
 from gankit.runs.recipe import Recipe, read_recipe
 
@@ -78,8 +77,7 @@ def load_generator(
 
 
 def _build(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
-    chosen = {field.name: getattr(recipe.preset, field.name) for field in dataclasses.fields(recipe.preset)}
-    return build_networks(chosen, LATENTS.build(chosen["latent"]), recipe.seed)
+    return build_networks(recipe.preset.fields(), LATENTS.build(recipe.preset.latent), recipe.seed)
 
 
 def plans(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:

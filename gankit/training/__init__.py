@@ -5,14 +5,23 @@ from gankit.training.batch_norm import SynchronizedBatchNorm, synchronize_batch_
 from gankit.training.callbacks import MetricsLog, PointClouds, ProgressBar, SampleGrids, TensorBoardLog
 from gankit.training.checkpoint import Checkpoint, Checkpointer, load_checkpoint, load_newest
 from gankit.training.distributed import Launch, Ranks
-from gankit.training.execution import EXECUTIONS, Execution, Explanation
-from gankit.training.finite import ON_NON_FINITE, OnNonFinite
+from gankit.training.execution import Explanation
 from gankit.training.stacked import Stacked
-from gankit.training.trainer import AdversarialTrainer, Precision
+from gankit.training.step.options import (
+    EXECUTIONS,
+    ON_NON_FINITE,
+    PRECISIONS,
+    Execution,
+    OnNonFinite,
+    Options,
+    Precision,
+)
+from gankit.training.trainer import AdversarialTrainer
 
 __all__ = [
     "EXECUTIONS",
     "ON_NON_FINITE",
+    "PRECISIONS",
     "AdversarialTrainer",
     "Checkpoint",
     "Checkpointer",
@@ -21,6 +30,7 @@ __all__ = [
     "Launch",
     "MetricsLog",
     "OnNonFinite",
+    "Options",
     "PointClouds",
     "Precision",
     "ProgressBar",
