@@ -58,6 +58,17 @@ SESSION = pytest.StashKey[Session]()
 WRITTEN = pytest.StashKey[Path]()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Measure in one process, whatever `-n` says: two that measure at once would slow each other down."""
+    if _measures(config) and config.pluginmanager.hasplugin("xdist"):
+        config.option.numprocesses = 0
+
+
+def _measures(config: pytest.Config) -> bool:
+    return config.getoption("--benchmark", False) or config.getoption("--benchmark-fast", False)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     fast = config.getoption("--benchmark-fast", False)
     minutes = config.getoption("--benchmark-minutes", None) or (1.2 if fast else 8.0)
@@ -66,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not (config.getoption("--benchmark", False) or config.getoption("--benchmark-fast", False)):
+    if not _measures(config):
         for item in items:
             if Path(__file__).parent in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason="measures time: add --benchmark"))

@@ -1,6 +1,8 @@
-"""What is set before torch is imported, for the tests alone: benchmarks measure with the defaults."""
+"""Sets variables before torch is imported. They hold for the tests only: benchmarks measure with the defaults."""
 
 import os
 
 # OpenMP's threads spin while they wait, which stalls everything where other programs use the cores too
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# the suite occupies the cores with processes, and the tests' networks are too small for several threads
+os.environ.setdefault("OMP_NUM_THREADS", "1")
