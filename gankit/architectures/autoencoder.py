@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gankit.architectures.common import BlockRef, Discriminator, build_blocks, layer_widths
+from gankit.architectures.base import Discriminator
+from gankit.architectures.block_stacks import BlockRef, build_blocks, layer_widths
 from gankit.architectures.registry import DISCRIMINATORS
 
 

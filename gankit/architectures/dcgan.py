@@ -8,15 +8,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gankit.architectures.common import (
-    BlockRef,
-    Discriminator,
-    Generator,
-    OutputActivation,
-    build_blocks,
-    checked_shape,
-    output_layers,
-)
+from gankit.architectures.base import Discriminator, Generator, checked_shape
+from gankit.architectures.block_stacks import BlockRef, OutputActivation, build_blocks, output_layers
 from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
 from gankit.errors import ShapeError, check_count

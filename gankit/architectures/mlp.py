@@ -9,15 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gankit.architectures.common import (
-    BlockRef,
-    Discriminator,
-    Generator,
-    OutputActivation,
-    build_blocks,
-    layer_widths,
-    output_layers,
-)
+from gankit.architectures.base import Discriminator, Generator
+from gankit.architectures.block_stacks import BlockRef, OutputActivation, build_blocks, layer_widths, output_layers
 from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
 from gankit.errors import BadArgumentsError

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gankit.architectures.common import checked_shape
+from gankit.architectures.base import checked_shape
 from gankit.architectures.registry import DISCRIMINATORS
 from gankit.errors import BadArgumentsError, ShapeError, check_count
 from gankit.registry import Spec

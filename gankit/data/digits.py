@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.data.folder import expanded
+from gankit.data.picture_folder import expanded
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
 from gankit.errors import DataError, DataNotFoundError, MissingExtraError

@@ -1,5 +1,5 @@
 """Metrics: how good samples are, in numbers."""
 
-from gankit.metrics.modes import ModeCoverage, mode_coverage
+from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
 
 __all__ = ["ModeCoverage", "mode_coverage"]

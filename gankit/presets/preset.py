@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Unpack, override
 
-from gankit.architectures.common import checked_shape
+from gankit.architectures.base import checked_shape
 from gankit.data import DATASETS, Sampler, TensorBatches, TensorData, make_batches
 from gankit.devices import resolve_device
 from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count, did_you_mean, is_too_large

@@ -1,81 +1,14 @@
-"""What the architectures share: their two base classes, and how names become layers."""
+"""The base classes of generators and discriminators: they check inputs, add conditions and shape outputs."""
 
 from __future__ import annotations
 
 import abc
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from gankit.blocks import BLOCKS
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_count
-from gankit.registry import Spec
-
-# no string: the registry reads the types of a factory's arguments from other modules
-BlockRef: TypeAlias = str | Spec | Callable[..., nn.Module]
-OutputActivation = Literal["sigmoid", "tanh", "identity"]
-
-
-def build_block(
-    block: BlockRef,
-    in_features: int,
-    out_features: int,
-    device: torch.device | str | None,
-    dtype: torch.dtype | None,
-) -> nn.Module:
-    """Build one block of a network; `device` and `dtype` are passed on only where they are given.
-
-    Example:
-        >>> build_block("linear_relu", 3, 5, None, None)[0]
-        Linear(in_features=3, out_features=5, bias=True)
-    """
-    options: dict[str, Any] = {"device": device, "dtype": dtype}
-    given = {key: value for key, value in options.items() if value is not None}
-    return BLOCKS.build(block, in_features, out_features, **given)
-
-
-def build_blocks(
-    block: BlockRef, widths: Sequence[int], device: torch.device | str | None, dtype: torch.dtype | None
-) -> list[nn.Module]:
-    """Build the blocks from each width to the next.
-
-    Example:
-        >>> [type(one).__name__ for one in build_blocks("maxout", [3, 5, 7], None, None)]
-        ['Maxout', 'Maxout']
-    """
-    return [build_block(block, a, b, device, dtype) for a, b in itertools.pairwise(widths)]
-
-
-def layer_widths(widths: Sequence[int] | None, hidden_dim: int, depth: int) -> list[int]:
-    """Return the given widths, or `depth` of them that double from `hidden_dim`.
-
-    Example:
-        >>> layer_widths(None, 128, 3), layer_widths([7, 5], 128, 3)
-        ([128, 256, 512], [7, 5])
-    """
-    check_count("hidden_dim", hidden_dim)
-    check_count("depth", depth)
-    if widths is None:
-        return [hidden_dim * 2**i for i in range(depth)]
-    if not widths or any(width < 1 for width in widths):
-        raise BadValueError(f"widths must be one or more positive numbers, got {tuple(widths)}")
-    return list(widths)
-
-
-def output_layers(activation: OutputActivation) -> Iterator[nn.Module]:
-    """Yield the layer of an output activation: sigmoid for [0, 1], tanh for [-1, 1], none for identity.
-
-    Example:
-        >>> list(output_layers("tanh")), list(output_layers("identity"))
-        ([Tanh()], [])
-    """
-    layers = {"sigmoid": [nn.Sigmoid()], "tanh": [nn.Tanh()], "identity": []}
-    if activation not in layers:
-        raise BadValueError(f"output_activation must be one of {', '.join(layers)}, got {activation!r}")
-    yield from layers[activation]
 
 
 def checked_shape(sample_shape: Sequence[int]) -> tuple[int, ...]:
