@@ -15,6 +15,7 @@ from gankit.regularizers.gradient import (
     squared_gradient_norm,
 )
 from gankit.regularizers.logits import Lecam, LogitDrift
+from gankit.regularizers.penalty import AveragingPenalty, Penalty
 from gankit.regularizers.registry import REGULARIZERS
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "R1R2",
     "R2",
     "REGULARIZERS",
+    "AveragingPenalty",
     "BalancedConsistency",
     "Consistency",
     "FeatureMatching",
@@ -30,6 +32,7 @@ __all__ = [
     "LogitDrift",
     "ModeSeeking",
     "PathLength",
+    "Penalty",
     "WassersteinGradientPenalty",
     "WeightClipping",
     "ZeroCenteredInterpolated",

@@ -1,4 +1,4 @@
-"""A constraint on the weights themselves."""
+"""Weight clipping, a constraint on D's weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gankit.regularizers.registry import REGULARIZERS
 @REGULARIZERS.register("weight_clipping")
 @dataclass(frozen=True)
 class WeightClipping:
-    """Weight clipping: every parameter into [-bound, bound] after the update (Arjovsky et al. 2017, alg. 1).
+    """Weight clipping: clamps every parameter of D to [-bound, bound] after its update (Arjovsky et al. 2017, alg. 1).
 
     Args:
-        bound: c of the paper.
-        every: apply in every `every`-th step.
+        bound: The paper's c, the largest absolute value of a parameter.
+        every: Clip only after every `every`-th step.
 
     Raises:
-        BadValueError: for a `bound` that is not above zero, or `every` under 1.
+        BadValueError: If `bound` is not positive or `every` is less than 1.
 
     Example:
         >>> layer = nn.Linear(2, 2)

@@ -1,4 +1,4 @@
-"""Penalties on what an augmentation does to the logits."""
+"""Consistency penalties: an augmentation of a sample should not change its logit."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from gankit.augmentations import Augmentation, AugmentationRef, build_augmentation
 from gankit.context import StepContext
-from gankit.errors import check_count, check_positive
-from gankit.protocols import GradientInput, Half, Source, check_same_batch
+from gankit.protocols import Source, check_same_batch
+from gankit.regularizers.penalty import Penalty
 from gankit.regularizers.registry import REGULARIZERS
 
 
-def _change(context: StepContext, which: Source, augment: Augmentation) -> Tensor:
-    """Return `D(x) - D(T(x))` on the real or the fake samples."""
+def _logit_change(context: StepContext, which: Source, augment: Augmentation) -> Tensor:
+    """Return `D(x) - D(T(x))` for the real or the fake samples."""
     samples = context.real if which == "real" else context.fake
     changed = context.changed(samples.detach(), augment)
     return context.logits(which) - context.discriminate(changed)
@@ -23,21 +24,21 @@ def _change(context: StepContext, which: Source, augment: Augmentation) -> Tenso
 
 @REGULARIZERS.register("consistency")
 @dataclass(frozen=True)
-class Consistency:
-    """Consistency: D's logit of a real sample survives an augmentation (Zhang et al. 2020, CR-GAN).
+class Consistency(Penalty):
+    """Consistency: an augmentation should not change D's logits of real samples (Zhang et al. 2020, CR-GAN).
 
-    Formula: `weight * (D(x) - D(T(x)))^2` at real x, T being the augmentation. The gradient goes through both
-    terms. It reuses D(x) of the loss and costs one more forward pass of D.
+    Formula: `weight * (D(x) - D(T(x)))^2` at real x, where T is the augmentation. The gradient flows through both
+    terms. The penalty reuses the D(x) of the loss and costs one more forward pass of D.
 
     Args:
-        weight: lambda of the paper.
+        weight: The paper's lambda.
         augment: T: a name in `AUGMENTATIONS`, a `Spec`, or a callable `augment(x, *, generator)`.
-        every: apply in every `every`-th step, `every` times as strong.
+        every: Apply the penalty only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative `weight`, or `every` under 1.
-        UnknownNameError: for the name of no augmentation.
-        BadArgumentsError: for an `augment` that cannot be called.
+        BadValueError: If `weight` is negative or `every` is less than 1.
+        UnknownNameError: If no augmentation has the given name.
+        BadArgumentsError: If `augment` cannot be called.
 
     Example:
         >>> import torch
@@ -50,39 +51,38 @@ class Consistency:
     weight: float = 10.0
     augment: AugmentationRef = "translation"
     every: int = 1
-    half: ClassVar[Half] = "discriminator"
-    gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset()
     _augment: Augmentation = field(init=False, repr=False, compare=False)
 
+    @override
     def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
-        check_count("every", self.every)
+        super().__post_init__()
         object.__setattr__(self, "_augment", build_augmentation(self.augment))
 
+    @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
-        return self.weight * _change(context, "real", self._augment).square()
+        return self.weight * _logit_change(context, "real", self._augment).square()
 
 
 @REGULARIZERS.register("balanced_consistency")
 @dataclass(frozen=True)
-class BalancedConsistency:
-    """Balanced consistency: D's logits of real and fake samples survive an augmentation (Zhao et al. 2021, bCR).
+class BalancedConsistency(Penalty):
+    """Balanced consistency: an augmentation should not change any of D's logits, real or fake (Zhao et al. 2021, bCR).
 
-    Formula: `real_weight * (D(x) - D(T(x)))^2 + fake_weight * (D(y) - D(T(y)))^2` at real x and y = G(z), T being
-    the augmentation, drawn anew for each sample. G gets no gradient. It reuses both logits of the loss and
-    costs two more forward passes of D.
+    Formula: `real_weight * (D(x) - D(T(x)))^2 + fake_weight * (D(y) - D(T(y)))^2` at real x and y = G(z), where T is
+    the augmentation, drawn independently for each sample. G receives no gradient. The penalty reuses both logits of
+    the loss and costs two more forward passes of D.
 
     Args:
-        real_weight: lambda_real of the paper.
-        fake_weight: lambda_fake of the paper.
+        real_weight: The paper's lambda_real.
+        fake_weight: The paper's lambda_fake.
         augment: T: a name in `AUGMENTATIONS`, a `Spec`, or a callable `augment(x, *, generator)`.
-        every: apply in every `every`-th step, `every` times as strong.
+        every: Apply the penalty only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative weight, or `every` under 1.
-        UnknownNameError: for the name of no augmentation.
-        BadArgumentsError: for an `augment` that cannot be called.
+        BadValueError: If a weight is negative or `every` is less than 1.
+        UnknownNameError: If no augmentation has the given name.
+        BadArgumentsError: If `augment` cannot be called.
 
     Example:
         >>> import torch
@@ -96,18 +96,17 @@ class BalancedConsistency:
     fake_weight: float = 10.0
     augment: AugmentationRef = "translation"
     every: int = 1
-    half: ClassVar[Half] = "discriminator"
-    gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset()
+    weights: ClassVar[tuple[str, ...]] = ("real_weight", "fake_weight")
     _augment: Augmentation = field(init=False, repr=False, compare=False)
 
+    @override
     def __post_init__(self) -> None:
-        check_positive("real_weight", self.real_weight, zero=True)
-        check_positive("fake_weight", self.fake_weight, zero=True)
-        check_count("every", self.every)
+        super().__post_init__()
         object.__setattr__(self, "_augment", build_augmentation(self.augment))
 
+    @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each pair of a real sample and a fake, `(..., N)`."""
-        real, fake = _change(context, "real", self._augment), _change(context, "fake", self._augment)
+        real, fake = _logit_change(context, "real", self._augment), _logit_change(context, "fake", self._augment)
         check_same_batch(real, fake)
         return self.real_weight * real.square() + self.fake_weight * fake.square()

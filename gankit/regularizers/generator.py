@@ -1,4 +1,4 @@
-"""Further terms of the generator's objective."""
+"""Penalties that join the generator's objective."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from gankit.context import StepContext, widened
-from gankit.errors import BadArgumentsError, BadValueError, check_count, check_positive
+from gankit.errors import BadArgumentsError, BadValueError
 from gankit.protocols import GradientInput, Half
-from gankit.regularizers.averages import check_decay, fitted, take_shapes
 from gankit.regularizers.gradient import lengths
+from gankit.regularizers.penalty import AveragingPenalty, Penalty
 from gankit.regularizers.registry import REGULARIZERS
 
 
 @REGULARIZERS.register("feature_matching")
 @dataclass(frozen=True)
-class FeatureMatching:
-    """Feature matching: fakes have the mean features of real samples (Salimans et al. 2016, section 3.1).
+class FeatureMatching(Penalty):
+    """Feature matching: fakes should have the mean features of real samples (Salimans et al. 2016, section 3.1).
 
-    Formula: `weight * |mean f(x) - mean f(G(z))|^2`, means over the batch, f being D's `features`. It is one
-    number a batch, given to every sample. The real side has no graph. It costs a pass of D's features on real
-    and one on fake samples. In the paper it takes the loss's place; here it joins the loss.
+    Formula: `weight * |mean f(x) - mean f(G(z))|^2`, with means over the batch, where f is D's `features`. It is one
+    number for the whole batch, which every sample is given. No gradient flows through the real side. It costs one
+    pass of D's features on real and one on fake samples. In the paper this term replaces the loss; here it is added
+    to the loss.
 
     Args:
-        weight: of the term.
-        every: apply in every `every`-th step, `every` times as strong.
+        weight: The weight of the term.
+        every: Apply the term only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative `weight`, or `every` under 1.
-        BadArgumentsError: when called with a discriminator that offers no `features(x, condition)`.
+        BadValueError: If `weight` is negative or `every` is less than 1.
+        BadArgumentsError: If it is called with a discriminator that has no `features(x, condition)`.
 
     Example:
-        >>> class Critic(nn.Flatten):
+        >>> class Critic(torch.nn.Flatten):
         ...     def features(self, x, condition=None):
         ...         return x
         >>> real, fake = torch.tensor([[1.0], [3.0]]), torch.tensor([[4.0], [6.0]])
@@ -47,14 +48,10 @@ class FeatureMatching:
     weight: float = 1.0
     every: int = 1
     half: ClassVar[Half] = "generator"
-    gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset()
 
-    def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
-        check_count("every", self.every)
-
+    @override
     def __call__(self, context: StepContext) -> Tensor:
-        """Return the batch's term for each fake, `(..., N)`."""
+        """Return the term of the whole batch for each fake, `(..., N)`."""
         real, fake = context.features("real").detach(), context.features("fake")
         logits = context.logits("fake")
         real, fake = (one.unsqueeze(-1).flatten(logits.ndim) for one in (real, fake))
@@ -64,28 +61,29 @@ class FeatureMatching:
 
 @REGULARIZERS.register("mode_seeking")
 @dataclass(frozen=True)
-class ModeSeeking:
-    """Mode seeking: different latents give different samples (Mao et al. 2019, eq. 2 and 3).
+class ModeSeeking(Penalty):
+    """Mode seeking: different latents should give different samples (Mao et al. 2019, eq. 2 and 3).
 
-    Formula: `weight / (|G(z) - G(z')| / |z - z'| + 1e-5)`, with mean absolute differences: the paper's ratio,
-    which is to be large, turned round as in its code, and taken for each pair rather than for the batch. Each
-    sample's z' is the latent of its neighbour in the batch, the last one's that of the first.
+    Formula: `weight / (|G(z) - G(z')| / |z - z'| + 1e-5)`, with mean absolute differences. This is the reciprocal of
+    the paper's ratio, which should be large, as in the authors' code; it is taken for each pair rather than for the
+    batch. Each sample is paired with its neighbour in the batch, and the last with the first: z' is the neighbour's
+    latent.
 
-    Without a condition G(z') is the neighbour's sample, and there is no further pass. With a condition c the
-    pair is G(z, c) and G(z', c), under one and the same condition, for one further forward pass of G. Equal
-    latents cost nothing.
+    Without a condition, G(z') is the neighbour's sample, so no further pass is needed. With a condition c, the pair
+    is G(z, c) and G(z', c), both under the same condition, which costs one more forward pass of G. A pair of equal
+    latents contributes 0.
 
     Args:
-        weight: lambda_ms of the paper.
-        every: apply in every `every`-th step, `every` times as strong.
+        weight: The paper's lambda_ms.
+        every: Apply the term only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative `weight`, or `every` under 1; when called with a batch of one.
-        BadArgumentsError: when called without latents, or with a condition and no generator.
+        BadValueError: If `weight` is negative or `every` is less than 1, or if it is called with a batch of one.
+        BadArgumentsError: If it is called without latents, or with a condition but no generator.
 
     Example:
         >>> z = torch.tensor([[0.0], [1.0]])
-        >>> context = StepContext(discriminator=nn.Flatten(0), fake=4 * z, latent=z)
+        >>> context = StepContext(discriminator=torch.nn.Flatten(0), fake=4 * z, latent=z)
         >>> ModeSeeking()(context)                                         # 1 / 4
         tensor([0.2500, 0.2500])
     """
@@ -93,18 +91,14 @@ class ModeSeeking:
     weight: float = 1.0
     every: int = 1
     half: ClassVar[Half] = "generator"
-    gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset()
 
-    def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
-        check_count("every", self.every)
-
+    @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the term of each fake and its partner, `(..., N)`."""
         fake, latent, logits = context.fake, _latent("mode_seeking", context).detach(), context.logits("fake")
         batch = logits.ndim - 1
         if logits.shape[batch] < 2:
-            raise BadValueError("mode_seeking pairs samples of a batch, so it needs 2 or more, got 1")
+            raise BadValueError("mode_seeking pairs the samples of a batch, so it needs 2 or more, got 1")
         other_latent = latent.roll(1, batch)
         if context.condition is None:
             other = fake.roll(1, batch)
@@ -120,54 +114,48 @@ class ModeSeeking:
 
 
 @REGULARIZERS.register("path_length")
-class PathLength(nn.Module):
-    """Path length: a step in z changes the picture equally everywhere (Karras et al. 2020, StyleGAN2, eq. 4).
+class PathLength(AveragingPenalty):
+    """Path length: a step in z should change the sample equally everywhere (Karras et al. 2020, StyleGAN2, eq. 4).
 
     Formula: `weight * (|J^T y| - a)^2`, where `J^T y` is the gradient of `sum(G(z) * y)` with respect to z, y is
-    normal noise divided by the square root of the number of pixels (H times W; all values of a sample that
-    is a vector), and a is a moving average of `|J^T y|`. It costs a backward pass through G and no forward pass.
+    normal noise divided by the square root of the number of pixels (height times width; for samples that are
+    vectors, the number of values), and a is a moving average of `|J^T y|`. It costs a backward pass through G and no
+    forward pass.
 
-    At each call in train mode, and so in each update of G at which the term is due, the average takes in this
-    batch's mean first: `a <- decay a + (1 - decay) mean |J^T y|`, from 0. The penalty is then computed with the
-    new average, as a constant. After `.eval()` it stays as it is. The paper applies it in every 4th step.
+    Each call in train mode, that is, each update of G in which the term is due, first updates the average with this
+    batch's mean, `a <- decay a + (1 - decay) mean |J^T y|`, starting from 0, and then computes the penalty with the
+    new average, which counts as a constant. After `.eval()` the average no longer changes. The paper applies the
+    term in every 4th step.
 
     Args:
-        weight: of the term.
-        decay: what the average keeps of itself at an update.
-        every: apply in every `every`-th step, `every` times as strong.
+        weight: The weight of the term.
+        decay: The factor by which the average is multiplied at each update.
+        every: Apply the term only in every `every`-th step, `every` times as strong.
 
     Attributes:
-        average: a of the paper, a buffer; one value, or one a replica.
+        average: The paper's a, a buffer, 0-d or with one value per replica.
 
     Raises:
-        BadValueError: for a negative `weight`, a `decay` outside [0, 1), or `every` under 1.
-        BadArgumentsError: when called without latents, or with latents that required no gradient before G saw
-            them (the trainer sees to it).
+        BadValueError: If `weight` is negative, `decay` is outside [0, 1), or `every` is less than 1.
+        BadArgumentsError: If it is called without latents, or with latents that did not require a gradient when G
+            was called (the trainer sees to that).
 
     Example:
         >>> z = torch.zeros(2, 1, requires_grad=True)
-        >>> context = StepContext(discriminator=nn.Flatten(0), fake=3 * z, latent=z)
-        >>> part = PathLength(weight=2.0, decay=0.0)
-        >>> penalty = part(context)                                        # |J^T y| = 3 |y|
-        >>> penalty.shape, bool(part.average > 0)
+        >>> context = StepContext(discriminator=torch.nn.Flatten(0), fake=3 * z, latent=z)
+        >>> path_length = PathLength(weight=2.0, decay=0.0)
+        >>> penalty = path_length(context)                                 # |J^T y| = 3 |y|
+        >>> penalty.shape, bool(path_length.average > 0)
         (torch.Size([2]), True)
     """
 
-    # the trainer's half, where a module has a cast to float16 that nobody needs here
-    half: ClassVar[Half] = "generator"  # pyright: ignore[reportIncompatibleMethodOverride]
+    half: ClassVar[Half] = "generator"
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"latent"})
     average: Tensor
 
     def __init__(self, weight: float = 2.0, decay: float = 0.99, every: int = 1) -> None:
-        check_positive("weight", weight, zero=True)
-        check_decay(decay)
-        check_count("every", every)
-        super().__init__()
-        self.weight = weight
-        self.decay = decay
-        self.every = every
+        super().__init__(weight, decay, every)
         self.register_buffer("average", torch.zeros(()))
-        self.register_load_state_dict_pre_hook(take_shapes)  # pyright: ignore[reportUnknownMemberType]
 
     @override
     def forward(self, context: StepContext) -> Tensor:
@@ -183,18 +171,13 @@ class PathLength(nn.Module):
         (gradient,) = torch.autograd.grad((fake * noise).sum(), latent, create_graph=True)
         length = lengths(gradient, logits.ndim)
         mean = length.detach().mean(-1)
-        self.average = fitted(self.average, mean)
+        average = self.fit_buffer("average", mean)
         if self.training:
-            self.average.lerp_(mean, 1 - self.decay)
-        return self.weight * (length - self.average.unsqueeze(-1)).square()
-
-    @override
-    def extra_repr(self) -> str:
-        """Return the arguments."""
-        return f"weight={self.weight}, decay={self.decay}, every={self.every}"
+            average.lerp_(mean, 1 - self.decay)
+        return self.weight * (length - average.unsqueeze(-1)).square()
 
 
 def _latent(name: str, context: StepContext) -> Tensor:
     if context.latent is None:
-        raise BadArgumentsError(f"{name} reads the latents, and this StepContext was made without latent=")
+        raise BadArgumentsError(f"{name} needs the StepContext's latent=, got None")
     return context.latent

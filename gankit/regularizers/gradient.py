@@ -9,26 +9,28 @@ from typing import ClassVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from gankit.context import StepContext
-from gankit.errors import BadArgumentsError, ShapeError, check_count, check_positive
-from gankit.protocols import GradientInput, Half, check_same_batch
+from gankit.errors import BadArgumentsError, ShapeError, check_positive
+from gankit.protocols import GradientInput, check_same_batch
+from gankit.regularizers.penalty import Penalty
 from gankit.regularizers.registry import REGULARIZERS
 
 
 def squared_gradient_norm(logits: Tensor, samples: Tensor) -> Tensor:
-    """Return each sample's squared gradient norm, `|d logits_i / d samples_i|^2`, in the logits' shape.
+    """Return each sample's squared gradient norm, `|d logits_i / d samples_i|^2`, in the shape of the logits.
 
-    The graph is kept, so that the result can be differentiated again. The sum over the batch gives each
-    sample its own gradient as long as D does not mix samples (BatchNorm in D does, and is then penalised
-    for the whole batch's logits).
+    The result can be differentiated again. The gradient is computed from the sum of the logits, so it is each
+    sample's own only if D does not mix samples. BatchNorm in D does; a sample's gradient is then that of all logits
+    of the batch.
 
     Args:
-        logits: `(..., N)`, computed from `samples`.
-        samples: `(..., N, *sample_shape)`, requiring a gradient.
+        logits: Logits `(..., N)` that were computed from `samples`.
+        samples: Samples `(..., N, *sample_shape)` that require a gradient.
 
     Raises:
-        BadArgumentsError: for samples that require no gradient.
+        BadArgumentsError: If the samples do not require a gradient.
 
     Example:
         >>> x = torch.randn(4, 3, requires_grad=True)
@@ -40,17 +42,17 @@ def squared_gradient_norm(logits: Tensor, samples: Tensor) -> Tensor:
 
 
 def gradient_norm(logits: Tensor, samples: Tensor) -> Tensor:
-    """Return each sample's gradient norm, `|d logits_i / d samples_i|`, in the logits' shape.
+    """Return each sample's gradient norm, `|d logits_i / d samples_i|`, in the shape of the logits.
 
-    Where the gradient is exactly zero, the norm's own derivative is taken to be zero, never NaN. All else is
-    as for `squared_gradient_norm`.
+    Where the gradient is exactly zero, the derivative of the norm is zero, not NaN. Otherwise see
+    `squared_gradient_norm`.
 
     Args:
-        logits: `(..., N)`, computed from `samples`.
-        samples: `(..., N, *sample_shape)`, requiring a gradient.
+        logits: Logits `(..., N)` that were computed from `samples`.
+        samples: Samples `(..., N, *sample_shape)` that require a gradient.
 
     Raises:
-        BadArgumentsError: for samples that require no gradient.
+        BadArgumentsError: If the samples do not require a gradient.
 
     Example:
         >>> x = torch.randn(4, 3, requires_grad=True)
@@ -62,11 +64,11 @@ def gradient_norm(logits: Tensor, samples: Tensor) -> Tensor:
 
 
 def lengths(x: Tensor, batch_ndim: int) -> Tensor:
-    """Return the Euclidean length of each sample of `x`; where it is 0, so is its derivative.
+    """Return the Euclidean norm of each sample of `x`; where the norm is 0, its derivative is 0 too.
 
     Args:
-        x: `(..., N, *sample_shape)`.
-        batch_ndim: how many dimensions come before a sample's own.
+        x: Samples, `(..., N, *sample_shape)`.
+        batch_ndim: The number of dimensions before those of one sample.
 
     Example:
         >>> lengths(torch.full((2, 3, 3), 2.0), 1)
@@ -86,14 +88,15 @@ def _gradients(logits: Sequence[Tensor], samples: Sequence[Tensor]) -> tuple[Ten
 
 
 def _interpolated(context: StepContext) -> Tensor:
-    """Return one point between each real and its fake, by an epsilon of the sample's own."""
+    """Return a random point between each real sample and its fake, `(..., N, *sample_shape)`."""
     real, fake = context.real.detach(), context.fake.detach()
     if real.shape != fake.shape:
         raise ShapeError(
             f"real and fake must have the same shape to be interpolated, got {tuple(real.shape)} and "
             f"{tuple(fake.shape)}"
         )
-    logits = context.logits("real")  # the loss's; their shape tells how many dimensions come before a sample's own
+    # the loss needs these logits anyway, and their shape tells how many dimensions precede those of one sample
+    logits = context.logits("real")
     epsilon = context.uniform_like(logits.detach()).to(real.dtype)
     epsilon = epsilon.reshape(*logits.shape, *[1] * (real.ndim - logits.ndim))
     return torch.lerp(fake, real, epsilon).requires_grad_()
@@ -101,19 +104,19 @@ def _interpolated(context: StepContext) -> Tensor:
 
 @REGULARIZERS.register("r1")
 @dataclass(frozen=True)
-class R1:
+class R1(Penalty):
     """R1: zero-centred gradient penalty on real samples (Mescheder et al. 2018, eq. 9).
 
-    Formula: `weight / 2 * |grad_x D(x)|^2` at real x, D being the logit. It reuses the forward pass of the
-    loss, so it costs a backward pass and no forward pass.
+    Formula: `weight / 2 * |grad_x D(x)|^2` at real x, where D is the logit. It reuses the forward pass of the loss,
+    so it costs a backward pass but no forward pass.
 
     Args:
-        weight: gamma of the paper.
-        every: apply in every `every`-th step, `every` times as strong (Karras et al. 2020, lazy
+        weight: The paper's gamma.
+        every: Apply the penalty only in every `every`-th step, `every` times as strong (Karras et al. 2020, lazy
             regularization).
 
     Raises:
-        BadValueError: for a negative `weight`, or `every` under 1.
+        BadValueError: If `weight` is negative or `every` is less than 1.
 
     Example:
         >>> from torch import nn
@@ -126,13 +129,9 @@ class R1:
 
     weight: float = 10.0
     every: int = 1
-    half: ClassVar[Half] = "discriminator"
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"real"})
 
-    def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
-        check_count("every", self.every)
-
+    @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
         return self.weight / 2 * squared_gradient_norm(context.logits("real"), context.real)
@@ -140,18 +139,18 @@ class R1:
 
 @REGULARIZERS.register("r2")
 @dataclass(frozen=True)
-class R2:
+class R2(Penalty):
     """R2: zero-centred gradient penalty on generated samples (Mescheder et al. 2018, eq. 10).
 
-    Formula: `weight / 2 * |grad_x D(x)|^2` at x = G(z), without a gradient to G. It reuses the forward pass
-    of the loss.
+    Formula: `weight / 2 * |grad_x D(x)|^2` at x = G(z), where D is the logit. G receives no gradient. It reuses the
+    forward pass of the loss.
 
     Args:
-        weight: gamma of the paper.
-        every: apply in every `every`-th step, `every` times as strong.
+        weight: The paper's gamma.
+        every: Apply the penalty only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative `weight`, or `every` under 1.
+        BadValueError: If `weight` is negative or `every` is less than 1.
 
     Example:
         >>> from torch import nn
@@ -164,13 +163,9 @@ class R2:
 
     weight: float = 10.0
     every: int = 1
-    half: ClassVar[Half] = "discriminator"
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"fake"})
 
-    def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
-        check_count("every", self.every)
-
+    @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each fake, `(..., N)`."""
         return self.weight / 2 * squared_gradient_norm(context.logits("fake"), context.fake)
@@ -178,19 +173,19 @@ class R2:
 
 @REGULARIZERS.register("r1_r2")
 @dataclass(frozen=True)
-class R1R2:
+class R1R2(Penalty):
     """R1 + R2: both zero-centred penalties in one backward pass (Huang et al. 2024, R3GAN, section 2).
 
-    Formula: `weight / 2 * (|grad_x D(x)|^2 + |grad_y D(y)|^2)` at real x and fake y. It is the sum of `r1` and
-    `r2`, with one call to autograd in place of two. It reuses both forward passes of the loss.
+    Formula: `weight / 2 * (|grad_x D(x)|^2 + |grad_y D(y)|^2)` at real x and fake y. This is the sum of `r1` and `r2`,
+    computed in one backward pass. It reuses both forward passes of the loss.
 
     Args:
-        weight: gamma, the same for both.
-        every: apply in every `every`-th step, `every` times as strong.
+        weight: The paper's gamma, the same for both penalties.
+        every: Apply the penalty only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative `weight`, or `every` under 1.
-        ShapeError: when called with another number of fakes than of real samples.
+        BadValueError: If `weight` is negative or `every` is less than 1.
+        ShapeError: If it is called with different numbers of real and fake samples.
 
     Example:
         >>> from torch import nn
@@ -205,13 +200,9 @@ class R1R2:
 
     weight: float = 10.0
     every: int = 1
-    half: ClassVar[Half] = "discriminator"
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"real", "fake"})
 
-    def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
-        check_count("every", self.every)
-
+    @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each pair of a real sample and a fake, `(..., N)`."""
         logits = [context.logits("real"), context.logits("fake")]
@@ -223,23 +214,22 @@ class R1R2:
 
 @REGULARIZERS.register("wasserstein_gradient_penalty")
 @dataclass(frozen=True)
-class WassersteinGradientPenalty:
-    """WGAN-GP: gradient norm of 1 between real and fake (Gulrajani et al. 2017, eq. 3).
+class WassersteinGradientPenalty(Penalty):
+    """WGAN-GP: a gradient norm of 1 between real and fake samples (Gulrajani et al. 2017, eq. 3).
 
-    Formula: `weight * (|grad_y D(y)| - 1)^2` at `y = e x + (1 - e) G(z)`, with an e of its own, uniform in
-    [0, 1), for each sample. One-sided: `weight * max(0, |grad_y D(y)| - 1)^2`. It costs one more forward pass
-    of D.
+    Formula: `weight * (|grad_y D(y)| - 1)^2` at `y = e x + (1 - e) G(z)`, where e is drawn for each sample, uniform in
+    [0, 1). One-sided: `weight * max(0, |grad_y D(y)| - 1)^2`. It costs one more forward pass of D.
 
-    The norm is each sample's own. BatchNorm in D would mix samples, so the paper leaves it out of the critic.
+    The norm is computed per sample. BatchNorm in D would mix samples, so the paper leaves it out of the critic.
 
     Args:
-        weight: lambda of the paper.
-        one_sided: penalise only norms above 1 (the paper's section 4).
-        every: apply in every `every`-th step, `every` times as strong.
+        weight: The paper's lambda.
+        one_sided: Penalise only norms above 1 (section 4 of the paper).
+        every: Apply the penalty only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative `weight`, or `every` under 1.
-        ShapeError: when called with real and fake of different shapes.
+        BadValueError: If `weight` is negative or `every` is less than 1.
+        ShapeError: If it is called with real and fake samples of different shapes.
 
     Example:
         >>> from torch import nn
@@ -253,15 +243,10 @@ class WassersteinGradientPenalty:
     weight: float = 10.0
     one_sided: bool = False
     every: int = 1
-    half: ClassVar[Half] = "discriminator"
-    gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset()
 
-    def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
-        check_count("every", self.every)
-
+    @override
     def __call__(self, context: StepContext) -> Tensor:
-        """Return the penalty at one point between each real sample and its fake, `(..., N)`."""
+        """Return the penalty at a random point between each real sample and its fake, `(..., N)`."""
         samples = _interpolated(context)
         excess = gradient_norm(context.discriminate(samples), samples) - 1
         return self.weight * (F.relu(excess) if self.one_sided else excess).square()
@@ -269,21 +254,21 @@ class WassersteinGradientPenalty:
 
 @REGULARIZERS.register("dragan")
 @dataclass(frozen=True)
-class DRAGAN:
-    """DRAGAN: gradient norm of 1 around real samples (Kodali et al. 2017, alg. 1).
+class DRAGAN(Penalty):
+    """DRAGAN: a gradient norm of 1 around real samples (Kodali et al. 2017, alg. 1).
 
-    Formula: `weight * (|grad_y D(y)| - target)^2` at `y = x + noise`, x real, with normal noise whose standard
-    deviation is `noise_scale` times the batch's own, over all its values. It costs one more forward pass of D.
+    Formula: `weight * (|grad_y D(y)| - target)^2` at `y = x + noise`, where x is real and the noise is normal with
+    `noise_scale` times the standard deviation of all values of the batch. It costs one more forward pass of D.
 
     Args:
-        weight: lambda of the paper.
-        target: k of the paper, the norm that costs nothing.
-        noise_scale: the noise's standard deviation, in standard deviations of the real batch; the square root
-            of the paper's c, in those units.
-        every: apply in every `every`-th step, `every` times as strong.
+        weight: The paper's lambda.
+        target: The paper's k, the norm at which the penalty is 0.
+        noise_scale: The standard deviation of the noise in units of the batch's standard deviation, which is the
+            square root of the paper's c in those units.
+        every: Apply the penalty only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative `weight`, `target` or `noise_scale`, or `every` under 1.
+        BadValueError: If `weight`, `target` or `noise_scale` is negative, or `every` is less than 1.
 
     Example:
         >>> from torch import nn
@@ -297,19 +282,19 @@ class DRAGAN:
     target: float = 1.0
     noise_scale: float = 0.5
     every: int = 1
-    half: ClassVar[Half] = "discriminator"
-    gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset()
 
-    def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
+    @override
+    def check_arguments(self) -> None:
+        """Raise `BadValueError` if a number is negative or `every` is less than 1."""
+        super().check_arguments()
         check_positive("target", self.target, zero=True)
         check_positive("noise_scale", self.noise_scale, zero=True)
-        check_count("every", self.every)
 
+    @override
     def __call__(self, context: StepContext) -> Tensor:
-        """Return the penalty beside each real sample, `(..., N)`."""
+        """Return the penalty at a random point near each real sample, `(..., N)`."""
         real = context.real.detach()
-        own = tuple(range(context.logits("real").ndim - 1, real.ndim))  # all but the replicas
+        own = tuple(range(context.logits("real").ndim - 1, real.ndim))  # every dimension except that of the replicas
         deviation = real.std(dim=own, correction=0, keepdim=True)
         samples = (real + self.noise_scale * deviation * context.normal_like(real)).requires_grad_()
         return self.weight * (gradient_norm(context.discriminate(samples), samples) - self.target).square()
@@ -317,19 +302,19 @@ class DRAGAN:
 
 @REGULARIZERS.register("zero_centered_interpolated")
 @dataclass(frozen=True)
-class ZeroCenteredInterpolated:
-    """Zero-centred penalty between real and fake: 0-GP (Thanh-Tung et al. 2019).
+class ZeroCenteredInterpolated(Penalty):
+    """0-GP: zero-centred gradient penalty between real and fake samples (Thanh-Tung et al. 2019).
 
-    Formula: `weight * |grad_y D(y)|^2` at `y = e x + (1 - e) G(z)`, with an e of its own, uniform in [0, 1), for
-    each sample, D being the logit. It costs one more forward pass of D.
+    Formula: `weight * |grad_y D(y)|^2` at `y = e x + (1 - e) G(z)`, where D is the logit and e is drawn for each
+    sample, uniform in [0, 1). It costs one more forward pass of D.
 
     Args:
-        weight: lambda of the paper.
-        every: apply in every `every`-th step, `every` times as strong.
+        weight: The paper's lambda.
+        every: Apply the penalty only in every `every`-th step, `every` times as strong.
 
     Raises:
-        BadValueError: for a negative `weight`, or `every` under 1.
-        ShapeError: when called with real and fake of different shapes.
+        BadValueError: If `weight` is negative or `every` is less than 1.
+        ShapeError: If it is called with real and fake samples of different shapes.
 
     Example:
         >>> from torch import nn
@@ -342,14 +327,9 @@ class ZeroCenteredInterpolated:
 
     weight: float = 10.0
     every: int = 1
-    half: ClassVar[Half] = "discriminator"
-    gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset()
 
-    def __post_init__(self) -> None:
-        check_positive("weight", self.weight, zero=True)
-        check_count("every", self.every)
-
+    @override
     def __call__(self, context: StepContext) -> Tensor:
-        """Return the penalty at one point between each real sample and its fake, `(..., N)`."""
+        """Return the penalty at a random point between each real sample and its fake, `(..., N)`."""
         samples = _interpolated(context)
         return self.weight * squared_gradient_norm(context.discriminate(samples), samples)

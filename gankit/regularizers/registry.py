@@ -1,4 +1,4 @@
-"""The shelf of regularizers."""
+"""`REGULARIZERS`, the registry of penalties and constraints."""
 
 from __future__ import annotations
 

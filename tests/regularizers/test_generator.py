@@ -140,7 +140,7 @@ def test_a_collapsed_generator_pays_a_finite_amount_and_equal_latents_nothing():
 
 def test_mode_seeking_refuses_a_batch_of_one():
     context = StepContext(discriminator=Critic(), fake=torch.zeros(1, 2), latent=torch.zeros(1, 3))
-    with pytest.raises(BadValueError, match="pairs samples of a batch, so it needs 2 or more, got 1"):
+    with pytest.raises(BadValueError, match="pairs the samples of a batch, so it needs 2 or more, got 1"):
         ModeSeeking()(context)
 
 
@@ -208,5 +208,5 @@ def test_path_length_refuses_latents_that_require_no_gradient():
 
 @pytest.mark.parametrize("part", [ModeSeeking(), PathLength()], ids=["mode_seeking", "path_length"])
 def test_a_context_without_latents_is_refused(part):
-    with pytest.raises(BadArgumentsError, match=r"reads the latents, and this StepContext was made without latent="):
+    with pytest.raises(BadArgumentsError, match=r"needs the StepContext's latent=, got None"):
         part(StepContext(discriminator=Critic(), fake=torch.zeros(2, 3)))
