@@ -1,10 +1,35 @@
 """What every test and doctest shares."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 PROCESSES = 2
+
+# what a warning does outside continuous integration; of the filters that match a warning, the last one decides
+WARNING_FILTERS = (
+    # a new version of another package may warn of what will change
+    "default",
+    # whatever a line of gankit warns of
+    r"error:::gankit(\.|$)",
+    # but not what is deprecated in another package: Python attributes such a warning to the line that uses it
+    "default::DeprecationWarning",
+    "default::FutureWarning",
+    "default:(?s).*Triggered internally at",  # torch's own words where its C++ code warns
+    # gankit attributes its warnings to the user's line, so only their class tells them apart
+    "error::gankit.errors.GankitWarning",
+    # exceptions that nobody could catch, such as those in a thread
+    "error::pytest.PytestUnraisableExceptionWarning",
+    "error::pytest.PytestUnhandledThreadExceptionWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make warnings that gankit raises errors, and, if `GANKIT_TEST_WARNINGS` is `error`, all others too."""
+    strict = os.environ.get("GANKIT_TEST_WARNINGS") == "error"
+    for line in ("error",) if strict else WARNING_FILTERS:
+        config.addinivalue_line("filterwarnings", line)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,7 +14,6 @@ import math
 import re
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,15 @@ import torch
 from torch import Tensor
 
 from gankit.data import SampledBatches
-from gankit.errors import BadValueError, MissingExtraError, NonFiniteDataError, NonFiniteError, OutputExistsError
+from gankit.errors import (
+    BadValueError,
+    GankitWarning,
+    MissingExtraError,
+    NonFiniteDataError,
+    NonFiniteError,
+    OutputExistsError,
+    warn,
+)
 from gankit.pictures import save_panels
 from gankit.presets import Preset
 from gankit.runs import environment, evaluate, evaluation_form, writable_folder
@@ -279,7 +286,7 @@ class Comparison:
         try:
             save_panels(panels, path, real=self._real, sample_range=self.preset.sample_range or (0.0, 1.0))
         except MissingExtraError as error:
-            warnings.warn(f"{path.name} is missing: {error}", stacklevel=2)
+            warn(f"{path.name} is missing: {error}", GankitWarning)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,10 @@ class GankitError(Exception):
     """The base of every error gankit raises on purpose."""
 
 
+class GankitWarning(UserWarning):
+    """The base of every warning that gankit issues."""
+
+
 class UnknownNameError(GankitError, LookupError):
     """No part is registered under this name."""
 
@@ -92,15 +96,15 @@ class NonFiniteDataError(DataError, NonFiniteError):
     """A batch held NaN or infinite values."""
 
 
-class NonFiniteWarning(UserWarning):
+class NonFiniteWarning(GankitWarning):
     """Something was NaN or infinite, and training goes on as it was asked to; the message says how."""
 
 
-class CheckpointWarning(UserWarning):
+class CheckpointWarning(GankitWarning):
     """A checkpoint was skipped, or could not be written; the reason is in the message."""
 
 
-class InexactResumeWarning(UserWarning):
+class InexactResumeWarning(GankitWarning):
     """Something cannot be restored, so that training goes on otherwise than if it had never stopped."""
 
 
@@ -116,7 +120,7 @@ class CannotCompileError(CannotCaptureError):
     """A half of a step cannot be traced as one function of tensors; it may still be captured."""
 
 
-class ExecutionWarning(UserWarning):
+class ExecutionWarning(GankitWarning):
     """A step could not be run as it was asked for, and runs operation by operation; the reason is in the message."""
 
 
@@ -133,7 +137,7 @@ class ConformanceError(GankitError, AssertionError):
         self.rule = rule
 
 
-class PluginWarning(UserWarning):
+class PluginWarning(GankitWarning):
     """A third party's entry point could not be loaded; everything else goes on."""
 
 
@@ -150,7 +154,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def warn(message: str, category: type[Warning]) -> None:
+def warn(message: str, category: type[GankitWarning]) -> None:
     """Warn, and name the line outside gankit from which all this was called.
 
     Example:

@@ -25,7 +25,11 @@ def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, seconds: 
     """
     with tempfile.TemporaryDirectory() as folder:
         processes = [
-            _CONTEXT.Process(target=_run, args=(rank, size, folder, str(Path.cwd()), function, arguments), daemon=True)
+            _CONTEXT.Process(
+                target=_run,
+                args=(rank, size, folder, str(Path.cwd()), warnings.filters[:], function, arguments),
+                daemon=True,
+            )
             for rank in range(size)
         ]
         for process in processes:
@@ -44,12 +48,15 @@ def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, seconds: 
         return [value for value, _ in outcomes]
 
 
-def _run(rank: int, size: int, folder: str, place: str, function: Callable[..., Any], arguments: Any) -> None:
+def _run(
+    rank: int, size: int, folder: str, place: str, filters: list[Any], function: Callable[..., Any], arguments: Any
+) -> None:
     import torch
     import torch.distributed as dist
 
     os.chdir(place)
-    warnings.simplefilter("error")
+    warnings.resetwarnings()
+    warnings.filters.extend(filters)  # those of the test
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dist.init_process_group(

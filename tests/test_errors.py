@@ -12,6 +12,7 @@ from gankit.errors import (
     BadArgumentsError,
     BadValueError,
     GankitError,
+    GankitWarning,
     PluginWarning,
     check_count,
     check_positive,
@@ -65,8 +66,14 @@ def test_a_narrow_error_is_caught_with_the_wide_one(narrow, wide):
     assert issubclass(ERRORS[narrow], ERRORS[wide])
 
 
+@pytest.mark.parametrize("name", sorted(CLASSES.keys() - ERRORS.keys()))
+def test_every_warning_is_a_gankit_warning(name):
+    assert issubclass(CLASSES[name], GankitWarning)
+
+
 def test_the_plugin_warning_is_a_warning_and_no_error():
-    assert issubclass(PluginWarning, UserWarning)
+    assert issubclass(PluginWarning, GankitWarning)
+    assert issubclass(GankitWarning, UserWarning)
     assert not issubclass(PluginWarning, GankitError)
 
 

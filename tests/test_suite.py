@@ -1,8 +1,9 @@
-"""How the suite itself is run: in how many processes."""
+"""How the suite itself is run: in how many processes, and what it does about warnings."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,3 +76,69 @@ def test_benchmarks_are_measured_in_one_process():
     said = run_pytest(ROOT, "benchmarks", "--benchmark", "--benchmark-minutes", "1e-9", "-k", "test_speed", "-n", "2")
     assert said.endswith("exit code 0\n"), said
     assert "workers" not in said
+
+
+PARTS = {
+    "gankit/__init__.py": "",
+    "gankit/errors.py": "class GankitWarning(UserWarning): ...\n",
+    "gankit/parts.py": """
+import warnings
+import other
+from gankit.errors import GankitWarning
+
+def raises_its_own(): warnings.warn("careful", GankitWarning, stacklevel=2)
+def raises_any(): warnings.warn("careful")
+def uses_what_is_deprecated(): other.deprecated()
+def uses_what_changes(): other.changes()
+def uses_what_warns(): other.warns()
+def uses_what_warns_in_cpp(): other.warns_in_cpp()
+""",
+    "other.py": """
+import warnings
+
+def deprecated(): warnings.warn("use another", DeprecationWarning, stacklevel=2)
+def changes(): warnings.warn("will be another", FutureWarning, stacklevel=2)
+def warns(): warnings.warn("careful")
+def warns_in_cpp(): warnings.warn("careful\\n(Triggered internally at /pytorch/x.cpp:1.)", stacklevel=2)
+""",
+    "tests/test_warnings.py": """
+import gankit.parts, other, pytest, threading
+
+names = [name for name in vars(gankit.parts) if name.startswith(("raises", "uses"))]
+
+@pytest.mark.parametrize("name", names)
+def test_gankit(name):
+    getattr(gankit.parts, name)()
+
+@pytest.mark.parametrize("name", ["deprecated", "changes", "warns", "warns_in_cpp"])
+def test_other(name):
+    getattr(other, name)()
+
+def test_thread():
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("variables", "failures"),
+    [
+        ({}, {"test_gankit[raises_its_own]", "test_gankit[raises_any]", "test_thread"}),
+        ({"GANKIT_TEST_WARNINGS": "error"}, None),
+    ],
+    ids=["at home", "in continuous integration"],
+)
+def test_warnings_of_gankit_are_errors_and_those_of_others_only_in_continuous_integration(project, variables, failures):
+    for name, text in PARTS.items():
+        (project / name).write_text(text)
+    said = run_pytest(project, "tests", "-rA", **variables)
+    outcomes = dict(re.findall(r"^(?:PASSED|FAILED) tests/test_warnings.py::(\S+)()", said, re.MULTILINE))
+    failed = set(re.findall(r"^FAILED tests/test_warnings.py::(\S+)", said, re.MULTILINE))
+    assert len(outcomes) == 11, said
+    assert failed == (outcomes.keys() if failures is None else failures), said
+
+
+def test_continuous_integration_is_strict():
+    assert "\nexport GANKIT_TEST_WARNINGS=error\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

@@ -8,7 +8,6 @@ import http.client
 import importlib
 import importlib.resources
 import math
-import warnings
 import zlib
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 from gankit.data.picture_folder import expanded
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
-from gankit.errors import DataError, DataNotFoundError, MissingExtraError
+from gankit.errors import DataError, DataNotFoundError, GankitWarning, MissingExtraError, warn
 
 # SHA-256 of MNIST's files after decompression; those of the compressed files (MD5) are torchvision's
 _MNIST_SHA256 = {
@@ -143,10 +142,10 @@ def _read_checked(file: Path, md5: dict[str, str], sha256: dict[str, str]) -> Te
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         _check_digest(file, "SHA-256", digest, sha256[file.name])
     else:
-        warnings.warn(
+        warn(
             f"{file} is used unchecked: no digest of the decompressed file is known, and {compressed.name} "
             "is not beside it",
-            stacklevel=2,
+            GankitWarning,
         )
     return _read_idx(file)
 

@@ -32,6 +32,7 @@ from gankit.errors import (
     BadValueError,
     DataNotFoundError,
     GankitError,
+    GankitWarning,
     MissingExtraError,
     OutputError,
     OutputExistsError,
@@ -299,7 +300,7 @@ class Run:
         try:
             import matplotlib.figure  # noqa: F401  # pyright: ignore[reportUnusedImport]
         except ImportError:
-            warn(f"{what}: they need matplotlib: pip install 'gankit[plots]'", UserWarning)
+            warn(f"{what}: they need matplotlib: pip install 'gankit[plots]'", GankitWarning)
             return False
         return True
 
@@ -315,7 +316,7 @@ class Run:
         try:
             save_curves(self.read_metrics(), self.folder / "curves.png")
         except MissingExtraError as error:
-            warn(f"curves.png is missing: {error}", UserWarning)
+            warn(f"curves.png is missing: {error}", GankitWarning)
 
     def read_metrics(self) -> list[dict[str, float]]:
         """Return the lines of `metrics.jsonl`."""
