@@ -1,7 +1,8 @@
-"""Architectures: generators and discriminators, by name in `GENERATORS` and `DISCRIMINATORS`.
+"""Generators and discriminators, by name in `GENERATORS` and `DISCRIMINATORS`.
 
-Generators take latents `(N, latent_dim)` to samples `(N, *sample_shape)`, discriminators samples to logits
-`(N,)`, so any generator meets any discriminator. Each holds its layers in `network`, the inner network.
+A generator maps latents `(N, latent_dim)` to samples `(N, *sample_shape)`, and a discriminator maps samples to logits
+`(N,)`, so that any generator can be combined with any discriminator. Each keeps its layers in `network`, the inner
+network.
 """
 
 from gankit.architectures.autoencoder import AutoencoderDiscriminator

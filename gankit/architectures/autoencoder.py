@@ -9,35 +9,36 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gankit.architectures.base import Discriminator
+from gankit.architectures.base import Discriminator, flatten_with_code
 from gankit.architectures.block_stacks import BlockRef, build_blocks, layer_widths
 from gankit.architectures.registry import DISCRIMINATORS
 
 
 @DISCRIMINATORS.register("autoencoder")
 class AutoencoderDiscriminator(Discriminator):
-    """Autoencoder: its logit is minus its reconstruction error, minus an energy (Zhao et al. 2016, section 2.3).
+    """Autoencoder whose logit is its negative reconstruction error (Zhao et al. 2016, section 2.3).
 
-    Formula: `logit = -|Dec(Enc(x)) - x|`, the Euclidean norm over the sample; 0 for a perfect reconstruction.
-    The encoder's blocks halve their width down to `hidden_dim`, the decoder's double it, a linear layer gives
-    the sample back. The loss that fits it is `energy_based`.
+    Formula: `logit = -|Dec(Enc(x)) - x|`, the Euclidean norm over the sample; 0 for a perfect reconstruction. The
+    error is the paper's energy, and the loss for it is `energy_based`. Each block of the encoder halves the width,
+    down to `hidden_dim`, each block of the decoder doubles it, and a last linear layer outputs the sample.
 
     Args:
-        sample_shape: the shape of one sample.
-        hidden_dim: the width of the code.
-        depth: the number of the encoder's blocks.
-        widths: the widths of the encoder's blocks, the code's last, instead of `hidden_dim` and `depth`.
-        block: a name in `BLOCKS`, a `Spec`, or a function of two widths.
-        num_classes: with it, `forward(x, labels)` is conditional: the one-hot code joins what is encoded.
-        device: where the weights are made.
-        dtype: the weights' type.
+        sample_shape: The shape of one sample.
+        hidden_dim: The width of the code.
+        depth: The number of blocks in the encoder.
+        widths: The widths of the encoder's blocks, the code's last, instead of `hidden_dim` and `depth`.
+        block: A name in `BLOCKS`, a `Spec`, or a function of two widths.
+        num_classes: The number of classes of a conditional discriminator, which is called as `forward(x, labels)` and
+            encodes the sample together with the one-hot code of its label. None for an unconditional one.
+        device: The device on which the weights are created.
+        dtype: The data type of the weights.
 
     Attributes:
-        network: the inner network, from flat samples (with the label's code) to flat reconstructions.
+        network: The inner network, from flat samples (with the code of the label) to flat reconstructions.
 
     Raises:
-        BadValueError: for a size that is not positive.
-        ShapeError: when called with samples of another shape.
+        BadValueError: If a size is not positive.
+        ShapeError: If it is called with samples of another shape.
 
     Example:
         >>> D = AutoencoderDiscriminator((1, 28, 28))
@@ -71,17 +72,16 @@ class AutoencoderDiscriminator(Discriminator):
 
     @override
     def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:
-        """Flatten the samples and append the label's code."""
-        flat = x.flatten(1)
-        return flat if code is None else torch.cat([flat, code], dim=1)
+        """Flatten the samples and append the code of the label."""
+        return flatten_with_code(x, code)
 
     @override
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`(N, *sample_shape)` and labels `(N,)` in, logits `(N,)` out, of 0 or less."""
-        reconstruction = self.network(self.prepared(x, condition))
+        """Return the logits `(N,)`, each 0 or less, of samples `(N, *sample_shape)` with labels `(N,)`."""
+        reconstruction = self.network(self.network_input(x, condition))
         return -(reconstruction - x.flatten(1)).norm(dim=1)
 
     @override
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`(N, *sample_shape)` in, the codes `(N, hidden_dim)` out."""
-        return self.network[0](self.prepared(x, condition))
+        """Return the codes `(N, hidden_dim)` of samples `(N, *sample_shape)`."""
+        return self.network[0](self.network_input(x, condition))

@@ -12,7 +12,11 @@ from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_co
 
 
 def checked_shape(sample_shape: Sequence[int]) -> tuple[int, ...]:
-    """Return `sample_shape` as a tuple of positive numbers, or raise `BadValueError`.
+    """Return `sample_shape` as a tuple of positive integers.
+
+    Raises:
+        BadValueError: If it is empty, or one of its sizes is not positive.
+        BadArgumentsError: If one of its sizes is not an integer.
 
     Example:
         >>> checked_shape([1, 28, 28])
@@ -27,18 +31,40 @@ def checked_shape(sample_shape: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
+def check_samples(owner: nn.Module, x: Tensor, sample_shape: tuple[int, ...]) -> None:
+    """Raise `ShapeError` unless `x` is `(N, *sample_shape)`; the message names the class of `owner`.
+
+    Example:
+        >>> check_samples(nn.Identity(), torch.zeros(4, 1, 28, 28), (1, 28, 28))
+    """
+    if x.shape[1:] != sample_shape:
+        wanted = ", ".join(["N", *map(str, sample_shape)])
+        raise ShapeError(f"{type(owner).__name__} needs samples of shape ({wanted}), got {tuple(x.shape)}")
+
+
+def flatten_with_code(x: Tensor, code: Tensor | None) -> Tensor:
+    """Return each sample as a vector, followed by the code of its label if there is one.
+
+    Example:
+        >>> flatten_with_code(torch.zeros(4, 1, 28, 28), torch.zeros(4, 10)).shape
+        torch.Size([4, 794])
+    """
+    flat = x.flatten(1)
+    return flat if code is None else torch.cat([flat, code], dim=1)
+
+
 def one_hot(owner: nn.Module, condition: Tensor | None, num_classes: int | None, like: Tensor) -> Tensor | None:
-    """Return class labels `(N,)` as `(N, num_classes)`, and None for a network without classes.
+    """Return the one-hot code `(N, num_classes)` of labels `(N,)`, and None for an unconditional network.
 
     Args:
-        owner: the network, for messages.
-        condition: the labels, or None.
-        num_classes: how many classes the network knows, or None.
-        like: what the labels belong to, `(N, ...)`; the code gets its device and type.
+        owner: The network; messages name its class.
+        condition: The labels, or None.
+        num_classes: The number of classes of the network. None if it is unconditional.
+        like: The tensor `(N, ...)` to which the labels belong; the code gets its device and data type.
 
     Raises:
-        BadArgumentsError: for a missing or an unwanted condition.
-        ShapeError: for labels that are not `(N,)` integers.
+        BadArgumentsError: If a conditional network gets no condition, or an unconditional one gets a condition.
+        ShapeError: If the labels are not `(N,)` integers.
 
     Example:
         >>> one_hot(nn.Identity(), torch.tensor([2, 0]), 3, torch.zeros(2, 10))
@@ -60,18 +86,25 @@ def one_hot(owner: nn.Module, condition: Tensor | None, num_classes: int | None,
             f"{name} needs a condition of integer labels of shape {tuple(like.shape[:1])}, got "
             f"{condition.dtype} of shape {tuple(condition.shape)}"
         )
-    # shape[0], because len() would fix the batch size of an exported network
+    # shape[0] instead of len(), which would fix the batch size of an exported network
     empty = torch.zeros(like.shape[0], num_classes, device=like.device, dtype=like.dtype)
     return empty.scatter(1, condition.long().unsqueeze(1), 1.0)
 
 
 class Generator(nn.Module):
-    """The outside of a generator: it checks latents, conditions them, and gives samples their shape.
+    """Base class of generators: it checks the latents, adds the condition, and gives the samples their shape.
 
-    Conditioning is that of Mirza & Osindero 2014 (section 3.2): the label's one-hot code joins the latent.
+    A condition is added as in Mirza & Osindero 2014 (section 3.2): the one-hot code of the label is appended to the
+    latent.
+
+    Args:
+        latent_dim: The length of one latent.
+        sample_shape: The shape of one sample.
+        num_classes: The number of classes of a conditional generator. None for an unconditional one.
 
     Attributes:
-        network: the inner network, from `(N, latent_dim + classes)` to anything of `sample_shape`'s size.
+        network: The inner network, from `(N, latent_dim + num_classes)` to any shape with as many elements as
+            `(N, *sample_shape)`.
     """
 
     network: nn.Sequential
@@ -87,11 +120,11 @@ class Generator(nn.Module):
 
     @property
     def input_dim(self) -> int:
-        """The inner network's input width."""
+        """The input width of the inner network."""
         return self.latent_dim + (self.num_classes or 0)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`(N, latent_dim)` and labels `(N,)` in, `(N, *sample_shape)` out."""
+        """Return samples `(N, *sample_shape)` from latents `(N, latent_dim)` with labels `(N,)`."""
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ShapeError(
                 f"{type(self).__name__} needs latents of shape (N, {self.latent_dim}), got {tuple(z.shape)}"
@@ -103,10 +136,14 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module, abc.ABC):
-    """The outside of a discriminator: it checks samples, conditions them, and gives logits their shape.
+    """Base class of discriminators: it checks the samples, adds the condition, and gives the logits their shape.
+
+    Args:
+        sample_shape: The shape of one sample.
+        num_classes: The number of classes of a conditional discriminator. None for an unconditional one.
 
     Attributes:
-        network: the inner network, from samples (as `prepare` gives them) to `(N, 1, ...)`.
+        network: The inner network, from samples (as `prepare` returns them) to one logit per sample.
     """
 
     network: nn.Sequential
@@ -120,19 +157,22 @@ class Discriminator(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:
-        """Bring samples and the label's code into the shape the inner network takes."""
+        """Return the input of the inner network for samples and the codes of their labels."""
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`(N, *sample_shape)` and labels `(N,)` in, logits `(N,)` out."""
-        return self.network(self.prepared(x, condition)).view(x.shape[0])
+        """Return the logits `(N,)` of samples `(N, *sample_shape)` with labels `(N,)`."""
+        return self.network(self.network_input(x, condition)).view(x.shape[0])
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`(N, *sample_shape)` in, what the last layer sees out: `(N, ...)`."""
-        return self.network[:-1](self.prepared(x, condition))
+        """Return the input of the last layer, `(N, ...)`, for samples `(N, *sample_shape)`."""
+        return self.network[:-1](self.network_input(x, condition))
 
-    def prepared(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Return what the inner network takes; `ShapeError` for samples of another shape."""
-        if x.shape[1:] != self.sample_shape:
-            wanted = ", ".join(["N", *map(str, self.sample_shape)])
-            raise ShapeError(f"{type(self).__name__} needs samples of shape ({wanted}), got {tuple(x.shape)}")
+    def network_input(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Check samples and condition, and return the input of the inner network.
+
+        Raises:
+            ShapeError: If the samples have another shape, or the labels do.
+            BadArgumentsError: If a condition is missing, or given to an unconditional network.
+        """
+        check_samples(self, x, self.sample_shape)
         return self.prepare(x, one_hot(self, condition, self.num_classes, x))

@@ -13,9 +13,22 @@ from gankit.blocks import BLOCKS
 from gankit.errors import BadValueError, check_count
 from gankit.registry import Spec
 
-# no string: the registry reads the types of a factory's arguments from other modules
+# not written as a string: the registry evaluates it in the modules of the architectures, which may lack these names
 BlockRef: TypeAlias = str | Spec | Callable[..., nn.Module]
 OutputActivation = Literal["sigmoid", "tanh", "identity"]
+
+
+def given_options(device: torch.device | str | None, dtype: torch.dtype | None) -> dict[str, Any]:
+    """Return `device` and `dtype` as keyword arguments, without those that are None.
+
+    A factory that has no such parameters can then be called as long as neither is given.
+
+    Example:
+        >>> given_options("cpu", None)
+        {'device': 'cpu'}
+    """
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def build_block(
@@ -25,21 +38,19 @@ def build_block(
     device: torch.device | str | None,
     dtype: torch.dtype | None,
 ) -> nn.Module:
-    """Build one block of a network; `device` and `dtype` are passed on only where they are given.
+    """Build one block of a network.
 
     Example:
         >>> build_block("linear_relu", 3, 5, None, None)[0]
         Linear(in_features=3, out_features=5, bias=True)
     """
-    options: dict[str, Any] = {"device": device, "dtype": dtype}
-    given = {key: value for key, value in options.items() if value is not None}
-    return BLOCKS.build(block, in_features, out_features, **given)
+    return BLOCKS.build(block, in_features, out_features, **given_options(device, dtype))
 
 
 def build_blocks(
     block: BlockRef, widths: Sequence[int], device: torch.device | str | None, dtype: torch.dtype | None
 ) -> list[nn.Module]:
-    """Build the blocks from each width to the next.
+    """Build a block from each width to the next one.
 
     Example:
         >>> [type(one).__name__ for one in build_blocks("maxout", [3, 5, 7], None, None)]
@@ -49,7 +60,7 @@ def build_blocks(
 
 
 def layer_widths(widths: Sequence[int] | None, hidden_dim: int, depth: int) -> list[int]:
-    """Return the given widths, or `depth` of them that double from `hidden_dim`.
+    """Return the given widths, or `depth` widths that begin with `hidden_dim` and double.
 
     Example:
         >>> layer_widths(None, 128, 3), layer_widths([7, 5], 128, 3)
@@ -65,7 +76,7 @@ def layer_widths(widths: Sequence[int] | None, hidden_dim: int, depth: int) -> l
 
 
 def output_layers(activation: OutputActivation) -> Iterator[nn.Module]:
-    """Yield the layer of an output activation: sigmoid for [0, 1], tanh for [-1, 1], none for identity.
+    """Yield the layer of an output activation: sigmoid for [0, 1], tanh for [-1, 1], and no layer for identity.
 
     Example:
         >>> list(output_layers("tanh")), list(output_layers("identity"))

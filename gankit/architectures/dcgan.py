@@ -16,7 +16,7 @@ from gankit.errors import ShapeError, check_count
 
 
 def halvings(sample_shape: Sequence[int]) -> tuple[int, int]:
-    """Return how often a picture is halved and the size that remains, 4 to 7 pixels.
+    """Return how often a picture is halved, and the remaining size of 4 to 7 pixels.
 
     Example:
         >>> halvings((1, 28, 28)), halvings((3, 64, 64))
@@ -38,7 +38,7 @@ def halvings(sample_shape: Sequence[int]) -> tuple[int, int]:
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw weights from N(0, 0.02), scales from N(1, 0.02) (Radford et al. 2015, section 4).
+    """Draw weights from N(0, 0.02) and BatchNorm's scales from N(1, 0.02) (Radford et al. 2015, section 4).
 
     Example:
         >>> layer = nn.Conv2d(64, 64, 4)
@@ -57,23 +57,24 @@ def initialise(network: nn.Module) -> None:
 class DCGANGenerator(Generator):
     """Transposed convolutions that double the picture (Radford et al. 2015, fig. 1).
 
-    Formula: the latent becomes a 4 to 7 pixels wide map by a transposed convolution, BatchNorm and ReLU;
-    blocks double the map and halve its channels; a last transposed convolution gives the picture. For 28
-    pixels: `z -> 128 x 7 x 7 -> 64 x 14 x 14 -> 1 x 28 x 28`. Kernels are 4x4 where the paper has 5x5, which
-    avoids checkerboards (Odena et al. 2016).
+    Formula: a transposed convolution, BatchNorm and ReLU turn the latent into a map 4 to 7 pixels wide; each block
+    doubles the map and halves its channels; a last transposed convolution outputs the picture. For 28 pixels:
+    `z -> 128 x 7 x 7 -> 64 x 14 x 14 -> 1 x 28 x 28`. Kernels are 4x4 instead of the paper's 5x5, which avoids
+    checkerboard artifacts (Odena et al. 2016).
 
     Args:
-        latent_dim: the length of one latent.
-        sample_shape: `(C, S, S)` with S a power of two from 8, or 5, 6, 7 times one, such as 28.
-        hidden_dim: channels before the last layer; they double at each step back.
-        block: a name in `BLOCKS`, a `Spec`, or a function of two channel numbers; it doubles the picture.
-        output_activation: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `identity` for any.
-        num_classes: with it, `forward(z, labels)` is conditional (Mirza & Osindero 2014).
-        device: where the weights are made.
-        dtype: the weights' type.
+        latent_dim: The length of one latent.
+        sample_shape: `(C, S, S)`, where S is 4, 5, 6 or 7 times 2, 4, 8, ..., such as 28.
+        hidden_dim: The number of channels before the last layer. Each earlier layer has twice as many as the next.
+        block: A name in `BLOCKS`, a `Spec`, or a function of two channel numbers; it must double the picture.
+        output_activation: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `identity` for any range.
+        num_classes: The number of classes of a conditional generator, which is called as `forward(z, labels)`
+            (Mirza & Osindero 2014). None for an unconditional one.
+        device: The device on which the weights are created.
+        dtype: The data type of the weights.
 
     Raises:
-        ShapeError: for pictures of another size.
+        ShapeError: If pictures of this size are not supported.
 
     Example:
         >>> DCGANGenerator(100, (3, 64, 64))(torch.randn(2, 100)).shape
@@ -114,21 +115,23 @@ class DCGANGenerator(Generator):
 class DCGANDiscriminator(Discriminator):
     """Strided convolutions that halve the picture (Radford et al. 2015, section 3).
 
-    Formula: a convolution with LeakyReLU(0.2) and no BatchNorm, blocks that halve the map and double its
-    channels, a last convolution to one logit. For 28 pixels: `1 x 28 x 28 -> 64 x 14 x 14 -> 128 x 7 x 7 -> 1`.
+    Formula: a convolution with LeakyReLU(0.2) and without BatchNorm; blocks, each of which halves the map and doubles
+    its channels; a last convolution to one logit. For 28 pixels:
+    `1 x 28 x 28 -> 64 x 14 x 14 -> 128 x 7 x 7 -> 1`.
 
     Args:
-        sample_shape: `(C, S, S)` with S a power of two from 8, or 5, 6, 7 times one, such as 28.
-        hidden_dim: channels after the first layer; they double at each step.
-        block: a name in `BLOCKS`, a `Spec`, or a function of two channel numbers; it halves the picture.
-        spectral_norm: divide every weight by its largest singular value (Miyato et al. 2018).
-        minibatch_std: let the last layer see how much the batch varies (Karras et al. 2017).
-        num_classes: with it, `forward(x, labels)` is conditional: one plane a class joins the picture.
-        device: where the weights are made.
-        dtype: the weights' type.
+        sample_shape: `(C, S, S)`, where S is 4, 5, 6 or 7 times 2, 4, 8, ..., such as 28.
+        hidden_dim: The number of channels after the first layer. Each later layer has twice as many as the one before.
+        block: A name in `BLOCKS`, a `Spec`, or a function of two channel numbers; it must halve the picture.
+        spectral_norm: Divide every weight by its largest singular value (Miyato et al. 2018).
+        minibatch_std: Give the last layer the standard deviation of the batch as a feature (Karras et al. 2017).
+        num_classes: The number of classes of a conditional discriminator, which is called as `forward(x, labels)` and
+            gets one more plane per class. None for an unconditional one.
+        device: The device on which the weights are created.
+        dtype: The data type of the weights.
 
     Raises:
-        ShapeError: for pictures of another size.
+        ShapeError: If pictures of this size are not supported.
 
     Example:
         >>> DCGANDiscriminator((1, 28, 28))(torch.rand(2, 1, 28, 28)).shape
@@ -164,7 +167,7 @@ class DCGANDiscriminator(Discriminator):
 
     @override
     def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:
-        """Append the label's code to the picture as constant planes."""
+        """Append the code of the label to the picture as constant planes."""
         if code is None:
             return x
         planes = code[:, :, None, None].expand(-1, -1, *self.sample_shape[1:])

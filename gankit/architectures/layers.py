@@ -1,4 +1,4 @@
-"""Layers and treatments that several architectures offer as options."""
+"""Layers that several architectures offer as options: minibatch standard deviation and spectral normalisation."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing_extensions import override
 
 from gankit.errors import ShapeError, check_count
 
-_TINY = 1e-12  # against a division by zero, as in torch
+_TINY = 1e-12  # torch's own bound against a division by zero
 
 
 class MinibatchStandardDeviation(nn.Module):
-    """Append how much the batch varies, as one more feature (Karras et al. 2017, section 3).
+    """Append the standard deviation of the batch as one more feature (Karras et al. 2017, section 3).
 
-    Formula: the standard deviation of each feature at each place over the group, averaged over features and
-    places to one number a group. It lets D see a generator that always answers the same.
+    Formula: the standard deviation of each feature at each position over the samples of a group, averaged over
+    features and positions to one number per group. It shows D when all samples of a generator are alike.
 
     Args:
-        group_size: over how many samples that follow each other; None for the whole batch.
+        group_size: The number of consecutive samples in a group. None for the whole batch.
 
     Raises:
-        BadValueError: for a group of no samples.
-        ShapeError: when called with a batch that is not a whole number of groups.
+        BadValueError: If `group_size` is less than 1.
+        ShapeError: If it is called with a batch that is not a whole number of groups.
 
     Example:
         >>> MinibatchStandardDeviation()(torch.tensor([[1.0], [3.0]]))
@@ -41,7 +41,7 @@ class MinibatchStandardDeviation(nn.Module):
         self.group_size = group_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, C, ...)` in, `(N, C + 1, ...)` out."""
+        """Return features `(N, C + 1, ...)` for features `(N, C, ...)`."""
         group = self.group_size or x.shape[0]
         if x.shape[0] % group:
             raise ShapeError(
@@ -57,17 +57,18 @@ class MinibatchStandardDeviation(nn.Module):
 class SpectralNorm(nn.Module):
     """Divide a weight by its largest singular value (Miyato et al. 2018, alg. 1), as a parametrization.
 
-    Formula: `W / (u^T W v)`, W being the weight as a matrix of `out` rows. In train mode each use makes one step of
-    the power method, `u <- W v / |W v|` and `v <- W^T u / |W^T u|`, without a gradient. It is torch's own
-    `spectral_norm`, number for number and with its names in the `state_dict`, but it changes its vectors in a way
-    that `torch.vmap` can follow, so that it also works in replicas.
+    Formula: `W / (u^T W v)`, where W is the weight as a matrix with one row per output. In train mode, each use makes
+    one step of the power method, `u <- W v / |W v|` and `v <- W^T u / |W^T u|`, without a gradient. It computes the
+    same numbers as torch's own `spectral_norm` and has the same names in the `state_dict`. Unlike torch's, it updates
+    its vectors by operations that `torch.vmap` supports, so that it also works in replicas.
 
     Args:
-        weight: what it will be used on; gives the sizes, and the first vectors by 15 steps.
+        weight: The weight that will be divided. It determines the sizes of the vectors, which 15 steps of the power
+            method initialise.
 
     Attributes:
-        _u: the left singular vector, a buffer.
-        _v: the right one.
+        _u: The left singular vector, a buffer.
+        _v: The right singular vector, a buffer.
 
     Example:
         >>> norm = SpectralNorm(weight := torch.diag(torch.tensor([4.0, 1.0])))
@@ -94,19 +95,19 @@ class SpectralNorm(nn.Module):
 
     @override
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight, divided."""
+        """Return the weight divided by its largest singular value."""
         matrix = weight.flatten(1)
         if self.training:
             self._iterate(matrix)
-        # copies, since the next use changes the vectors before this one's gradient is taken
+        # copies, because the next use changes the vectors before the gradient of this one is computed
         u, v = self._u.clone(), self._v.clone()
         return weight / u.dot(matrix.mv(v))
 
 
 def normalise_spectrally(network: nn.Module) -> None:
-    """Divide the weight of every linear and convolutional layer by its largest singular value.
+    """Divide the weight of every linear and convolutional layer by its largest singular value (Miyato et al. 2018).
 
-    That is Miyato et al. 2018, by `SpectralNorm`: one step of the power method each forward pass in train mode.
+    Each weight gets a `SpectralNorm`, which makes one step of the power method in each forward pass in train mode.
 
     Example:
         >>> layer = nn.Sequential(nn.Linear(20, 10))

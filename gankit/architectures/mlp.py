@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gankit.architectures.base import Discriminator, Generator
+from gankit.architectures.base import Discriminator, Generator, flatten_with_code
 from gankit.architectures.block_stacks import BlockRef, OutputActivation, build_blocks, layer_widths, output_layers
 from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
@@ -20,25 +20,26 @@ from gankit.errors import BadArgumentsError
 class MLPGenerator(Generator):
     """Multilayer perceptron, by default the lecture's (after Goodfellow et al. 2014, section 5).
 
-    Formula: blocks of doubling width, a linear layer, an output activation:
-    `z 10 -> 128 -> 256 -> 512 -> 1024 -> 784`, each arrow but the last a `linear_bn_relu`, the last a
-    Linear and a Sigmoid. With `latent_dim=10` and `sample_shape=(1, 28, 28)`: 1,498,768 parameters.
+    Formula: blocks whose widths double, a linear layer, and an output activation:
+    `z 10 -> 128 -> 256 -> 512 -> 1024 -> 784`. Each arrow is a `linear_bn_relu`, except the last, which is a Linear
+    and a Sigmoid. With `latent_dim=10` and `sample_shape=(1, 28, 28)` it has 1,498,768 parameters.
 
     Args:
-        latent_dim: the length of one latent.
-        sample_shape: the shape of one sample.
-        hidden_dim: the first block's width.
-        depth: the number of blocks.
-        widths: every block's width, instead of `hidden_dim` and `depth`.
-        block: a name in `BLOCKS`, a `Spec`, or a function of two widths.
-        output_activation: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `identity` for any.
-        num_classes: with it, `forward(z, labels)` is conditional (Mirza & Osindero 2014).
-        device: where the weights are made.
-        dtype: the weights' type.
+        latent_dim: The length of one latent.
+        sample_shape: The shape of one sample.
+        hidden_dim: The width of the first block.
+        depth: The number of blocks.
+        widths: The widths of all blocks, instead of `hidden_dim` and `depth`.
+        block: A name in `BLOCKS`, a `Spec`, or a function of two widths.
+        output_activation: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `identity` for any range.
+        num_classes: The number of classes of a conditional generator, which is called as `forward(z, labels)`
+            (Mirza & Osindero 2014). None for an unconditional one.
+        device: The device on which the weights are created.
+        dtype: The data type of the weights.
 
     Raises:
-        BadValueError: for a size that is not positive or an unknown activation.
-        ShapeError: when called with latents of another shape.
+        BadValueError: If a size is not positive, or the activation is unknown.
+        ShapeError: If it is called with latents of another shape.
 
     Example:
         >>> G = MLPGenerator(10, (1, 28, 28))
@@ -73,24 +74,25 @@ class MLPGenerator(Generator):
 class MLPDiscriminator(Discriminator):
     """Multilayer perceptron, by default the lecture's (after Goodfellow et al. 2014, section 5).
 
-    Formula: blocks of halving width and a linear layer to one logit: `784 -> 512 -> 256 -> 128 -> 1`, each
-    arrow but the last a `linear_leaky_relu`. With `sample_shape=(1, 28, 28)`: 566,273 parameters.
+    Formula: blocks whose widths halve, and a linear layer to one logit: `784 -> 512 -> 256 -> 128 -> 1`. Each arrow is
+    a `linear_leaky_relu`, except the last. With `sample_shape=(1, 28, 28)` it has 566,273 parameters.
 
     Args:
-        sample_shape: the shape of one sample.
-        hidden_dim: the last block's width.
-        depth: the number of blocks.
-        widths: every block's width, first to last, instead of `hidden_dim` and `depth`.
-        block: a name in `BLOCKS`, a `Spec`, or a function of two widths.
-        spectral_norm: divide every weight by its largest singular value (Miyato et al. 2018).
-        minibatch_std: let the last layer see how much the batch varies (Karras et al. 2017).
-        num_classes: with it, `forward(x, labels)` is conditional: the one-hot code joins the sample.
-        device: where the weights are made.
-        dtype: the weights' type.
+        sample_shape: The shape of one sample.
+        hidden_dim: The width of the last block.
+        depth: The number of blocks.
+        widths: The widths of all blocks, first to last, instead of `hidden_dim` and `depth`.
+        block: A name in `BLOCKS`, a `Spec`, or a function of two widths.
+        spectral_norm: Divide every weight by its largest singular value (Miyato et al. 2018).
+        minibatch_std: Give the last layer the standard deviation of the batch as a feature (Karras et al. 2017).
+        num_classes: The number of classes of a conditional discriminator, which is called as `forward(x, labels)` and
+            gets the one-hot code of the label with the sample. None for an unconditional one.
+        device: The device on which the weights are created.
+        dtype: The data type of the weights.
 
     Raises:
-        BadValueError: for a size that is not positive.
-        ShapeError: when called with samples of another shape.
+        BadValueError: If a size is not positive.
+        ShapeError: If it is called with samples of another shape.
 
     Example:
         >>> D = MLPDiscriminator((1, 28, 28))
@@ -127,23 +129,22 @@ class MLPDiscriminator(Discriminator):
 
     @override
     def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:
-        """Flatten the samples and append the label's code."""
-        flat = x.flatten(1)
-        return flat if code is None else torch.cat([flat, code], dim=1)
+        """Flatten the samples and append the code of the label."""
+        return flatten_with_code(x, code)
 
 
 def load_lecture_state_dict(network: MLPGenerator | MLPDiscriminator, state_dict: Mapping[str, Tensor]) -> None:
-    """Load weights saved from the lecture's own classes, whose layers are called `gen` and `disc`.
+    """Load weights that were saved from the lecture's own classes, whose layers are called `gen` and `disc`.
 
-    The outputs are then bit-identical to the lecture's network's.
+    The network's outputs are then bit-identical to those of the lecture's network.
 
     Args:
-        network: the generator or discriminator to load into.
-        state_dict: with keys `gen.0.0.weight`, ... for a generator, `disc.0.0.weight`, ... for a
+        network: The generator or discriminator that gets the weights.
+        state_dict: The saved weights, with keys `gen.0.0.weight`, ... for a generator and `disc.0.0.weight`, ... for a
             discriminator.
 
     Raises:
-        BadArgumentsError: for keys with another prefix, or weights that do not fit the network.
+        BadArgumentsError: If a key has another prefix, or the weights do not fit the network.
 
     Example:
         >>> G = MLPGenerator(10, (1, 28, 28))

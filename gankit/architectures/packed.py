@@ -1,14 +1,14 @@
-"""A wrapper around any discriminator: several samples are judged together."""
+"""A wrapper around any discriminator that judges several samples together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gankit.architectures.base import checked_shape
+from gankit.architectures.base import check_samples, checked_shape
+from gankit.architectures.block_stacks import given_options
 from gankit.architectures.registry import DISCRIMINATORS
 from gankit.errors import BadArgumentsError, ShapeError, check_count
 from gankit.registry import Spec
@@ -16,29 +16,28 @@ from gankit.registry import Spec
 
 @DISCRIMINATORS.register("packed")
 class PackedDiscriminator(nn.Module):
-    """Packing: D judges several samples of one kind at once (Lin et al. 2018, PacGAN, section 2).
+    """Packing: D judges several samples, all real or all fake, at once (Lin et al. 2018, PacGAN, section 2).
 
-    Formula: `packing` samples that follow each other in the batch are joined along their first dimension
-    (channels, or coordinates); the discriminator gives each pack one logit, and every sample gets its pack's.
-    A generator that has lost modes shows in a pack, where it does not in a single sample.
+    Formula: `packing` consecutive samples of the batch are concatenated along their first dimension (channels, or
+    coordinates). The discriminator gives each pack one logit, which is the logit of every sample in it. In a pack D
+    can see that a generator has lost modes; in a single sample it cannot.
 
     Args:
-        sample_shape: the shape of one sample.
-        packing: how many samples a pack has, m of the paper.
-        discriminator: a name in `DISCRIMINATORS`, a `Spec`, or a function of `sample_shape=`; it is built for
-            packs.
-        device: where the weights are made.
-        dtype: the weights' type.
+        sample_shape: The shape of one sample.
+        packing: The number of samples in a pack, called m in the paper.
+        discriminator: A name in `DISCRIMINATORS`, a `Spec`, or a function of `sample_shape=`; it is built for packs.
+        device: The device on which the weights are created.
+        dtype: The data type of the weights.
 
     Attributes:
-        discriminator: the discriminator of packs.
-        network: its inner network.
-        batch_multiple: batches must be a multiple of this, which is `packing`.
+        discriminator: The discriminator of packs.
+        network: The inner network of that discriminator.
+        batch_multiple: The number of which every batch size must be a multiple; it equals `packing`.
 
     Raises:
-        BadValueError: for a packing under 1.
-        ShapeError: when called with samples of another shape, or a batch that does not fill its packs.
-        BadArgumentsError: when called with a condition: a pack has no one label.
+        BadValueError: If `packing` is less than 1.
+        ShapeError: If it is called with samples of another shape, or with a batch that does not fill its packs.
+        BadArgumentsError: If it is called with a condition, because the samples of a pack may have different labels.
 
     Example:
         >>> D = PackedDiscriminator((1, 28, 28), packing=2)
@@ -63,10 +62,8 @@ class PackedDiscriminator(nn.Module):
         self.sample_shape: tuple[int, ...] = checked_shape(sample_shape)
         self.batch_multiple: int = packing
         first, *others = self.sample_shape
-        given: dict[str, Any] = {"device": device, "dtype": dtype}
-        options = {name: value for name, value in given.items() if value is not None}
         self.discriminator: nn.Module = DISCRIMINATORS.build(
-            discriminator, sample_shape=(first * packing, *others), **options
+            discriminator, sample_shape=(first * packing, *others), **given_options(device, dtype)
         )
 
     @property
@@ -75,31 +72,31 @@ class PackedDiscriminator(nn.Module):
         return self.discriminator.get_submodule("network")
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`(N, *sample_shape)` in, logits `(N,)` out, equal within a pack."""
-        return self._each(self.discriminator(self._packs(x, condition)), x)
+        """Return the logits `(N,)` of samples `(N, *sample_shape)`; they are equal within a pack."""
+        return self._repeat_per_sample(self.discriminator(self._packs(x, condition)), x)
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`(N, *sample_shape)` in, the features of each sample's pack out: `(N, ...)`."""
+        """Return the features of each sample's pack, `(N, ...)`, for samples `(N, *sample_shape)`."""
         features: Callable[[Tensor], Tensor] | None = getattr(self.discriminator, "features", None)
         if features is None:
             raise BadArgumentsError(
                 f"features need a discriminator that offers them, got {type(self.discriminator).__name__}"
             )
-        return self._each(features(self._packs(x, condition)), x)
+        return self._repeat_per_sample(features(self._packs(x, condition)), x)
 
     def _packs(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if condition is not None:
-            raise BadArgumentsError("a packed discriminator takes no condition: a pack has no one label")
-        if x.shape[1:] != self.sample_shape:
-            wanted = ", ".join(["N", *map(str, self.sample_shape)])
-            raise ShapeError(f"{type(self).__name__} needs samples of shape ({wanted}), got {tuple(x.shape)}")
+            raise BadArgumentsError(
+                "a packed discriminator takes no condition, because the samples of a pack may have different labels"
+            )
+        check_samples(self, x, self.sample_shape)
         if x.shape[0] % self.batch_multiple:
             raise ShapeError(
                 f"{type(self).__name__} needs batches that are a multiple of packing={self.batch_multiple}, got "
                 f"{x.shape[0]}"
             )
-        # samples that follow each other lie next to each other in memory: joining them is a view
+        # consecutive samples are adjacent in memory, so that joining them copies nothing
         return x.reshape(-1, self.batch_multiple * self.sample_shape[0], *self.sample_shape[1:])
 
-    def _each(self, of_packs: Tensor, x: Tensor) -> Tensor:
-        return of_packs.repeat_interleave(self.batch_multiple, dim=0, output_size=x.shape[0])
+    def _repeat_per_sample(self, pack_values: Tensor, x: Tensor) -> Tensor:
+        return pack_values.repeat_interleave(self.batch_multiple, dim=0, output_size=x.shape[0])

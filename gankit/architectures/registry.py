@@ -1,4 +1,4 @@
-"""The shelves of generators and discriminators."""
+"""The registries of generators and discriminators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 from gankit.registry import Registry
 
 GENERATORS = Registry[nn.Module]("generator", group="gankit.generators")
-"""Generators, by name; built with `latent_dim` and `sample_shape`."""
+"""Generators, by name; built from `latent_dim` and `sample_shape`."""
 
 DISCRIMINATORS = Registry[nn.Module]("discriminator", group="gankit.discriminators")
-"""Discriminators, by name; built with `sample_shape`."""
+"""Discriminators, by name; built from `sample_shape`."""

@@ -1,7 +1,7 @@
-"""Blocks: what a network is made of, by name in `BLOCKS`.
+"""Blocks: the groups of layers that networks are built from, by name in `BLOCKS`.
 
-A block goes from one width to another and keeps the leading dimension. Linear blocks take `(N, in_features)`;
-the convolutional pair doubles or halves the picture.
+A block maps one width to another and keeps the batch dimension. Linear blocks map `(N, in_features)` to
+`(N, out_features)`; of the two convolutional blocks, one halves the picture and the other doubles it.
 """
 
 from gankit.blocks.convolution import conv_bn_leaky_relu, conv_transpose_bn_relu

@@ -1,4 +1,4 @@
-"""Convolutional blocks: `(N, in_channels, H, W)`, the picture halved or doubled."""
+"""Convolutional blocks, which halve or double pictures `(N, in_channels, H, W)`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def conv_bn_leaky_relu(
 ) -> nn.Sequential:
     """Strided convolution, BatchNorm, LeakyReLU(0.2): halves the picture (Radford et al. 2015, section 3).
 
-    A 4x4 kernel with stride 2 and padding 1; the bias is left to the BatchNorm.
+    The kernel is 4x4 with stride 2 and padding 1. The convolution has no bias, because BatchNorm adds one.
 
     Example:
         >>> conv_bn_leaky_relu(64, 128)(torch.randn(2, 64, 14, 14)).shape
@@ -42,7 +42,7 @@ def conv_transpose_bn_relu(
 ) -> nn.Sequential:
     """Transposed convolution, BatchNorm, ReLU: doubles the picture (Radford et al. 2015, section 3).
 
-    A 4x4 kernel with stride 2 and padding 1; the bias is left to the BatchNorm.
+    The kernel is 4x4 with stride 2 and padding 1. The convolution has no bias, because BatchNorm adds one.
 
     Example:
         >>> conv_transpose_bn_relu(128, 64)(torch.randn(2, 128, 7, 7)).shape

@@ -1,4 +1,4 @@
-"""Fully connected blocks: `(N, in_features)` to `(N, out_features)`."""
+"""Fully connected blocks, from `(N, in_features)` to `(N, out_features)`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def linear_bn_relu(
 ) -> nn.Sequential:
     """Linear, BatchNorm, ReLU: the vanilla GAN's generator block (Ioffe & Szegedy 2015).
 
-    Formula: `relu(batch_norm(W x + b))`. Needs two samples or more in train mode.
+    Formula: `relu(batch_norm(W x + b))`. In train mode it needs two or more samples.
 
     Example:
         >>> linear_bn_relu(10, 128)(torch.randn(4, 10)).shape
@@ -79,20 +79,20 @@ def linear_relu(
 
 @BLOCKS.register("maxout")
 class Maxout(nn.Module):
-    """Maxout: the largest of several linear pieces (Goodfellow et al. 2013, section 3).
+    """Maxout: the largest of several linear functions (Goodfellow et al. 2013, section 3).
 
-    Formula: `h_i(x) = max_j (x . W_ij + b_ij)` over `j` in 1..pieces. Goodfellow et al. 2014 used it for
-    their discriminators.
+    Formula: `h_i(x) = max_j (x . W_ij + b_ij)` over `j` in 1..pieces. Goodfellow et al. 2014 used it in their
+    discriminators.
 
     Args:
-        in_features: the width that comes in.
-        out_features: the width that goes out.
-        pieces: how many linear pieces each output unit chooses from.
-        device: where the weights are made.
-        dtype: the weights' type.
+        in_features: The input width.
+        out_features: The output width.
+        pieces: The number of linear functions of which each output unit takes the maximum.
+        device: The device on which the weights are created.
+        dtype: The data type of the weights.
 
     Raises:
-        BadValueError: for `pieces` under 1.
+        BadValueError: If `pieces` is less than 1.
 
     Example:
         >>> Maxout(784, 240, pieces=5)(torch.randn(4, 784)).shape
@@ -114,5 +114,5 @@ class Maxout(nn.Module):
         self.linear: nn.Linear = nn.Linear(in_features, out_features * pieces, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(..., in_features)` in, `(..., out_features)` out."""
+        """Return `(..., out_features)` for inputs `(..., in_features)`."""
         return self.linear(x).unflatten(-1, (-1, self.pieces)).amax(-1)

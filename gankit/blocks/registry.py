@@ -1,4 +1,4 @@
-"""The shelf of blocks."""
+"""The registry of blocks."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from torch import nn
 from gankit.registry import Registry
 
 BLOCKS = Registry[nn.Module]("block", group="gankit.blocks")
-"""Builders of blocks, by name; called with the width that comes in and the width that goes out."""
+"""Factories of blocks, by name; called with the input width and the output width."""

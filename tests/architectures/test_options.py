@@ -172,7 +172,7 @@ def test_what_a_packed_discriminator_cannot_judge_is_refused():
         D(torch.rand(6, *SHAPE))
     with pytest.raises(ShapeError, match=r"samples of shape \(N, 1, 28, 28\), got \(8, 1, 14, 14\)"):
         D(torch.rand(8, 1, 14, 14))
-    with pytest.raises(BadArgumentsError, match="takes no condition: a pack has no one label"):
+    with pytest.raises(BadArgumentsError, match="takes no condition, because the samples of a pack"):
         D(torch.rand(8, *SHAPE), torch.zeros(8, dtype=torch.long))
     with pytest.raises(BadValueError, match="packing must be above 0, got 0"):
         PackedDiscriminator(SHAPE, packing=0)
