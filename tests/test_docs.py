@@ -77,7 +77,7 @@ def read_commands(block: Block) -> None:
     for line in block.body.splitlines():
         program, *arguments = shlex.split(line.removeprefix("$ "), comments=True) or [""]
         if program == "gankit":
-            cli._parser().parse_args(arguments)
+            cli.build_parser().parse_args(arguments)
 
 
 @pytest.fixture

@@ -50,8 +50,8 @@ class Preset(Options):
         sample_shape: The shape of one sample.
         sample_range: The lowest and the highest value of a sample, or None for any. Bytes are scaled to this range,
             and generators given by name choose their output activation by it.
-        num_classes: The number of classes of a conditional model, or None. Batches then carry labels, and networks
-            given by name take them as the condition.
+        num_classes: The number of classes of a conditional model: batches carry labels, and networks given by name take
+            them as the condition. None trains an unconditional model.
         latent: The name of the latent.
         generator: The name of the generator.
         discriminator: The name of the discriminator.
@@ -61,7 +61,7 @@ class Preset(Options):
         discriminator_optimizer: The name of D's optimizer. Its update is fused where torch supports that.
         batch_size: The number of samples in a batch, for each process where several train together.
         steps: The number of steps of a run.
-        learning_rate_decay: Let both learning rates decrease linearly to zero over `steps`.
+        learning_rate_decay: Let both learning rates decrease linearly to zero over the steps of the run.
 
     Raises:
         BadValueError: For a number out of range.

@@ -26,18 +26,21 @@ _MOST_RECIPE_BYTES = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that a run is made from.
+    """Everything that a run is made from.
 
     Args:
-        preset: the model, its data and its number of steps.
-        seed: of initial weights, noise, and order of the data.
-        device: where it trains; None for CUDA where there is one, else the CPU.
-        replicas: how many models are trained side by side, on the seeds `seed`, `seed + 1`, ...; None for one.
-        log_every_steps: steps between two lines of metrics.
-        sample_every_steps: steps between two grids of samples.
-        checkpoint_every_steps: steps between two checkpoints; 0 for none.
-        check_every_steps: see `AdversarialTrainer`.
-        ranks: how many processes train the model together, each with batches of the preset's size.
+        preset: The model, its data and its number of steps.
+        seed: The seed of the initial weights, the noise and the order of the data.
+        device: The device to train on. None takes CUDA where there is one, and the CPU otherwise.
+        replicas: The number of models to train side by side, on the seeds `seed`, `seed + 1`, and so on. None trains
+            a single model.
+        log_every_steps: The number of steps between two lines of metrics.
+        sample_every_steps: The number of steps between two pictures of samples.
+        checkpoint_every_steps: The number of steps between two checkpoints, from which a run can be resumed. 0 writes
+            none.
+        check_every_steps: The number of steps between two checks for NaN and infinity. None checks as often as
+            metrics are logged.
+        ranks: The number of processes that train the model together, each on batches of the preset's size.
 
     Example:
         >>> from gankit.presets import vanilla_mnist

@@ -1,0 +1,80 @@
+"""`gankit compare`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from gankit.cli.arguments import add_flags, given, named_preset, output_folder, spec
+from gankit.cli.figures import figures_in_words
+from gankit.cli.interrupts import stop_on_signal
+from gankit.compare import Comparison, Entry, Outcome, split_entries
+from gankit.errors import BadArgumentsError, check_count
+from gankit.presets import Preset
+from gankit.training import Launch
+
+_SHARED_PARTS = ("latent", "generator_optimizer", "discriminator_optimizer", "learning_rate_decay")
+_NUMBERS = ("steps", "batch_size")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `gankit compare` to its parser."""
+    parser.description = (
+        "Train each loss on each seed, print one table of means and standard deviations, and write it to a folder "
+        "with all figures and a picture. Ctrl-C ends the comparison and keeps the trainings that are done."
+    )
+    parser.add_argument("preset", metavar="PRESET", help="A name from `gankit list presets`.")
+    parser.add_argument(
+        "--loss",
+        action="append",
+        required=True,
+        metavar="NAME,NAME",
+        help="Losses, with arguments as in f_divergence:divergence=kl, and with regularizers of their own as in "
+        "wasserstein+weight_clipping. A loss with +none has no regularizer. It can be repeated.",
+    )
+    parser.add_argument(
+        "--regularizer",
+        type=spec,
+        metavar="NAME",
+        action="append",
+        help="The name of a penalty or constraint for the losses without a +, in place of the preset's. It can be "
+        "repeated.",
+    )
+    add_flags(parser, Preset, _SHARED_PARTS, note="It is the same for all losses. By default, the preset's.")
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="The number of seeds, from 0 to N - 1. By default, 3."
+    )
+    add_flags(parser, Preset, _NUMBERS)
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="The device. By default, CUDA where there is one, and the CPU otherwise."
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="The folder of the comparison. By default, runs/compare_PRESET/TIME."
+    )
+    parser.add_argument(
+        "--no-progress", dest="progress", action="store_false", help="Print no line after each training."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare as the options ask for."""
+    if Launch().is_there:
+        raise BadArgumentsError("compare trains in one process, got it under a launcher; torchrun is for train")
+    preset = named_preset(options.preset).replace(**given(options, (*_SHARED_PARTS, *_NUMBERS)))
+    if options.regularizer:
+        preset = preset.replace(regularizers=tuple(options.regularizer))
+    entries = [Entry.parse(text) for texts in options.loss for text in split_entries(texts)]
+    check_count("--seeds", options.seeds)
+    folder = output_folder(options, f"compare_{preset.name}")
+    comparison = Comparison(folder, preset, entries, seeds=range(options.seeds), device=options.device)
+    total = len(comparison.entries) * options.seeds
+
+    def report(outcome: Outcome) -> None:
+        done = f"[{len(comparison.outcomes)}/{total}] {outcome.label}, seed {outcome.seed}, {outcome.seconds:.0f} s"
+        print(f"{done}: {figures_in_words(outcome.figures)}", file=sys.stderr, flush=True)
+
+    with stop_on_signal(comparison, "after this step, keeping what is done") as received:
+        comparison.run(report if options.progress else None)
+    print(comparison.table(), end="")
+    print(f"\n{folder}")
+    return 128 + received[0] if received else 0

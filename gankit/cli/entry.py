@@ -1,0 +1,101 @@
+"""Where the command `gankit` begins: it chooses one of the commands and turns errors into exit codes.
+
+Nothing here imports torch, so `gankit --help` answers at once. The file of a command is imported when the command is
+chosen. It must hold `add_arguments(parser)`, and `run(options)`, which returns the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from typing_extensions import override
+
+from gankit.cli.interrupts import TerminatedError
+from gankit.errors import GankitError
+from gankit.version import __version__
+
+COMMANDS = {
+    "train": "Train a preset.",
+    "sample": "Draw samples from a run.",
+    "compare": "Compare losses on several seeds.",
+    "list": "List registered parts.",
+    "show": "Show the arguments and the documentation of one part.",
+}
+"""The commands and what they do. Each is a file in this folder."""
+
+INTERRUPTED = 130
+TERMINATED = 143
+FAILED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: The words after `gankit`. None takes those of the process.
+
+    Returns:
+        0 if the command did what was asked, 2 after an error, 130 after Ctrl-C, and 143 after SIGTERM.
+
+    Example:
+        >>> main(["list", "losses", "min*"])
+        minimax  Minimax: G descends the value that D ascends (Goodfellow et al. 2014, eq. 1).
+        0
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except GankitError as error:
+        print(f"gankit: error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt as error:
+        print("gankit: interrupted", file=sys.stderr)
+        return TERMINATED if isinstance(error, TerminatedError) else INTERRUPTED
+    except BrokenPipeError:  # the reader has left, as in `gankit list | head`
+        sys.stderr.close()
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands.
+
+    Example:
+        >>> build_parser().parse_args(["list", "losses"]).kind
+        'losses'
+    """
+    parser = _Parser(
+        prog="gankit", description="Train generative adversarial networks that are assembled from registered parts."
+    )
+    parser.add_argument("--version", action="version", version=f"gankit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
+    for name, purpose in COMMANDS.items():
+        commands.add_parser(name, command=name, help=purpose)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    @override
+    def error(self, message: str) -> NoReturn:
+        """Print the error in one line, even if an argument with line breaks is part of it."""
+        super().error(" ".join(message.split()))
+
+
+class _CommandParser(_Parser):
+    """The parser of one command, which imports the file of the command when it is needed."""
+
+    def __init__(self, *, command: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._command: str | None = command
+
+    @override
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self._command is not None:
+            module = importlib.import_module(f"gankit.cli.{self._command}")
+            self._command = None
+            module.add_arguments(self)
+            self.set_defaults(command=module.run)
+        return super().parse_known_args(args, namespace)
