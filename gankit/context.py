@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.errors import BadArgumentsError, ShapeError
-from gankit.protocols import GradientInput, Random, Source
+from gankit.protocols import GradientInput, Random, Source, features_of
 
 
 class StepContext:
@@ -113,7 +113,7 @@ class StepContext:
     def features(self, which: Source) -> Tensor:
         """Return D's features of the real or the fake samples, for discriminators that offer them."""
         if which not in self._features:
-            features: Callable[..., Tensor] | None = getattr(self.discriminator, "features", None)
+            features = features_of(self.discriminator)
             if features is None:
                 raise BadArgumentsError(
                     f"{type(self.discriminator).__name__} offers no features(x, condition), which is read here"

@@ -1,7 +1,8 @@
-"""The shapes of parts: what the trainer expects of a loss, a regularizer, a latent, a callback.
+"""Interfaces of the parts: what the trainer expects of a loss, a regularizer, a latent, a callback.
 
-Nothing has to inherit from these; whatever has the members fits. Attributes are properties here, so that
-frozen dataclasses satisfy them.
+A part need not inherit from these classes; any object with the members will do. Attributes are declared as
+properties, so that frozen dataclasses conform. The classes whose names begin with `Has`, and the like, declare
+optional members of parts.
 
 Shapes, everywhere:
 
@@ -15,8 +16,8 @@ Shapes, everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -38,32 +39,46 @@ TrainerT = TypeVar("TrainerT", contravariant=True)
 """What a callback is called with: `gankit.AdversarialTrainer`."""
 
 
+# --- losses ----------------------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class AdversarialLoss(Protocol):
     """Two elementwise functions of logits: what the discriminator and the generator minimise.
 
-    The trainer reduces: mean over the batch, sum over replicas. A loss whose logits are log-odds of "real"
-    may say so with an attribute `log_odds = True`; the trainer then reports their sigmoid, D(x) and
-    D(G(z)), as the scores.
+    The trainer takes the mean over the batch and the sum over the replicas.
     """
 
     @property
     def needs_real_logits(self) -> bool:
-        """Whether the generator's half reads D(real), as relativistic losses do."""
+        """Whether the generator's half needs D(real), as relativistic losses do."""
         ...
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out."""
+        """Return the discriminator's loss of each pair of logits, `(..., N)`."""
         ...
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """`(..., N)` in, `(..., N)` out."""
+        """Return the generator's loss of each fake, `(..., N)`."""
+        ...
+
+
+@runtime_checkable
+class HasLogOdds(Protocol):
+    """A loss that says whether its logits are the log-odds of "real".
+
+    If they are, the trainer reports their sigmoid, D(x) and D(G(z)), as the scores.
+    """
+
+    @property
+    def log_odds(self) -> bool:
+        """Whether the sigmoid of a logit is D's probability of "real"."""
         ...
 
 
 @runtime_checkable
 class ScheduledLoss(Protocol):
-    """Something that offers another loss at another step."""
+    """An object that chooses the loss by the step."""
 
     def loss_at(self, step: int) -> AdversarialLoss:
         """Return the loss for the trainer step `step`, counted from 0."""
@@ -89,27 +104,30 @@ class HasLosses(Protocol):
         ...
 
 
+# --- regularizers ----------------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class Regularizer(Protocol[ContextT]):
     """One more term of one network's objective."""
 
     @property
     def half(self) -> Half:
-        """Whose objective the term joins."""
+        """The network whose objective the term joins."""
         ...
 
     @property
     def every(self) -> int:
-        """Apply in every `every`-th trainer step; the trainer multiplies the term by it."""
+        """The term is due in every `every`-th trainer step; the trainer multiplies it by `every`."""
         ...
 
     @property
     def gradient_inputs(self) -> frozenset[GradientInput]:
-        """Which tensors of the context the term differentiates with respect to."""
+        """The tensors of the context with respect to which the term differentiates."""
         ...
 
     def __call__(self, context: ContextT, /) -> Tensor:
-        """Return the weighted term, `(..., N)`; statistics of the batch are expanded to that shape."""
+        """Return the weighted term, `(..., N)`; a statistic of the whole batch is expanded to that shape."""
         ...
 
 
@@ -119,7 +137,7 @@ class Constraint(Protocol):
 
     @property
     def every(self) -> int:
-        """Apply in every `every`-th trainer step."""
+        """The constraint is applied after every `every`-th trainer step."""
         ...
 
     def apply(self, network: nn.Module) -> None:
@@ -127,9 +145,73 @@ class Constraint(Protocol):
         ...
 
 
+# --- networks --------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A discriminator that returns the features from which it computes its logits; see `features_of`."""
+
+    def features(self, x: Tensor, condition: Tensor | None, /) -> Tensor:
+        """Return the features of each sample, `(N, ...)`."""
+        ...
+
+
+@runtime_checkable
+class HasBatchMultiple(Protocol):
+    """A discriminator that needs batches of a certain multiple of samples, as packing does; see `batch_multiple_of`."""
+
+    @property
+    def batch_multiple(self) -> int:
+        """The number of which every batch size must be a multiple."""
+        ...
+
+
+@runtime_checkable
+class MixesSamples(Protocol):
+    """A layer that says whether its output for one sample depends on the other samples of the batch."""
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether samples of a batch influence each other."""
+        ...
+
+
+def features_of(network: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor] | None:
+    """Return the network's `features(x, condition)`, or None if it has none.
+
+    Modules that wrap a network, such as those of `torch.compile`, pass unknown attributes on by `__getattr__`, which
+    `isinstance` with a protocol does not see. So the attribute is looked up.
+
+    Example:
+        >>> features_of(nn.Linear(3, 1)) is None
+        True
+    """
+    try:
+        return cast(HasFeatures, network).features
+    except AttributeError:
+        return None
+
+
+def batch_multiple_of(network: nn.Module) -> int:
+    """Return the number of which the network's batch sizes must be multiples; 1 if it does not say.
+
+    Example:
+        >>> batch_multiple_of(nn.Linear(3, 1))
+        1
+    """
+    try:
+        return int(cast(HasBatchMultiple, network).batch_multiple)
+    except AttributeError:
+        return 1
+
+
+# --- latents and batches ---------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class Latent(Protocol):
-    """Where latents come from. It may offer `shape`, the shape of one latent."""
+    """A distribution of latents."""
 
     def __call__(self, count: int, *, generator: torch.Generator | None, device: torch.device) -> Tensor:
         """Draw `count` latents, `(count, *shape)`, from `generator`, on `device`."""
@@ -137,28 +219,70 @@ class Latent(Protocol):
 
 
 @runtime_checkable
+class HasShape(Protocol):
+    """A latent that says its shape, so that the networks can be checked before training."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """The shape of one latent."""
+        ...
+
+
+@runtime_checkable
+class HasDevice(Protocol):
+    """Batches that say on which device they lie."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the batches."""
+        ...
+
+
+@runtime_checkable
+class KnownFinite(Protocol):
+    """Batches that say whether their values have been checked; the trainer checks all others as it draws them."""
+
+    @property
+    def known_finite(self) -> bool:
+        """Whether no batch contains NaN or infinite values."""
+        ...
+
+
+@runtime_checkable
+class NotRestorable(Protocol):
+    """Batches that say what `load_state_dict` cannot restore of them."""
+
+    @property
+    def not_restorable(self) -> str | None:
+        """What is lost on resuming, and why, in one sentence; None if nothing is."""
+        ...
+
+
+@runtime_checkable
 class DeviceBatches(Protocol):
-    """Endless batches that lie on the device, and that a captured step can draw for itself.
+    """Endless batches that lie on the device, so that a captured step can draw them itself.
 
     A slot is a place for one batch; a step with several updates of the discriminator uses several.
     """
 
     @property
     def generators(self) -> Sequence[torch.Generator]:
-        """What `read` draws from."""
+        """The random generators that `read` draws from."""
         ...
 
     def advance(self, slot: int) -> None:
-        """Do the host's part of the next batch: count, and say where it lies, without waiting for the device."""
+        """Do the host's part of the next batch: count it and write its position, without waiting for the device."""
         ...
 
     def read(self, slot: int) -> Batch:
-        """Return the batch: operations on the device alone, the same ones at every call."""
+        """Return the batch, by operations on the device alone, the same ones in every call."""
         ...
 
 
+# --- states and callbacks --------------------------------------------------------------------------------
+
 State: TypeAlias = Mapping[str, Any]
-"""What `state_dict` returns: plain containers, numbers and tensors, so that it loads without running code."""
+"""What `state_dict` returns: plain containers, numbers and tensors, so that loading it runs no code."""
 
 
 @runtime_checkable
@@ -175,37 +299,37 @@ class Stateful(Protocol):
 
 
 class Callback(Protocol[TrainerT]):
-    """Something to do now and then during `fit`; called with the trainer, after a step."""
+    """An action that `fit` repeats every few steps; it is called with the trainer, after a step."""
 
     @property
     def every(self) -> int:
-        """Call after every `every`-th trainer step."""
+        """The callback is called after every `every`-th trainer step."""
         ...
 
     def __call__(self, trainer: TrainerT, /) -> None:
-        """Do it."""
+        """Run the action."""
         ...
 
 
 @runtime_checkable
 class Keeper(Protocol[TrainerT]):
-    """A callback that keeps states of the training, and can go back to one."""
+    """A callback that saves states of the training and can restore one."""
 
     def save(self, trainer: TrainerT, /) -> None:
-        """Keep the present state."""
+        """Save the trainer's present state."""
         ...
 
     def roll_back(self, trainer: TrainerT, /) -> int:
-        """Let the trainer go on from the newest state that was kept; return its step."""
+        """Restore the newest saved state in the trainer, and return its step."""
         ...
 
 
 Random: TypeAlias = "torch.Generator | Sequence[torch.Generator] | None"
-"""Where random numbers come from: a generator, one for each replica, or None for torch's default."""
+"""Where random numbers come from: a generator, one for each replica, or None for torch's default generator."""
 
 
 class BlockFactory(Protocol):
-    """What `BLOCKS` holds: builds a layer from one width to another."""
+    """What `BLOCKS` holds: a function or class that builds a layer from one width to another."""
 
     def __call__(
         self,
@@ -216,12 +340,12 @@ class BlockFactory(Protocol):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> nn.Module:
-        """Return the block; features are channels where it is convolutional."""
+        """Return the block; in a convolutional block, features are channels."""
         ...
 
 
 def check_same_batch(real_logits: Tensor, fake_logits: Tensor) -> None:
-    """Raise `ShapeError` unless both have the same shape: a loss never broadcasts one over the other.
+    """Raise `ShapeError` unless both have the same shape, because a loss must not broadcast one to the other.
 
     Example:
         >>> check_same_batch(torch.zeros(4), torch.zeros(1))

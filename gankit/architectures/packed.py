@@ -11,6 +11,7 @@ from gankit.architectures.base import check_samples, checked_shape
 from gankit.architectures.block_stacks import given_options
 from gankit.architectures.registry import DISCRIMINATORS
 from gankit.errors import BadArgumentsError, ShapeError, check_count
+from gankit.protocols import features_of
 from gankit.registry import Spec
 
 
@@ -77,12 +78,12 @@ class PackedDiscriminator(nn.Module):
 
     def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the features of each sample's pack, `(N, ...)`, for samples `(N, *sample_shape)`."""
-        features: Callable[[Tensor], Tensor] | None = getattr(self.discriminator, "features", None)
+        features = features_of(self.discriminator)
         if features is None:
             raise BadArgumentsError(
                 f"features need a discriminator that offers them, got {type(self.discriminator).__name__}"
             )
-        return self._repeat_per_sample(features(self._packs(x, condition)), x)
+        return self._repeat_per_sample(features(self._packs(x, condition), None), x)
 
     def _packs(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if condition is not None:

@@ -14,7 +14,7 @@ from gankit.errors import BadArgumentsError, BadValueError, DeviceError, GankitE
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES
 from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
-from gankit.protocols import Callback, Constraint, Latent, Regularizer
+from gankit.protocols import Callback, Constraint, HasShape, Latent, Regularizer
 from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import replica_seeds, stream_seed
@@ -116,7 +116,7 @@ def _network(registry: Registry[nn.Module], role: str, fields: Mapping[str, Any]
     num_classes: int | None = fields["num_classes"]
     arguments: dict[str, Any] = {"sample_shape": tuple(fields["sample_shape"])}
     if role == "generator":
-        shape: Sequence[int] | None = getattr(latent, "shape", None)
+        shape = latent.shape if isinstance(latent, HasShape) else None
         if shape is None or len(shape) != 1:
             raise BadArgumentsError(f"a generator by name needs a latent whose shape is (latent_dim,), got {latent!r}")
         arguments["latent_dim"] = shape[0]

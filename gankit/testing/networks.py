@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from gankit.protocols import BlockFactory
+from gankit.protocols import BlockFactory, batch_multiple_of
 from gankit.testing.common import (
     HostReads,
     Offence,
@@ -192,7 +192,7 @@ def check_discriminator(
     subject = _Network(
         "discriminator", title_of(discriminator), lambda: copy.deepcopy(discriminator), sample_shape, (), num_classes
     )
-    subject.multiple = getattr(discriminator, "batch_multiple", 1)
+    subject.multiple = batch_multiple_of(discriminator)
     RULES["discriminator"].check(subject, skip)
 
 

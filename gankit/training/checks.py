@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gankit.errors import BadArgumentsError, BadValueError, DeviceError, GankitError, ShapeError
+from gankit.protocols import MixesSamples, batch_multiple_of
 from gankit.training.batch_norm import SynchronizedBatchNorm
 
 MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SynchronizedBatchNorm)
@@ -53,7 +54,7 @@ def check_shapes(
         (3,)
     """
     # a discriminator that joins samples, as packing does, says by how many
-    count = 2 * int(getattr(discriminator, "batch_multiple", 1)) if condition is None else len(condition)
+    count = 2 * batch_multiple_of(discriminator) if condition is None else len(condition)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         latents = torch.empty(count, *latent_shape, device=device, dtype=dtype)
@@ -185,7 +186,7 @@ def check_unmixed(discriminator: nn.Module) -> None:
 other in a discriminator whose BatchNorm1d mixes the samples of a batch; leave it off
     """
     for layer in discriminator.modules():
-        if isinstance(layer, MIXING) or getattr(layer, "mixes_samples", False):
+        if isinstance(layer, MIXING) or (isinstance(layer, MixesSamples) and layer.mixes_samples):
             raise BadValueError(
                 "concatenate_discriminator_passes would let real and fake samples see each other in a discriminator "
                 f"whose {type(layer).__name__} mixes the samples of a batch; leave it off"

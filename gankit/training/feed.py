@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gankit.errors import DataError
-from gankit.protocols import Batch, DeviceBatches, State, Stateful
+from gankit.protocols import Batch, DeviceBatches, HasDevice, KnownFinite, NotRestorable, State, Stateful
 from gankit.workers import end_workers_if_lost
 
 
@@ -40,9 +40,9 @@ class Feed:
         self.all_finite: Tensor | None = None
         self.taken: int = 0
         self._device = device
-        self._known_finite = bool(getattr(batches, "known_finite", False))
+        self._known_finite = isinstance(batches, KnownFinite) and batches.known_finite
         self._iterator: Iterator[Batch] | None = None
-        place: torch.device | None = getattr(batches, "device", None)
+        place = batches.device if isinstance(batches, HasDevice) else None
         # "cuda" without a number is the first one, as long as nobody chooses another
         is_here = place is not None and (place.type, place.index or 0) == (device.type, device.index or 0)
         self.device_batches: DeviceBatches | None = None
@@ -55,7 +55,7 @@ class Feed:
     def not_restorable(self) -> str | None:
         """What of the batches `load_state_dict` cannot restore, and why; None where it restores everything."""
         if isinstance(self.batches, (Stateful, list, tuple)):
-            return getattr(self.batches, "not_restorable", None)
+            return self.batches.not_restorable if isinstance(self.batches, NotRestorable) else None
         return (
             f"the place in the batches is lost, because {type(self.batches).__name__} has no state_dict and "
             "load_state_dict: they begin anew"

@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 from typing_extensions import override
 
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
+from gankit.protocols import batch_multiple_of
 
 _DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
 # elementwise in every parameter, so that no replica feels another
@@ -111,7 +112,7 @@ class Stacked(nn.Module):
     @property
     def batch_multiple(self) -> int:
         """By how many samples the network joins, as packing does."""
-        return int(getattr(self._tree, "batch_multiple", 1))
+        return batch_multiple_of(self._tree)
 
     @property
     def _tree(self) -> Any:

@@ -33,6 +33,7 @@ from gankit.protocols import (
     Constraint,
     DeviceBatches,
     HasLosses,
+    HasShape,
     Latent,
     Random,
     Regularizer,
@@ -668,7 +669,7 @@ class AdversarialTrainer:
     # --- checks ------------------------------------------------------------------------------------------
 
     def _check_shapes(self, condition: Tensor | None = None) -> tuple[int, ...] | None:
-        latent_shape: Sequence[int] | None = getattr(self.latent, "shape", None)
+        latent_shape = self.latent.shape if isinstance(self.latent, HasShape) else None
         if latent_shape is None:
             return None
         generator, discriminator = self.generator, self.discriminator
