@@ -10,7 +10,6 @@ cache from one step to the next moves faster than the copy.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -24,7 +23,6 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.timing import seconds_a_step
 from gankit import AdversarialTrainer
-from gankit.training.modes import tf32
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -185,8 +183,12 @@ class Peaks:
         size = 8192 if is_cuda else 512 if precision == "bfloat16" and emulates_bfloat16(self.device) else 1024
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         a, b = (torch.randn(size, size, device=self.device).to(dtype) for _ in range(2))
-        with tf32() if precision == "tf32" else contextlib.nullcontext():
+        before = torch.backends.cuda.matmul.fp32_precision
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else before
+        try:
             rate = 2 * size**3 / self._fastest(lambda: torch.mm(a, b))
+        finally:
+            torch.backends.cuda.matmul.fp32_precision = before
         self.flops[precision] = max(rate, self.flops.get(precision, 0.0))
         source = torch.zeros(2**30 if is_cuda else 2**27, dtype=torch.uint8, device=self.device)
         target = torch.empty_like(source)

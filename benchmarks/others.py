@@ -14,16 +14,14 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.row import Row
 from benchmarks.scripts import Networks, loaded, loader, tutorial
 from benchmarks.timing import Contender
-
-if TYPE_CHECKING:
-    from benchmarks.rows import Row
 
 
 def missing(package: str, version: str | None = None) -> str | None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+import gankit
 from benchmarks.floors import Peaks, arithmetic_floor, emulates_bfloat16, memory_floor
 from benchmarks.rows import GANKIT, RESIDENT, TUTORIAL, VANILLA, Measured, all_rows
 from benchmarks.timing import ratios, spread
-from gankit.version import __version__
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -185,7 +185,7 @@ def stem(device: torch.device, date: str) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that matter."""
-    return {"Python": platform.python_version(), "torch": torch.__version__, "gankit": __version__}
+    return {"Python": platform.python_version(), "torch": torch.__version__, "gankit": gankit.__version__}
 
 
 def table(heads: Sequence[str], lines: Iterable[Iterable[object]]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,20 +19,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import ToTensor
 
+from benchmarks.row import Row, digits
 from benchmarks.timing import Contender
-from gankit.data import TensorData, mnist_5k
-
-if TYPE_CHECKING:
-    from benchmarks.rows import Row
-
-COPIES = 12
-
-
-@functools.cache
-def digits() -> TensorData:
-    """The bundled digits, so often that there are 60,000, as many as MNIST has: the largest batch fits, too."""
-    data = mnist_5k()
-    return TensorData(data.samples.repeat(COPIES, 1, 1, 1), data.labels.repeat(COPIES))
 
 
 class Pictures(Dataset[Any]):

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 from benchmarks.timing import Contender, interleaved, ratios, seconds_a_step, steps_that_fit
 from gankit.presets import vanilla_mnist
-from gankit.training.modes import frozen
 
 WARMUP = 4
 LIMIT = 1.02
@@ -38,12 +37,13 @@ def loop_by_hand(device: torch.device) -> Contender:
         optimizer_D.zero_grad()
         loss_D.backward()
         optimizer_D.step()
-        with frozen(D):
-            logits = D(G(torch.randn(len(real), 10, generator=noise, device=device))).squeeze(1)
-            loss_G = F.softplus(-logits).mean()
-            optimizer_G.zero_grad()
-            loss_G.backward()
-            optimizer_G.step()
+        D.requires_grad_(False)
+        logits = D(G(torch.randn(len(real), 10, generator=noise, device=device))).squeeze(1)
+        loss_G = F.softplus(-logits).mean()
+        optimizer_G.zero_grad()
+        loss_G.backward()
+        optimizer_G.step()
+        D.requires_grad_(True)
 
     def steps(count: int) -> None:
         for _ in range(count):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.conftest import DEVICE
-from benchmarks.rows import Row, TooSlowError, measure, rows_for
+from benchmarks.row import Row
+from benchmarks.rows import TooSlowError, measure, rows_for
 
 # compilers and profilers warn of their own affairs; what falls back says so in the table
 pytestmark = pytest.mark.filterwarnings("default")

@@ -14,7 +14,8 @@ from benchmarks.floors import Peaks, Work, arithmetic_floor, memory_floor, step_
 from benchmarks.ranks import bytes_sent, measure
 from benchmarks.ranks import report as ranks_report
 from benchmarks.report import GANKIT, RESIDENT, TUTORIAL, VANILLA, Report
-from benchmarks.rows import Measured, Row, all_rows, cpu_rows, cuda_rows, rows_for
+from benchmarks.row import Row
+from benchmarks.rows import Measured, all_rows, cpu_rows, cuda_rows, rows_for
 from benchmarks.saving import Saving
 from benchmarks.scripts import Networks, tutorial
 from benchmarks.timing import interleaved, order, ratios

@@ -1,0 +1,66 @@
+"""The layout of the code: which module may import which. `tests/test_architecture.py` holds the imports against it."""
+
+LAYOUT = {
+    "gankit": [
+        ["errors", "seeds", "version"],
+        ["spec", "devices", "workers"],
+        ["registry"],
+        ["protocols"],
+        ["context"],
+        ["pictures"],
+        ["blocks", "losses", "augmentations", "latents", "optimizers"],
+        ["regularizers", "architectures"],
+        ["metrics", "data"],
+        ["training"],
+        ["presets"],
+        ["runs"],
+        ["compare"],
+        ["cli"],
+        ["__main__", "testing"],
+    ],
+    "gankit.training": [
+        ["parallel"],
+        ["step"],
+        ["execution"],
+        ["feed"],
+        ["saving"],
+        ["trainer"],
+        ["callbacks"],
+    ],
+    "benchmarks": [
+        ["timing"],
+        ["floors"],
+        ["row"],
+        ["scripts"],
+        ["others"],
+        ["rows"],
+        ["report"],
+        ["ranks", "saving"],
+        ["conftest"],
+        ["test_overhead", "test_speed"],
+    ],
+}
+"""For a folder its children line by line. A child may import those in the lines above its own; nothing in a folder
+imports the folder's own `__init__.py`."""
+
+NEVER = {
+    # names become objects in presets and architectures, nowhere below; a regularizer finds its augmentation by name
+    "training": {
+        *("registry", "spec", "blocks", "losses", "augmentations", "latents", "optimizers"),
+        *("regularizers", "architectures", "metrics", "data"),
+    },
+    "architectures": {"losses", "augmentations", "latents", "optimizers"},
+    "regularizers": {"blocks", "losses", "latents", "optimizers"},
+    "metrics": {
+        *("registry", "spec", "devices", "pictures", "blocks", "losses", "augmentations", "latents", "optimizers"),
+        *("regularizers", "architectures"),
+    },
+    "data": {"blocks", "losses", "augmentations", "latents", "optimizers", "regularizers", "architectures"},
+    # the checks must serve the parts of anybody, so they know the interfaces and none of gankit's parts
+    "testing": {
+        *("seeds", "version", "devices", "workers", "pictures", "blocks", "losses", "augmentations", "latents"),
+        *("optimizers", "regularizers", "architectures", "metrics", "data", "training", "presets", "runs"),
+        *("compare", "cli", "__main__"),
+    },
+}
+"""For a module of gankit those that it must not import although they stand above it."""
