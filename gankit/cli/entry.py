@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Example:
         >>> main(["list", "losses", "min*"])
-        minimax  Minimax: G descends the value that D ascends (Goodfellow et al. 2014, eq. 1).
+        minimax  Minimax: G minimises the value that D maximises (Goodfellow et al. 2014, eq. 1).
         0
     """
     options = build_parser().parse_args(arguments)

@@ -1,6 +1,6 @@
-"""Losses: what discriminator and generator minimise, on logits, by name in `LOSSES`.
+"""Losses: what the discriminator and the generator minimise, as functions of logits, by name in `LOSSES`.
 
-Every loss is elementwise: `(..., N)` in, `(..., N)` out; whoever trains reduces.
+Every loss is elementwise: it returns one value for each logit, and the trainer takes the mean.
 """
 
 from gankit.losses.critic import EnergyBased, Hinge, LeastSquares, Wasserstein

@@ -1,4 +1,4 @@
-"""Losses of a critic: its logits are scores on a scale of their own, not log-odds."""
+"""Losses of a critic, whose logits are scores on an arbitrary scale rather than log-odds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gankit.protocols import check_same_batch
 @LOSSES.register("wasserstein")
 @dataclass(frozen=True)
 class Wasserstein:
-    """Wasserstein: the critic's mean difference (Arjovsky et al. 2017, eq. 2 and algorithm 1).
+    """Wasserstein: the critic's mean on fakes minus its mean on real samples (Arjovsky et al. 2017, eq. 2 and alg. 1).
 
     Formula:
 
     - discriminator: `fake_logits - real_logits`
     - generator: `-fake_logits`
 
-    Minus the discriminator's mean estimates the Wasserstein-1 distance, up to the critic's Lipschitz
-    constant, which must be bounded: by `weight_clipping`, `wasserstein_gradient_penalty`, or spectral
+    The mean of the discriminator's loss, negated, estimates the Wasserstein-1 distance times the critic's Lipschitz
+    constant. That constant must be bounded: by `weight_clipping`, `wasserstein_gradient_penalty`, or spectral
     normalisation.
 
     Example:
@@ -37,12 +37,12 @@ class Wasserstein:
     needs_real_logits: ClassVar[bool] = False
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out; `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
         return fake_logits - real_logits
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """`(..., N)` in, `(..., N)` out."""
+        """Return G's loss of each fake logit, `(..., N)`."""
         return -fake_logits
 
 
@@ -54,7 +54,7 @@ class Hinge(Wasserstein):
     Formula:
 
     - discriminator: `max(0, 1 - real_logits) + max(0, 1 + fake_logits)`
-    - generator: as `wasserstein`
+    - generator: as for `wasserstein`
 
     Example:
         >>> import torch
@@ -64,7 +64,7 @@ class Hinge(Wasserstein):
 
     @override
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
         return F.relu(1 - real_logits) + F.relu(1 + fake_logits)
 
@@ -72,20 +72,21 @@ class Hinge(Wasserstein):
 @LOSSES.register("energy_based")
 @dataclass(frozen=True)
 class EnergyBased(Wasserstein):
-    """Energy-based: D gives real samples low energy, fakes at least the margin (Zhao et al. 2016, eq. 1 and 2).
+    """Energy-based: low energy for real samples, at least the margin for fakes (Zhao et al. 2016, eq. 1 and 2).
 
     Formula, with the energy E = -logit:
 
     - discriminator: `E(x) + max(0, margin - E(G(z)))`
-    - generator: `E(G(z))`, which is `wasserstein`'s half
+    - generator: `E(G(z))`, as for `wasserstein`
 
-    Its discriminator is `autoencoder`, whose logit is minus its reconstruction error, so that E is 0 or more.
+    The discriminator to use with it is `autoencoder`, whose logit is the negated reconstruction error, so that the
+    energy is never negative.
 
     Args:
-        margin: m of the paper, in units of energy.
+        margin: The paper's m, in units of energy.
 
     Raises:
-        BadValueError: for a margin that is not above zero.
+        BadValueError: If `margin` is not positive.
 
     Example:
         >>> import torch
@@ -100,7 +101,7 @@ class EnergyBased(Wasserstein):
 
     @override
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out; `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
         return F.relu(self.margin + fake_logits) - real_logits
 
@@ -108,21 +109,21 @@ class EnergyBased(Wasserstein):
 @LOSSES.register("least_squares")
 @dataclass(frozen=True)
 class LeastSquares:
-    """Least squares: logits are drawn to targets (Mao et al. 2017, eq. 2; targets of eq. 9).
+    """Least squares: pulls each logit toward a target (Mao et al. 2017, eq. 2; targets of eq. 9).
 
     Formula:
 
     - discriminator: `(real_logits - b)^2 / 2 + (fake_logits - a)^2 / 2`
     - generator: `(fake_logits - c)^2 / 2`
 
-    With `b - c = 1` and `b - a = 2` (a = -1, b = 1, c = 0, eq. 8), the generator's half plus
+    If `b - c = 1` and `b - a = 2` (as with a = -1, b = 1, c = 0, eq. 8), the generator's half plus
     `(real_logits - c)^2 / 2` is, at the optimal discriminator, half the Pearson chi^2 divergence between
     data + model and twice the model.
 
     Args:
-        a: D's target for fakes.
-        b: D's target for real samples.
-        c: what G wants D to answer for fakes.
+        a: D's target for the logits of fakes.
+        b: D's target for the logits of real samples.
+        c: G's target for the logits of fakes.
 
     Example:
         >>> import torch
@@ -136,10 +137,10 @@ class LeastSquares:
     needs_real_logits: ClassVar[bool] = False
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
         return (real_logits - self.b).square() / 2 + (fake_logits - self.a).square() / 2
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """`(..., N)` in, `(..., N)` out, in [0, inf)."""
+        """Return G's loss of each fake logit, `(..., N)`, 0 or more."""
         return (fake_logits - self.c).square() / 2

@@ -1,4 +1,4 @@
-"""The f-GAN losses: each f-divergence by its variational bound."""
+"""The f-GAN losses: variational bounds of f-divergences."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def _pearson_conjugate(t: Tensor) -> Tensor:
     return t.square() / 4 + t
 
 
-# Nowozin et al. 2016, table 2: the activation g, the conjugate f*, and f*(g(v)), written so that it loses no
-# digits where the composition would
+# Nowozin et al. 2016, table 2: the activation g, the conjugate f*, and f*(g(v)) in a form that keeps the precision
+# which the composition of the two would lose
 _DIVERGENCES: dict[str, tuple[_Function, _Function, _Function]] = {
     "kl": (_identity, lambda t: torch.exp(t - 1), lambda v: torch.exp(v - 1)),
     "reverse_kl": (_negative_exp, lambda t: -1 - torch.log(-t), lambda v: v - 1),
@@ -60,15 +60,15 @@ _DIVERGENCES: dict[str, tuple[_Function, _Function, _Function]] = {
 @LOSSES.register("f_divergence")
 @dataclass(frozen=True)
 class FDivergence:
-    """f-GAN: the variational bound of an f-divergence of data P and model Q (Nowozin et al. 2016, table 2).
+    """f-GAN: the variational bound of an f-divergence between data P and model Q (Nowozin et al. 2016, table 2).
 
-    Formula, with the output activation g and the conjugate f* of the divergence:
+    Formula, where g is the divergence's output activation and f* its conjugate:
 
     - discriminator: `-(g(real_logits) - f*(g(fake_logits)))`
     - generator: `-f*(g(fake_logits))`, or `-g(fake_logits)` with `non_saturating`
 
-    At the optimal discriminator, minus the discriminator's mean is the divergence D(P, Q), in nats where it
-    has a unit, in the paper's conventions:
+    At the optimal discriminator, the negated mean of the discriminator's loss is the divergence D(P, Q) as the paper
+    defines it, in nats if it has a unit:
 
     | divergence | D(P, Q) | g(v) | f*(t) |
     |---|---|---|---|
@@ -80,19 +80,19 @@ class FDivergence:
     | `gan` | 2 JSD - log 4 | -softplus(-v) | -log(1 - exp t) |
     | `total_variation` | sum abs(p - q) / 2 | tanh(v) / 2 | t |
 
-    The exponentials of `kl`, `reverse_kl` and `squared_hellinger` overflow by their nature for logits far
-    from zero (beyond about 88 in float32); they are not clamped, which would take their gradient away.
+    The exponentials of `kl`, `reverse_kl` and `squared_hellinger` overflow for logits far from zero (beyond about 88
+    in float32). They are not clamped, because a clamped value would have no gradient.
 
     Args:
-        divergence: which one.
-        non_saturating: let G ascend g(D(G(z))) instead of descending the bound.
+        divergence: The name of the divergence.
+        non_saturating: Let G maximise g(D(G(z))) instead of minimising the bound.
 
     Raises:
-        BadValueError: for an unknown divergence.
+        BadValueError: If the divergence is unknown.
 
     Example:
         >>> loss = FDivergence("gan")
-        >>> loss.discriminator_loss(torch.zeros(1), torch.zeros(1))     # log 4, as minimax
+        >>> loss.discriminator_loss(torch.zeros(1), torch.zeros(1))     # log 4, as for minimax
         tensor([1.3863])
     """
 
@@ -106,24 +106,24 @@ class FDivergence:
 
     @property
     def log_odds(self) -> bool:
-        """Whether sigmoid(logit) is D's probability of "real": for `gan` and `jensen_shannon`."""
+        """Whether sigmoid(logit) is D's probability of "real", which holds for `gan` and `jensen_shannon`."""
         return self.divergence in ("gan", "jensen_shannon")
 
     def activation(self, logits: Tensor) -> Tensor:
-        """g: logits to the domain of the conjugate."""
+        """Return g of the logits, which lies in the domain of the conjugate."""
         return _DIVERGENCES[self.divergence][0](logits)
 
     def conjugate(self, t: Tensor) -> Tensor:
-        """f*: the convex conjugate, on the values of `activation`."""
+        """Return f*, the convex conjugate, of values that `activation` returned."""
         return _DIVERGENCES[self.divergence][1](t)
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out; `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
         return _DIVERGENCES[self.divergence][2](fake_logits) - self.activation(real_logits)
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """`(..., N)` in, `(..., N)` out."""
+        """Return G's loss of each fake logit, `(..., N)`."""
         if self.non_saturating:
             return -self.activation(fake_logits)
         return -_DIVERGENCES[self.divergence][2](fake_logits)

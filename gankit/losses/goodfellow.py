@@ -1,7 +1,7 @@
-"""The two losses of Goodfellow et al. 2014: they share the discriminator's half.
+"""The two losses of Goodfellow et al. 2014, which share the discriminator's half.
 
-With logits `l`, D(x) = sigmoid(l), so that `-log D = softplus(-l)` and `-log(1 - D) = softplus(l)`: exact,
-and finite with the right gradient, however far the logits are from zero.
+With logits `l`, D(x) = sigmoid(l), so `-log D = softplus(-l)` and `-log(1 - D) = softplus(l)`. In this form value and
+gradient are exact and finite, however far the logits are from zero.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from gankit.protocols import check_same_batch
 @LOSSES.register("minimax")
 @dataclass(frozen=True)
 class Minimax:
-    """Minimax: G descends the value that D ascends (Goodfellow et al. 2014, eq. 1).
+    """Minimax: G minimises the value that D maximises (Goodfellow et al. 2014, eq. 1).
 
     Formula, with V = log D(x) + log(1 - D(G(z))):
 
     - discriminator: `-V = softplus(-real_logits) + softplus(fake_logits)`
     - generator: `log(1 - D(G(z))) = -softplus(fake_logits)`
 
-    At the optimal discriminator the mean of V is `-log 4 + 2 JSD(data, model)`, in nats. Early in training
-    the generator's gradient vanishes: `-sigmoid(fake_logits)` is near zero where D is sure of itself. That
-    is what `non_saturating` is for.
+    At the optimal discriminator, the mean of V is `-log 4 + 2 JSD(data, model)`, in nats. Early in training the
+    generator's gradient, `-sigmoid(fake_logits)`, is near zero, because D rejects the fakes with confidence.
+    `non_saturating` avoids this.
 
     Args:
-        label_smoothing: D's target for real samples is 1 minus this; for fakes it stays 0 (one-sided,
-            Salimans et al. 2016, section 3.4). The real half is then
+        label_smoothing: D's target for real samples is 1 minus this number s; its target for fakes stays 0
+            (one-sided, Salimans et al. 2016, section 3.4). D's loss on real samples is then
             `(1 - s) softplus(-real_logits) + s softplus(real_logits)`.
 
     Raises:
-        BadValueError: for a smoothing outside [0, 1).
+        BadValueError: If `label_smoothing` is outside [0, 1).
 
     Example:
         >>> import torch
@@ -58,31 +58,31 @@ class Minimax:
             raise BadValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing!r}")
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
         loss = F.softplus(-real_logits) + F.softplus(fake_logits)
         # softplus(l) = softplus(-l) + l, so smoothing adds s l
         return loss + self.label_smoothing * real_logits if self.label_smoothing else loss
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """`(..., N)` in, `(..., N)` out, in (-inf, 0]."""
+        """Return G's loss of each fake logit, `(..., N)`, 0 or less."""
         return -F.softplus(fake_logits)
 
 
 @LOSSES.register("non_saturating")
 @dataclass(frozen=True)
 class NonSaturating(Minimax):
-    """Non-saturating: G ascends log D(G(z)) (Goodfellow et al. 2014, section 3, the heuristic).
+    """Non-saturating: G maximises log D(G(z)) (Goodfellow et al. 2014, section 3, the heuristic).
 
     Formula:
 
-    - discriminator: as `minimax`
+    - discriminator: as for `minimax`
     - generator: `-log D(G(z)) = softplus(-fake_logits)`
 
-    It has the fixed point of `minimax`, and a gradient where D rejects the fakes with confidence.
+    It has the same fixed point as `minimax`, and its gradient does not vanish where D rejects the fakes.
 
     Args:
-        label_smoothing: as in `minimax`.
+        label_smoothing: See `minimax`.
 
     Example:
         >>> import torch
@@ -92,5 +92,5 @@ class NonSaturating(Minimax):
 
     @override
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """`(..., N)` in, `(..., N)` out, in [0, inf)."""
+        """Return G's loss of each fake logit, `(..., N)`, 0 or more."""
         return F.softplus(-fake_logits)

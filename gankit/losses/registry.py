@@ -1,4 +1,4 @@
-"""The shelf of losses."""
+"""`LOSSES`, the registry of adversarial losses."""
 
 from __future__ import annotations
 

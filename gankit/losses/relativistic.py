@@ -1,6 +1,6 @@
-"""Relativistic losses: D says whether a real sample is more realistic than a fake one.
+"""Relativistic losses, in which D judges whether a real sample is more realistic than a fake one.
 
-In all of them the generator's half is the discriminator's with real and fake exchanged.
+The generator's half of each is the discriminator's half with real and fake exchanged.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gankit.protocols import check_same_batch
 class Relativistic:
     """Relativistic pairing, RSGAN and RpGAN (Jolicoeur-Martineau 2018, section 4.1; R3GAN, Huang et al. 2024).
 
-    Formula, pairing the i-th real with the i-th fake sample:
+    Formula, in which the i-th real sample is paired with the i-th fake:
 
     - discriminator: `softplus(fake_logits - real_logits)`
     - generator: `softplus(real_logits - fake_logits)`
 
-    R3GAN adds the penalty `r1_r2`.
+    R3GAN combines it with the penalty `r1_r2`.
 
     Example:
         >>> import torch
@@ -38,15 +38,15 @@ class Relativistic:
     needs_real_logits: ClassVar[bool] = True
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
         return F.softplus(fake_logits - real_logits)
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out; `BadArgumentsError` without the real logits."""
+        """Return G's loss of each pair of logits, `(..., N)`; raise `BadArgumentsError` without `real_logits`."""
         if real_logits is None:
             raise BadArgumentsError(
-                f"the generator's half of {type(self).__name__} compares with real_logits, got None; give D(real)"
+                f"the generator's half of {type(self).__name__} needs real_logits, the logits D(real), got None"
             )
         return self.discriminator_loss(fake_logits, real_logits)
 
@@ -69,7 +69,7 @@ class RelativisticAverage(Relativistic):
 
     @override
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         real, fake = _relative(real_logits, fake_logits)
         return F.softplus(-real) + F.softplus(fake)
 
@@ -92,7 +92,7 @@ class RelativisticAverageLeastSquares(Relativistic):
 
     @override
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         real, fake = _relative(real_logits, fake_logits)
         return (real - 1).square() + (fake + 1).square()
 
@@ -115,13 +115,13 @@ class RelativisticAverageHinge(Relativistic):
 
     @override
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out, in [0, inf); `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         real, fake = _relative(real_logits, fake_logits)
         return F.relu(1 - real) + F.relu(1 + fake)
 
 
 def _relative(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Each logit less the mean of the other side's."""
+    """Subtract from each logit the mean of the logits of the other side."""
     check_same_batch(real_logits, fake_logits)
     return (
         real_logits - fake_logits.mean(-1, keepdim=True),

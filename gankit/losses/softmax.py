@@ -1,4 +1,4 @@
-"""The softmax loss: one cross-entropy over the whole batch, real and fake."""
+"""The softmax loss: a cross-entropy over all samples of the batch, real and fake."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gankit.protocols import check_same_batch
 @LOSSES.register("softmax")
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax: the batch's probability to the real half, then to both halves alike (Lin 2017, section 3).
+    """Softmax: D gathers the batch's probability on real samples, G spreads it evenly (Lin 2017, section 3).
 
-    Formula, with `log Z = logsumexp(real_logits and fake_logits)` over the batch (the paper's mu is -logit):
+    Formula, where `log Z` is the logsumexp of all real and fake logits of the batch (the paper's mu is -logit):
 
     - discriminator: `log Z - real_logits`
     - generator: `log Z - (real_logits + fake_logits) / 2`
 
-    Their means are the cross-entropies of the batch's softmax with the uniform distribution over the N real
-    samples, and over all 2N; the least values are log N and log 2N nats.
+    Their means are the cross-entropies of the softmax over the batch with the uniform distribution over the N real
+    samples, and over all 2N samples; their minima are log N and log 2N nats.
 
     Example:
         >>> loss = Softmax()
@@ -37,13 +37,13 @@ class Softmax:
     needs_real_logits: ClassVar[bool] = True
 
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out; `ShapeError` for unequal shapes."""
+        """Return D's loss of each pair of logits, `(..., N)`; raise `ShapeError` if their shapes differ."""
         return _log_partition(real_logits, fake_logits) - real_logits
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-        """`(..., N)` and `(..., N)` in, `(..., N)` out; `BadArgumentsError` without the real logits."""
+        """Return G's loss of each pair of logits, `(..., N)`; raise `BadArgumentsError` without `real_logits`."""
         if real_logits is None:
-            raise BadArgumentsError("the generator's half of Softmax compares with real_logits, got None; give D(real)")
+            raise BadArgumentsError("the generator's half of Softmax needs real_logits, the logits D(real), got None")
         return _log_partition(real_logits, fake_logits) - (real_logits + fake_logits) / 2
 
 
