@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "torch.distributed", "torchvision", "gankit", "gankit.cli"])
+_CONTEXT.set_forkserver_preload(["torch", "torch.distributed", "torchvision", "gankit.cli.train"])
 
 
 def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, seconds: float = 120) -> list[Any]:

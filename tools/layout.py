@@ -2,7 +2,7 @@
 
 LAYOUT = {
     "gankit": [
-        ["errors", "seeds", "version"],
+        ["_lazy", "errors", "seeds", "version"],
         ["spec", "devices", "workers"],
         ["registry"],
         ["protocols"],
