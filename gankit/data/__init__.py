@@ -1,4 +1,4 @@
-"""Data: where real samples come from, by name in `DATASETS`, and how they become batches."""
+"""Data sets, by name in `DATASETS`, and the batches that a trainer takes."""
 
 from gankit.data.batches import make_batches
 from gankit.data.digits import fashion_mnist, mnist, mnist_5k

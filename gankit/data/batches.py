@@ -1,4 +1,4 @@
-"""From whatever people have to batches a trainer takes."""
+"""`make_batches`: turn any kind of data into the batches that a trainer takes."""
 
 from __future__ import annotations
 
@@ -32,26 +32,27 @@ def make_batches(
 ) -> Iterable[Batch]:
     """Return batches of `data`.
 
-    A tensor or `TensorData` becomes `TensorBatches` on the device, a `Sampler` endless `SampledBatches`; a
-    `Dataset` is put into a shuffling `DataLoader`; a `DataLoader` or any other iterable is taken to yield
+    A tensor or `TensorData` becomes `TensorBatches` on the device, and a `Sampler` becomes endless `SampledBatches`. A
+    `Dataset` is read by a `DataLoader` that shuffles. A `DataLoader`, like any other iterable, is expected to yield
     batches already.
 
     Args:
-        data: the data, without a name: names are for `DATASETS.build` and presets.
-        batch_size: samples a batch, where batches are made here.
-        device: where batches go.
-        seed: of the order, or of the draws, where they are made here.
-        sample_range: what bytes are scaled to, and floats must lie in; None for any.
-        sample_shape: what a sample must look like; None for anything.
-        with_labels: yield `(real, labels)`.
-        replicas: batches are `(R, N, *sample_shape)`, each replica's made or drawn as with the seed `seed + i`.
-        shard: `(rank, ranks)`: which part of the data this process gets, of several that train together. A
-            `DataLoader` of your own brings its part by a `DistributedSampler`.
+        data: The data itself. For data by name see `DATASETS.build` and the presets.
+        batch_size: The number of samples in a batch. It is not used if `data` yields batches already.
+        device: The device of the batches.
+        seed: The seed of the order, or of the draws. It is not used if `data` yields batches already.
+        sample_range: The range to which bytes are scaled and in which floats must lie. None for any range.
+        sample_shape: The required shape of one sample. None for any shape.
+        with_labels: Yield `(real, labels)` instead of `real`.
+        replicas: The number of replicas. Batches are then `(R, N, *sample_shape)`, and replica i gets the batches of
+            the seed `seed + i`.
+        shard: `(rank, ranks)`: which part of the data this process gets, when several processes train together. A
+            `DataLoader` of your own must select its part with a `DistributedSampler`.
 
     Raises:
-        DataError: for data that is empty, too small, out of range, or not finite.
-        ShapeError: for samples of another shape.
-        BadArgumentsError: for something that is no data.
+        DataError: If the data are empty, too few, out of range, or not finite.
+        ShapeError: If the samples have another shape.
+        BadArgumentsError: If `data` is none of these kinds.
 
     Example:
         >>> batches = make_batches(torch.rand(100, 1, 28, 28), batch_size=10)
@@ -62,8 +63,7 @@ def make_batches(
     if isinstance(data, Tensor):
         data = TensorData(data)
     if isinstance(data, TensorData):
-        if sample_shape is not None and data.sample_shape != sample_shape:
-            raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
+        _check_sample_shape(data, sample_shape)
         return TensorBatches(
             data,
             batch_size=batch_size,
@@ -84,7 +84,7 @@ def make_batches(
         return _sampled(data, batch_size, device, seed, sample_range, sample_shape, with_labels, replicas, shard[0])
     if replicas is not None:
         raise BadArgumentsError(
-            "replicas need data that lies in memory or is drawn, so that each has an order of its own, got "
+            "data for replicas must be in memory or a Sampler, so that each replica gets its own batches, got "
             f"{type(data).__name__}"
         )
     if isinstance(data, Dataset):
@@ -100,6 +100,11 @@ def make_batches(
     )
 
 
+def _check_sample_shape(data: TensorData | Sampler, sample_shape: tuple[int, ...] | None) -> None:
+    if sample_shape is not None and data.sample_shape != sample_shape:
+        raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
+
+
 def _sampled(
     data: Sampler,
     batch_size: int,
@@ -111,8 +116,7 @@ def _sampled(
     replicas: int | None,
     rank: int,
 ) -> SampledBatches:
-    if sample_shape is not None and data.sample_shape != sample_shape:
-        raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
+    _check_sample_shape(data, sample_shape)
     if with_labels:
         raise DataError("data must have labels for a conditional model, got a sampler, which has none")
     if sample_range is not None:
@@ -121,7 +125,7 @@ def _sampled(
 
 
 def _check_sharded(data: object) -> None:
-    """Refuse a loader that would give the same samples to every rank."""
+    """Raise if the loader would give the same samples to every rank."""
     sampler = getattr(data, "sampler", None)
     if isinstance(data, DataLoader) and isinstance(sampler, (RandomSampler, SequentialSampler)):
         raise BadArgumentsError(

@@ -1,4 +1,4 @@
-"""MNIST and what has its file format."""
+"""MNIST, and Fashion-MNIST, which has the same file format."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.data.picture_folder import expanded
+from gankit.data.picture_folder import expand_root
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
 from gankit.errors import DataError, DataNotFoundError, GankitWarning, MissingExtraError, warn
 
-# SHA-256 of MNIST's files after decompression; those of the compressed files (MD5) are torchvision's
+# the SHA-256 digests of MNIST's decompressed files; torchvision knows the MD5 digests of the compressed ones
 _MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -32,9 +32,10 @@ _MNIST_SHA256 = {
 
 @DATASETS.register("mnist_5k")
 def mnist_5k() -> TensorData:
-    """5,000 MNIST training digits, 500 a class, shipped inside gankit (LeCun et al. 1998).
+    """5,000 MNIST training digits, 500 per class, included in gankit (LeCun et al. 1998).
 
-    They need no network and no other package. The NOTICE beside them names authors and licence.
+    They need neither a network connection nor another package. The NOTICE in the same folder names the authors and the
+    licence.
 
     Example:
         >>> data = mnist_5k()
@@ -50,16 +51,16 @@ def mnist_5k() -> TensorData:
 def mnist(root: str | Path = "data", *, train: bool = True, download: bool = True) -> TensorData:
     """MNIST: 60,000 training and 10,000 test digits (LeCun et al. 1998), in torchvision's folder layout.
 
-    Files that are there are used without a network, and checked against their known digests.
+    Existing files are used without a network connection, after a check of their digests.
 
     Args:
-        root: the folder that holds, or will hold, `MNIST/raw/train-images-idx3-ubyte.gz` and so on.
-        train: the training digits, else the test digits.
-        download: fetch files that are not there, by torchvision.
+        root: The folder that contains `MNIST/raw/train-images-idx3-ubyte.gz` and the other files, or will contain them.
+        train: Whether to read the training digits instead of the test digits.
+        download: Whether torchvision should download missing files.
 
     Raises:
-        DataNotFoundError: for files that are neither there nor to be downloaded.
-        DataError: for files that are not the known ones.
+        DataNotFoundError: If files are missing and cannot, or must not, be downloaded.
+        DataError: If a file has another digest than MNIST's.
 
     Example:
         >>> mnist("nowhere", download=False)
@@ -74,17 +75,17 @@ mnist_5k, which comes with gankit
 def fashion_mnist(root: str | Path = "data", *, train: bool = True, download: bool = True) -> TensorData:
     """Fashion-MNIST: clothes in MNIST's format (Xiao et al. 2017), in torchvision's folder layout.
 
-    Files that are there are used without a network; the compressed ones are checked against their known
-    digests.
+    Existing files are used without a network connection, after a check of the digests of compressed files.
 
     Args:
-        root: the folder that holds, or will hold, `FashionMNIST/raw/train-images-idx3-ubyte.gz` and so on.
-        train: the training pictures, else the test pictures.
-        download: fetch files that are not there, by torchvision.
+        root: The folder that contains `FashionMNIST/raw/train-images-idx3-ubyte.gz` and the other files, or will
+            contain them.
+        train: Whether to read the training pictures instead of the test pictures.
+        download: Whether torchvision should download missing files.
 
     Raises:
-        DataNotFoundError: for files that are neither there nor to be downloaded.
-        DataError: for files that are not the known ones.
+        DataNotFoundError: If files are missing and cannot, or must not, be downloaded.
+        DataError: If a compressed file has another digest than Fashion-MNIST's.
 
     Example:
         >>> fashion_mnist("nowhere", download=False)
@@ -96,7 +97,7 @@ download=True, or use mnist_5k, which comes with gankit
 
 
 def _read_set(name: str, root: str | Path, train: bool, download: bool, sha256: dict[str, str]) -> TensorData:
-    root = expanded(root)
+    root = expand_root(root)
     folder = root / name / "raw"
     prefix = "train" if train else "t10k"
     files = [folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"]
@@ -121,7 +122,7 @@ def _read_set(name: str, root: str | Path, train: bool, download: bool, sha256: 
 def _torchvision_dataset(name: str) -> Any:
     try:
         datasets: Any = importlib.import_module("torchvision.datasets")
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision made for another torch
+    except (ImportError, RuntimeError) as error:  # a torchvision that was built for another torch raises RuntimeError
         raise MissingExtraError(
             f"{name} needs a torchvision that fits this torch: pip install torchvision ({error}); mnist_5k needs none"
         ) from error
@@ -143,8 +144,8 @@ def _read_checked(file: Path, md5: dict[str, str], sha256: dict[str, str]) -> Te
         _check_digest(file, "SHA-256", digest, sha256[file.name])
     else:
         warn(
-            f"{file} is used unchecked: no digest of the decompressed file is known, and {compressed.name} "
-            "is not beside it",
+            f"{file} is used unchecked, because the digest of the decompressed file is not known and {compressed.name} "
+            "is missing",
             GankitWarning,
         )
     return _read_idx(file)
@@ -158,7 +159,7 @@ def _check_digest(file: Path, kind: str, digest: str, known: str) -> None:
 
 
 def _read_idx(file: Path | Traversable) -> Tensor:
-    """Read bytes in the IDX format: 0, 0, 8, the number of sizes, the sizes (big-endian), the values."""
+    """Read bytes in the IDX format: 0, 0, 8, the number of dimensions, their sizes (big-endian), the values."""
     content = file.read_bytes()
     try:
         if file.name.endswith(".gz"):

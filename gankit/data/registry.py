@@ -1,4 +1,4 @@
-"""The shelf of data sets."""
+"""The registry of data sets."""
 
 from __future__ import annotations
 

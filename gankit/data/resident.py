@@ -1,4 +1,4 @@
-"""Data that lies in memory, on the device where it is used."""
+"""Data in memory, on the device on which it is used."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gankit.data.random_streams import restore_generators, seeded_generators
 from gankit.data.scaling import SampleRange, check_values, scaled
 from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count
 from gankit.protocols import Batch, State
-from gankit.seeds import replica_seeds, stream_seed
 
 
 @dataclass(frozen=True, eq=False)
 class TensorData:
-    """Samples and, where there are, their labels.
+    """Samples, with their labels if there are any.
 
     Args:
-        samples: `(N, *sample_shape)`, bytes (pixels, 0 to 255) or floating point.
-        labels: `(N,)` integers, or None.
+        samples: The samples `(N, *sample_shape)`, bytes (pixels from 0 to 255) or floating point.
+        labels: Their labels, `(N,)` integers, or None.
 
     Raises:
-        DataError: for no samples, or another number of labels.
+        DataError: If there are no samples, or more or fewer labels than samples.
 
     Example:
         >>> data = TensorData(torch.rand(10, 1, 8, 8))
@@ -39,7 +39,7 @@ class TensorData:
         if self.samples.ndim < 2 or not len(self.samples):
             raise DataError(f"samples must be (N, *sample_shape) with N above 0, got {tuple(self.samples.shape)}")
         if self.labels is not None and len(self.labels) != len(self.samples):
-            raise DataError(f"labels must be one a sample, got {len(self.labels)} for {len(self.samples)}")
+            raise DataError(f"labels must be one per sample, got {len(self.labels)} for {len(self.samples)}")
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ class TensorData:
 
 
 def check_shard(shard: tuple[int, int]) -> None:
-    """Raise `BadValueError` unless it is `(rank, ranks)`, with a rank from 0 to `ranks - 1`.
+    """Raise `BadValueError` unless `shard` is `(rank, ranks)` with a rank from 0 to `ranks - 1`.
 
     Example:
         >>> check_shard((0, 2))
@@ -62,7 +62,7 @@ def check_shard(shard: tuple[int, int]) -> None:
 
 
 def check_fills(count: int, batch_size: int, ranks: int = 1) -> None:
-    """Raise `DataError` unless so many samples fill a batch on each rank.
+    """Raise `DataError` unless `count` samples fill at least one batch on each rank.
 
     Example:
         >>> check_fills(10, 8)
@@ -76,30 +76,30 @@ def check_fills(count: int, batch_size: int, ranks: int = 1) -> None:
 
 
 class TensorBatches:
-    """Batches of resident data, each epoch shuffled once, without a copy from the host.
+    """Batches of data that stay on the device, shuffled once per epoch.
 
-    Bytes stay bytes on the device and are scaled batch by batch. Iterating yields the rest of the present
-    epoch, so that a training that stops in the middle goes on there; samples that do not fill a last batch
-    wait for another epoch's shuffle.
+    Bytes are kept as bytes on the device, and each batch is scaled when it is used. Iterating yields the rest of the
+    current epoch, so that a training that stops in the middle of an epoch continues there. Samples that do not fill a
+    last batch are left out of the epoch.
 
     Args:
-        data: a `TensorData`, or its samples alone.
-        batch_size: samples a batch.
-        device: where the data lies.
-        seed: of the order.
-        sample_range: what bytes are scaled to, and floats must lie in; None for any.
-        with_labels: yield `(real, labels)` instead of `real`.
-        replicas: give out `(R, N, *sample_shape)`, each replica's samples in an order of its own: that of the seed
-            `seed + i`.
-        shard: `(rank, ranks)`: of several processes that shuffle alike, each gives out another part of what one process
-            with a batch `ranks` times as large would.
+        data: A `TensorData`, or its samples alone.
+        batch_size: The number of samples in a batch.
+        device: The device on which the data are kept.
+        seed: The seed of the order.
+        sample_range: The range to which bytes are scaled and in which floats must lie. None for any range.
+        with_labels: Yield `(real, labels)` instead of `real`.
+        replicas: The number of replicas. Batches are then `(R, N, *sample_shape)`, and replica i gets its samples in
+            the order of the seed `seed + i`.
+        shard: `(rank, ranks)`, when several processes train together. All of them shuffle alike, and a batch of one
+            process with `ranks` times the batch size is divided among them.
 
     Attributes:
-        epoch: how many epochs are finished.
-        position: how many batches of the present epoch have been given out.
+        epoch: The number of finished epochs.
+        position: The number of batches that have been taken from the current epoch.
 
     Raises:
-        DataError: for fewer samples than a batch, values out of range or not finite, missing labels.
+        DataError: If the data have fewer samples than a batch, are out of range, are not finite, or lack labels.
 
     Example:
         >>> pixels = torch.arange(6, dtype=torch.uint8).reshape(6, 1)
@@ -142,23 +142,20 @@ class TensorBatches:
         self.epoch: int = 0
         self.position: int = 0
         self.replicas = replicas
-        self._randoms = [
-            torch.Generator(self.device).manual_seed(stream_seed(own, "data order"))
-            for own in replica_seeds(seed, replicas)
-        ]
+        self._generators = seeded_generators(seed, "data order", replicas=replicas, device=self.device)
         self._rows: dict[int, Tensor] = {}
         self._shuffle()
 
     @property
     def generators(self) -> Sequence[torch.Generator]:
-        """None: a batch is read without a draw."""
+        """No generators: reading a batch draws no random numbers."""
         return ()
 
     def _shuffle(self) -> None:
-        self._randoms_before = [random.get_state() for random in self._randoms]
+        self._states_before_shuffle = [generator.get_state() for generator in self._generators]
         size = len(self.samples)
         self._orders = torch.stack(
-            [torch.randperm(size, generator=random, device=self.device) for random in self._randoms]
+            [torch.randperm(size, generator=generator, device=self.device) for generator in self._generators]
         )
 
     def __len__(self) -> int:
@@ -169,10 +166,10 @@ class TensorBatches:
         if self.position >= len(self):
             self._begin_epoch()
         while self.position < len(self):
-            yield self._at(self._next_rows())
+            yield self._batch(self._next_rows())
 
     def advance(self, slot: int) -> None:
-        """Put the numbers of the next batch's samples where `read` finds them; begin an epoch where one ends."""
+        """Choose the samples of the next batch and write their numbers to `slot`; begin a new epoch if necessary."""
         if self.position >= len(self):
             self._begin_epoch()
         rows = self._next_rows()
@@ -182,8 +179,8 @@ class TensorBatches:
             self._rows[slot].copy_(rows)
 
     def read(self, slot: int) -> Batch:
-        """Return the batch that `advance` chose."""
-        return self._at(self._rows[slot])
+        """Return the batch that `advance` chose for this slot."""
+        return self._batch(self._rows[slot])
 
     def _begin_epoch(self) -> None:
         self.epoch += 1
@@ -196,35 +193,30 @@ class TensorBatches:
         self.position += 1
         return self._orders[:, first : first + self.batch_size]
 
-    def _at(self, rows: Tensor) -> Batch:
-        real = scaled(self._chosen(self.samples, rows), self.sample_range)
-        return real if self.labels is None else (real, self._chosen(self.labels, rows))
+    def _batch(self, rows: Tensor) -> Batch:
+        real = scaled(self._select(self.samples, rows), self.sample_range)
+        return real if self.labels is None else (real, self._select(self.labels, rows))
 
-    def _chosen(self, of: Tensor, rows: Tensor) -> Tensor:
+    def _select(self, values: Tensor, rows: Tensor) -> Tensor:
         if self.replicas is None:
-            return of.index_select(0, rows[0])
-        return of.index_select(0, rows.reshape(-1)).view(*rows.shape, *of.shape[1:])
+            return values.index_select(0, rows[0])
+        return values.index_select(0, rows.reshape(-1)).view(*rows.shape, *values.shape[1:])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the data: epoch, position, and the generators before this epoch's shuffle."""
-        return {"epoch": self.epoch, "position": self.position, "random": self._randoms_before}
+        """Return the position in the data: the epoch, the batch, and the generators before the epoch was shuffled."""
+        return {"epoch": self.epoch, "position": self.position, "random": self._states_before_shuffle}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on at the place that `state_dict` returned.
+        """Continue at the position that `state_dict` returned.
 
         Raises:
-            BadArgumentsError: for a position beyond this data, or another number of replicas.
+            BadArgumentsError: If the position is beyond the end of these data, or the number of replicas differs.
         """
         if not 0 <= state["position"] <= len(self):
             raise BadArgumentsError(
-                f"state must be of data with {len(self)} batches an epoch, got position {state['position']}"
+                f"state must come from data with {len(self)} batches per epoch, got position {state['position']}"
             )
-        if len(state["random"]) != len(self._randoms):
-            raise BadArgumentsError(
-                f"state must be of data with {len(self._randoms)} orders, one a replica, got {len(state['random'])}"
-            )
+        restore_generators(self._generators, state["random"])
         self.epoch = state["epoch"]
         self.position = state["position"]
-        for random, saved in zip(self._randoms, state["random"], strict=True):
-            random.set_state(saved.cpu())
         self._shuffle()

@@ -1,4 +1,4 @@
-"""Data that is drawn from a distribution whenever a batch is asked for, and never ends."""
+"""Endless data: each batch is drawn from a distribution when it is needed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from gankit.errors import BadArgumentsError, check_count
+from gankit.data.random_streams import restore_generators, seeded_generators
+from gankit.errors import check_count
 from gankit.protocols import State
-from gankit.seeds import replica_seeds, stream_seed
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """A distribution that real samples are drawn from, as many as one likes."""
+    """A distribution from which any number of real samples can be drawn."""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -31,11 +31,11 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Mixture(Sampler, Protocol):
-    """A distribution with modes that are known, so that one can count those a generator found."""
+    """A distribution with known modes, so that the modes that a generator has found can be counted."""
 
     @property
     def modes(self) -> Tensor:
-        """The centres, `(modes, *sample_shape)`."""
+        """The centres of the modes, `(modes, *sample_shape)`."""
         ...
 
     @property
@@ -48,20 +48,21 @@ class SampledBatches:
     """Endless batches from a `Sampler`, drawn on the device.
 
     Args:
-        sampler: the distribution.
-        batch_size: samples a batch.
-        device: where they are drawn.
-        seed: of the draws.
-        replicas: give out `(R, N, *sample_shape)`, replica i drawn as with the seed `seed + i`.
-        rank: of several processes that train together, each draws other samples.
+        sampler: The distribution.
+        batch_size: The number of samples in a batch.
+        device: The device on which samples are drawn.
+        seed: The seed of the draws.
+        replicas: The number of replicas. Batches are then `(R, N, *sample_shape)`, and replica i gets the samples of
+            the seed `seed + i`.
+        rank: The number of this process among those that train together. Each rank draws other samples.
 
     Attributes:
-        sampler: as given.
-        batch_size: as given.
-        device: as given.
+        sampler: The distribution.
+        batch_size: The number of samples in a batch.
+        device: The device on which samples are drawn.
 
     Raises:
-        BadValueError: for a batch size under 1.
+        BadValueError: If `batch_size` is less than 1.
 
     Example:
         >>> from gankit.data import ring
@@ -92,42 +93,33 @@ class SampledBatches:
         self.batch_size = batch_size
         self.device: torch.device = torch.device(device)
         self.replicas = replicas
-        self._randoms = [
-            torch.Generator(self.device).manual_seed(stream_seed(own, "toy data", rank))
-            for own in replica_seeds(seed, replicas)
-        ]
+        self._generators = seeded_generators(seed, "toy data", replicas=replicas, device=self.device, rank=rank)
 
     @property
     def generators(self) -> Sequence[torch.Generator]:
-        """What batches are drawn from: one generator, or one a replica."""
-        return self._randoms
+        """The generators from which batches are drawn, one per replica; a single one without replicas."""
+        return self._generators
 
     def __iter__(self) -> Iterator[Tensor]:
         while True:
             yield self.read(0)
 
     def advance(self, slot: int) -> None:
-        """Do nothing: batches have no place that the host would count."""
+        """Do nothing: there is no position to count, because each batch is drawn anew."""
 
     def read(self, slot: int) -> Tensor:
         """Draw the next batch."""
-        drawn = [self.sampler.sample(self.batch_size, generator=one, device=self.device) for one in self._randoms]
+        drawn = [self.sampler.sample(self.batch_size, generator=one, device=self.device) for one in self._generators]
         return drawn[0] if self.replicas is None else torch.stack(drawn)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream of random numbers."""
-        return {"random": [random.get_state() for random in self._randoms]}
+        """Return the states of the generators."""
+        return {"random": [generator.get_state() for generator in self._generators]}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on at the place that `state_dict` returned.
+        """Continue from the states that `state_dict` returned.
 
         Raises:
-            BadArgumentsError: for another number of replicas.
+            BadArgumentsError: If the number of replicas differs.
         """
-        if len(state["random"]) != len(self._randoms):
-            raise BadArgumentsError(
-                f"state must be of batches with {len(self._randoms)} generators, one a replica, got "
-                f"{len(state['random'])}"
-            )
-        for random, saved in zip(self._randoms, state["random"], strict=True):
-            random.set_state(saved.cpu())
+        restore_generators(self._generators, state["random"])

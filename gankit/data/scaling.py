@@ -1,4 +1,4 @@
-"""Pixels and their range."""
+"""The range of samples: bytes are scaled to it, and floats are checked against it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from torch import Tensor
 from gankit.errors import DataError
 
 SampleRange = tuple[float, float] | None
-"""The lowest and highest value a sample may have; None for any."""
+"""The lowest and the highest value that a sample may have; None for any values."""
 
 
 def scaled(x: Tensor, sample_range: SampleRange) -> Tensor:
-    """Return bytes as float32 in `sample_range`, and anything else as it is.
+    """Return bytes as float32 in `sample_range`, and other types unchanged.
+
+    Raises:
+        DataError: If bytes are to be scaled and `sample_range` is None.
 
     Example:
         >>> scaled(torch.tensor([0, 255], dtype=torch.uint8), (-1.0, 1.0))
@@ -21,14 +24,21 @@ def scaled(x: Tensor, sample_range: SampleRange) -> Tensor:
     if x.dtype != torch.uint8:
         return x
     if sample_range is None:
-        raise DataError("data of bytes needs a sample_range to scale it to, got None")
+        raise DataError("sample_range must be a pair of numbers for data of bytes, which are scaled to it, got None")
     low, high = sample_range
     unit = x.float().div_(255)
     return unit if sample_range == (0.0, 1.0) else unit.mul_(high - low).add_(low)
 
 
 def check_values(x: Tensor, sample_range: SampleRange, what: str) -> None:
-    """Raise `DataError` for values that are not finite or outside the range; reads the host.
+    """Raise `DataError` if a value is not finite or is outside the range.
+
+    Values on a CUDA device are read, for which this waits for the device.
+
+    Args:
+        x: The samples, bytes or floating point.
+        sample_range: The allowed range. None for any finite values.
+        what: How the message names the samples, such as "the data".
 
     Example:
         >>> check_values(torch.tensor([0.5, 200.0]), (0.0, 1.0), "the data")
@@ -39,7 +49,7 @@ def check_values(x: Tensor, sample_range: SampleRange, what: str) -> None:
         return
     if not x.is_floating_point():
         raise DataError(f"{what} must be bytes or floating point, got {x.dtype}")
-    low_value, high_value = (float(v) for v in torch.aminmax(x))  # NaN comes through
+    low_value, high_value = (float(v) for v in torch.aminmax(x))  # NaN if any value is
     if not bool(torch.isfinite(x).all()):
         bad = (~torch.isfinite(x)).flatten(1).any(1) if x.ndim > 1 else ~torch.isfinite(x)
         raise DataError(
@@ -49,7 +59,7 @@ def check_values(x: Tensor, sample_range: SampleRange, what: str) -> None:
     if sample_range is None:
         return
     low, high = sample_range
-    slack = 1e-4 * (high - low)  # rounding in resizing and in half precision
+    slack = 1e-4 * (high - low)  # for rounding errors of resizing and of half precision
     if low_value < low - slack or high_value > high + slack:
         raise DataError(
             f"{what} must be in [{low:g}, {high:g}], got values from {low_value:g} to {high_value:g}; "

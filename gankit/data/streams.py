@@ -1,4 +1,4 @@
-"""Batches that somebody else makes: a `DataLoader`, a generator, a list."""
+"""Batches from a source outside gankit: a `DataLoader`, a generator, a list."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ _SAMPLERS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRand
 
 
 class StreamBatches:
-    """Bring foreign batches to the device and into range, and check the first one.
+    """Move batches to the device, scale them, and check the first one.
 
-    A place in them can be saved and found again where `batches` has a `state_dict` (torchdata's
-    `StatefulDataLoader`), is a list, or is a `DataLoader` over a data set of known order with one of torch's samplers:
-    the last two are read again up to that place. A
-    `DistributedSampler` is told the number of the epoch.
+    The position in them can be saved and restored if `batches` has a `state_dict` (torchdata's `StatefulDataLoader`),
+    is a list, or is a `DataLoader` over a map-style data set with one of torch's samplers. In the last two cases the
+    batches before that position are read again. A `DistributedSampler` gets the number of each epoch, so that it
+    shuffles anew.
 
     Args:
-        batches: yields tensors, or tuples and lists of samples and labels, as a `DataLoader` does.
-        device: where they go.
-        sample_range: what bytes are scaled to, and floats must lie in; None for any.
-        sample_shape: what a sample must look like; None for anything.
-        with_labels: yield `(real, labels)`; otherwise labels are left behind.
+        batches: An iterable of tensors, or of tuples or lists of samples and labels, such as a `DataLoader`.
+        device: The device to which batches are moved.
+        sample_range: The range to which bytes are scaled and in which floats must lie. None for any range.
+        sample_shape: The required shape of one sample. None for any shape.
+        with_labels: Yield `(real, labels)`. Otherwise labels are dropped.
 
     Raises:
-        DataError: while iterating, for a first batch that is out of range or not finite, missing labels, or a worker
-            of a `DataLoader` that is gone.
-            Later batches are watched by the trainer.
-        ShapeError: while iterating, for a first batch of another shape.
+        DataError: While iterating, if the first batch is out of range or not finite, labels are missing, or a
+            `DataLoader` has lost a worker. The trainer checks whether later batches are finite.
+        ShapeError: While iterating, if the samples of the first batch have another shape.
 
     Example:
         >>> loader = [[torch.rand(4, 1, 8, 8), torch.arange(4)]]
@@ -71,21 +70,21 @@ class StreamBatches:
         self._checked = False
         self._position = 0
         self._epoch = 0
-        self._before: dict[str, Any] | None = None
-        self._resuming: State | None = None
-        self._begins_again = False
+        self._epoch_start: dict[str, Any] | None = None
+        self._restored: State | None = None
+        self._continues_loader = False
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._places():
+        for batch in self._source_batches():
             try:
-                made = self._made(batch)
+                prepared = self._prepare(batch)
             except GankitError:
-                self._position -= 1  # it was not given out
+                self._position -= 1  # nobody has received this batch
                 raise
-            yield made
+            yield prepared
 
-    def _made(self, batch: Any) -> Batch:
-        samples, labels = _parts(batch)
+    def _prepare(self, batch: Any) -> Batch:
+        samples, labels = _split(batch)
         if not self._checked:
             self._check(samples)
         real = scaled(samples.to(self.device, non_blocking=True), self.sample_range)
@@ -95,11 +94,11 @@ class StreamBatches:
             raise DataError("batches must be (samples, labels) for a conditional model, got samples alone")
         return real, labels.to(self.device, non_blocking=True)
 
-    # --- the place in the batches ------------------------------------------------------------------------
+    # --- the position in the batches ---------------------------------------------------------------------
 
     @property
     def not_restorable(self) -> str | None:
-        """What of the place in the batches cannot be saved, and why; None where all of it can."""
+        """Which part of the position in the batches cannot be restored, and why. None if all of it can be."""
         batches: Any = self.batches
         if isinstance(batches, (Stateful, list, tuple)) or self._can_be_read_again:
             return None
@@ -108,24 +107,24 @@ class StreamBatches:
             is_stream = isinstance(self._dataset, IterableDataset)
             what += " over an IterableDataset" if is_stream else f" with a {type(self._sampler).__name__}"
         return (
-            f"the order of the batches and the place in it are lost, because a {what} has no state_dict and "
-            "load_state_dict (torchdata's StatefulDataLoader has): they begin anew"
+            f"the order of the batches and the position in it are lost, because a {what} has no state_dict and "
+            "load_state_dict (torchdata's StatefulDataLoader has them); the batches begin anew"
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the batches, as far as they tell it."""
+        """Return the position in the batches, as far as it is known."""
         if isinstance(self.batches, Stateful):
             return {"loader": self.batches.state_dict()}
-        return {"position": self._position, "before": self._before}
+        return {"position": self._position, "before": self._epoch_start}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on at the place that `state_dict` returned, from the next iteration on."""
+        """Continue at the position that `state_dict` returned, from the next iteration on."""
         if isinstance(self.batches, Stateful):
             if "loader" in state:
                 self.batches.load_state_dict(state["loader"])
-                self._begins_again = True
+                self._continues_loader = True
         elif self.not_restorable is None and state.get("before") is not None:
-            self._resuming = state
+            self._restored = state
 
     @property
     def _can_be_read_again(self) -> bool:
@@ -141,47 +140,47 @@ class StreamBatches:
         return getattr(self.batches, "sampler", None)
 
     def _generators(self) -> list[torch.Generator]:
-        """What a `DataLoader` draws its order from, beside torch's default generator."""
+        """The generators from which a `DataLoader` draws its order, in addition to torch's default generator."""
         found = [getattr(holder, "generator", None) for holder in (self.batches, self._sampler)]
         return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
 
-    def _places(self) -> Iterator[Any]:
-        """Yield the batches of an epoch, counting, from the place on that was restored."""
+    def _source_batches(self) -> Iterator[Any]:
+        """Yield the source's batches of one epoch, from the restored position on, and count them."""
         if isinstance(self.batches, Stateful):
-            begins_again, self._begins_again = self._begins_again, False
-            yield from report_lost_workers(_begun_again(self.batches) if begins_again else iter(self.batches))
+            continues, self._continues_loader = self._continues_loader, False
+            yield from report_lost_workers(_continued(self.batches) if continues else iter(self.batches))
             return
-        state, self._resuming = self._resuming, None
+        state, self._restored = self._restored, None
         if state is None:
             self._set_epoch(self._epoch)
             own = [one.get_state() for one in self._generators()]
-            self._before = {"default": torch.get_rng_state(), "own": own, "epoch": self._epoch}
+            self._epoch_start = {"default": torch.get_rng_state(), "own": own, "epoch": self._epoch}
             self._position = 0
             iterator = iter(self.batches)
         else:
-            self._before, self._position = cast("dict[str, Any]", state["before"]), state["position"]
-            iterator = self._read_again(self._before, self._position)
+            self._epoch_start, self._position = cast("dict[str, Any]", state["before"]), state["position"]
+            iterator = self._skip_to(self._epoch_start, self._position)
         for batch in report_lost_workers(iterator):
             self._position += 1
             yield batch
         self._epoch += 1
 
     def _set_epoch(self, epoch: int) -> None:
-        """Let a `DistributedSampler` shuffle anew, as every rank does."""
+        """Let a `DistributedSampler` shuffle anew; all ranks set the same epoch."""
         sampler: Any = self._sampler
         if isinstance(sampler, DistributedSampler):
             sampler.set_epoch(epoch)
 
-    def _read_again(self, before: dict[str, Any], count: int) -> Iterator[Any]:
-        """Begin the epoch as it was begun, and leave out the batches that were given out."""
-        self._epoch = before["epoch"]
+    def _skip_to(self, epoch_start: dict[str, Any], position: int) -> Iterator[Any]:
+        """Begin the epoch with the generators as they were at its start, and skip the batches before the position."""
+        self._epoch = epoch_start["epoch"]
         self._set_epoch(self._epoch)
-        for one, state in zip(self._generators(), before["own"], strict=True):
+        for one, state in zip(self._generators(), epoch_start["own"], strict=True):
             one.set_state(state)
         with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-            torch.set_rng_state(before["default"])
+            torch.set_rng_state(epoch_start["default"])
             iterator = iter(self.batches)
-            for _ in range(count):
+            for _ in range(position):
                 next(iterator, None)
         return iterator
 
@@ -192,13 +191,16 @@ class StreamBatches:
         self._checked = True
 
 
-def _begun_again(batches: Iterable[Any]) -> Iterator[Any]:
-    """Begin where a state says; the seed that a loader draws here was drawn before it was saved."""
+def _continued(batches: Iterable[Any]) -> Iterator[Any]:
+    """Iterate from a restored state. Torch's random numbers do not advance for it.
+
+    A loader draws a seed when its iteration begins, and for this epoch it did so before the state was saved.
+    """
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         return iter(batches)
 
 
-def _parts(batch: Any) -> tuple[Tensor, Tensor | None]:
+def _split(batch: Any) -> tuple[Tensor, Tensor | None]:
     given = type(batch).__name__
     if isinstance(batch, Tensor):
         return batch, None
@@ -208,5 +210,5 @@ def _parts(batch: Any) -> tuple[Tensor, Tensor | None]:
             return parts[0], parts[1] if len(parts) == 2 else None
     raise DataError(
         f"a batch must be a tensor, or samples and labels, got {given}; a transform such as "
-        "torchvision's ToTensor makes tensors of pictures"
+        "torchvision's ToTensor turns pictures into tensors"
     )

@@ -1,4 +1,4 @@
-"""Toy problems: distributions in the plane, whose generators can be looked at and counted."""
+"""Toy problems: distributions of points in the plane, of which a picture shows everything."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gankit.errors import ShapeError, check_count, check_positive
 
 @dataclass(frozen=True, eq=False)
 class GaussianMixture:
-    """Round Gaussians of one size, each equally likely.
+    """Round Gaussians of equal size and probability.
 
     Formula: `x = modes[k] + standard_deviation * e` with `k` uniform and `e` standard normal.
 
     Args:
-        modes: the centres, `(modes, dimensions)`.
-        standard_deviation: of each Gaussian, along each axis.
+        modes: The centres, `(modes, dimensions)`.
+        standard_deviation: The standard deviation of each Gaussian, along each axis.
 
     Raises:
-        ShapeError: for centres of another shape.
-        BadValueError: for a standard deviation that is not positive.
+        ShapeError: If the centres have another shape.
+        BadValueError: If the standard deviation is not positive.
 
     Example:
         >>> two = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), 0.1)
@@ -51,7 +51,7 @@ class GaussianMixture:
     ) -> Tensor:
         """Draw `(count, dimensions)`."""
         device = torch.device(device)
-        if device not in self._placed:  # copied once, and not in every step
+        if device not in self._placed:  # copied once instead of in every step
             self._placed[device] = self.modes.to(device)
         modes = self._placed[device]
         chosen = torch.randint(len(modes), (count,), generator=generator, device=device)
@@ -67,12 +67,12 @@ def ring(modes: int = 8, *, radius: float = 1.0, standard_deviation: float = 0.0
     Formula: centres `radius * (cos(2 pi i / modes), sin(2 pi i / modes))`.
 
     Args:
-        modes: how many Gaussians.
-        radius: of the circle.
-        standard_deviation: of each Gaussian, along each axis.
+        modes: The number of Gaussians.
+        radius: The radius of the circle.
+        standard_deviation: The standard deviation of each Gaussian, along each axis.
 
     Raises:
-        BadValueError: for a number that is not positive.
+        BadValueError: If a number is not positive.
 
     Example:
         >>> data = ring()
@@ -93,12 +93,12 @@ def grid(side: int = 5, *, spacing: float = 2.0, standard_deviation: float = 0.0
     Formula: centres `spacing * (i, j)` with `i` and `j` in -2, -1, 0, 1, 2: by default {-4, -2, 0, 2, 4}^2.
 
     Args:
-        side: how many Gaussians a row and a column have.
-        spacing: between neighbours.
-        standard_deviation: of each Gaussian, along each axis.
+        side: The number of Gaussians in each row and each column.
+        spacing: The distance between neighbours.
+        standard_deviation: The standard deviation of each Gaussian, along each axis.
 
     Raises:
-        BadValueError: for a number that is not positive.
+        BadValueError: If a number is not positive.
 
     Example:
         >>> data = grid()
@@ -114,16 +114,16 @@ def grid(side: int = 5, *, spacing: float = 2.0, standard_deviation: float = 0.0
 @DATASETS.register("swiss_roll")
 @dataclass(frozen=True)
 class SwissRoll:
-    """A spiral in the plane, the swiss roll seen from its end (Gulrajani et al. 2017, figure 2).
+    """A spiral in the plane, the cross-section of a swiss roll (Gulrajani et al. 2017, figure 2).
 
     Formula: `x = t (cos t, sin t) / 7.5 + standard_deviation * e`, `t` uniform in `[1.5 pi, 4.5 pi)` and `e`
     standard normal.
 
     Args:
-        standard_deviation: of the noise, along each axis.
+        standard_deviation: The standard deviation of the noise, along each axis.
 
     Raises:
-        BadValueError: for a negative standard deviation.
+        BadValueError: If the standard deviation is negative.
 
     Example:
         >>> points = SwissRoll(0.0).sample(1000)
@@ -154,16 +154,16 @@ class SwissRoll:
 @DATASETS.register("two_moons")
 @dataclass(frozen=True)
 class TwoMoons:
-    """Two half circles that reach into each other (Pedregosa et al. 2011, `make_moons`, centred here).
+    """Two interleaved half circles (Pedregosa et al. 2011, `make_moons`, centred here).
 
-    Formula: with `t` uniform in `[0, pi)` and `e` standard normal, one half is `(cos t, sin t)`, the other
+    Formula: with `t` uniform in `[0, pi)` and `e` standard normal, one half circle is `(cos t, sin t)`, the other is
     `(1 - cos t, 0.5 - sin t)`, and both are moved by `(-0.5, -0.25)` and by `standard_deviation * e`.
 
     Args:
-        standard_deviation: of the noise, along each axis.
+        standard_deviation: The standard deviation of the noise, along each axis.
 
     Raises:
-        BadValueError: for a negative standard deviation.
+        BadValueError: If the standard deviation is negative.
 
     Example:
         >>> TwoMoons().sample(6).shape
@@ -185,7 +185,7 @@ class TwoMoons:
     ) -> Tensor:
         """Draw `(count, 2)`."""
         t = torch.rand(count, generator=generator, device=device).mul_(math.pi)
-        # the lower moon is the upper one, turned by half a circle around the middle of both
+        # the second half circle is the first one rotated by 180 degrees around the centre of both
         side = torch.randint(2, (count, 1), generator=generator, device=device) * 2 - 1
         points = torch.stack([t.cos() - 0.5, t.sin() - 0.25], dim=1) * side
         return points.add_(torch.randn(count, 2, generator=generator, device=device), alpha=self.standard_deviation)

@@ -34,7 +34,7 @@ def test_an_unknown_option_is_one_line_whatever_it_holds(capsys):
         (["train", "vanilla_mnist", "--device", "gpu"], "device must be one torch knows"),
         (["train", "vanilla_mnist", "--steps", "0"], "steps must be above 0, got 0"),
         (["train", "vanilla_mnist", "--root", "x"], "--root is for a data set that has one, got it with 'mnist_5k'"),
-        (["train", "vanilla_mnist", "--data", "image_folder", "--root", "nowhere"], "which is not there"),
+        (["train", "vanilla_mnist", "--data", "image_folder", "--root", "nowhere"], "which does not exist"),
         (["train", "vanilla_mnist", "--loss", "minimax", "--loss", "non_saturating"], "needs the step at which each"),
         (["train", "vanilla_mnist", "--out", "file/run"], "the run's folder must be writable, got 'file/run'"),
         (["sample", "nowhere"], "must hold recipe.json, got 'nowhere' without one"),

@@ -203,7 +203,7 @@ def test_a_saved_place_is_gone_on_from_exactly(kind, taken, replicas):
 def test_the_place_of_another_number_of_replicas_is_refused_and_changes_nothing(kind, saved, own):
     state = KINDS[kind](replicas=saved).state_dict()
     batches, undisturbed = KINDS[kind](seed=9, replicas=own), KINDS[kind](seed=9, replicas=own)
-    with pytest.raises(BadArgumentsError, match=f"one a replica, got {saved or 1}"):
+    with pytest.raises(BadArgumentsError, match=f"one per replica, got {saved or 1}"):
         batches.load_state_dict(state)
     assert same(drawn(batches, 5), drawn(undisturbed, 5))
 
@@ -238,7 +238,7 @@ NO_REPLICAS = {
 
 @pytest.mark.parametrize("name", NO_REPLICAS)
 def test_data_that_has_one_order_is_refused_for_replicas(name):
-    with pytest.raises(BadArgumentsError, match=f"replicas need data that lies in memory or is drawn, .* got {name}"):
+    with pytest.raises(BadArgumentsError, match=f"data for replicas must be in memory or a Sampler, .* got {name}"):
         make_batches(NO_REPLICAS[name](), batch_size=2, replicas=2)
 
 

@@ -138,7 +138,9 @@ def test_decompressed_files_are_read_and_checked(name, files, offline):
 @pytest.mark.parametrize("name", ["fashion_mnist"])
 def test_decompressed_files_without_a_known_digest_are_used_with_a_warning(name, files, offline):
     files.write_set(compressed=False)
-    with pytest.warns(UserWarning, match="ubyte is used unchecked: no digest of the decompressed file is known"):
+    with pytest.warns(
+        UserWarning, match="ubyte is used unchecked, because the digest of the decompressed file is not known"
+    ):
         data = DATASETS.build(name, root=files.root)
     assert torch.equal(data.samples, IMAGES.unsqueeze(1))
 
@@ -253,7 +255,7 @@ def test_a_file_that_cannot_be_read_is_refused_even_with_a_fitting_digest(name, 
 def test_images_and_labels_of_other_numbers_are_refused(name, files, offline):
     files.write_set(labels=LABELS[:-1])
     files.trust()
-    with pytest.raises(DataError, match="labels must be one a sample, got 5 for 6"):
+    with pytest.raises(DataError, match="labels must be one per sample, got 5 for 6"):
         DATASETS.build(name, root=files.root)
 
 

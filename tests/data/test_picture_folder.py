@@ -155,7 +155,7 @@ def sixteen_bits(path):
 def test_a_file_that_cannot_be_used_is_named(damage):
     save("pictures/a.png", 100)
     damage(Path("pictures/b.png"))
-    with pytest.raises(DataError, match="^every file must be a picture of 8 bits a channel, got ") as refusal:
+    with pytest.raises(DataError, match="^every file must be a picture with 8 bits per channel, got ") as refusal:
         image_folder("pictures")
     assert repr(str(Path("pictures/b.png"))) in str(refusal.value)
 
@@ -170,7 +170,7 @@ def test_a_picture_too_large_to_be_one_is_named(monkeypatch):
 def test_a_folder_without_pictures_is_refused():
     Path("pictures").mkdir()
     Path("pictures/notes.txt").write_text("no picture")
-    with pytest.raises(DataError, match=r"must be a folder of pictures \(.*\.png .*\), got 'pictures' without any$"):
+    with pytest.raises(DataError, match=r"a folder of pictures \(.*\.png .*\), got 'pictures', which has none$"):
         image_folder("pictures")
 
 
@@ -178,7 +178,7 @@ def test_a_folder_without_pictures_is_refused():
 def test_what_is_no_folder_is_refused(root):
     Path("file.png").write_bytes(b"")
     with pytest.raises(
-        DataNotFoundError, match=f"^root must be a folder of pictures, got '{root}', which is not there$"
+        DataNotFoundError, match=f"^root must be a folder of pictures, got '{root}', which does not exist$"
     ):
         image_folder(root)
 

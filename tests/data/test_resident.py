@@ -158,7 +158,7 @@ def test_a_saved_place_stays_while_the_batches_go_on():
 @pytest.mark.parametrize("position", [-1, 5])
 def test_a_place_beyond_the_data_is_refused(position):
     batches = numbered_batches(8, 2)
-    with pytest.raises(BadArgumentsError, match=f"data with 4 batches an epoch, got position {position}$"):
+    with pytest.raises(BadArgumentsError, match=f"data with 4 batches per epoch, got position {position}$"):
         batches.load_state_dict(batches.state_dict() | {"position": position})
 
 
@@ -250,7 +250,11 @@ def with_one(value, row=3):
         (with_one(-1.5), {"sample_range": (-1.0, 1.0)}, "the data must be in [-1, 1], got values from -1.5"),
         (filled(255.0), {}, "got values from 255 to 255; scale them, or give bytes"),
         (filled(7, dtype=torch.int64), {}, "the data must be bytes or floating point, got torch.int64"),
-        (filled(7, dtype=torch.uint8), {"sample_range": None}, "needs a sample_range to scale it to, got None"),
+        (
+            filled(7, dtype=torch.uint8),
+            {"sample_range": None},
+            "sample_range must be a pair of numbers for data of bytes",
+        ),
         (filled(0.5), {"with_labels": True}, "data must have labels for a conditional model, got none"),
     ],
 )
@@ -267,5 +271,5 @@ def test_an_impossible_batch_size_is_refused(batch_size):
 
 
 def test_another_number_of_labels_is_refused():
-    with pytest.raises(DataError, match="^labels must be one a sample, got 3 for 4$"):
+    with pytest.raises(DataError, match="^labels must be one per sample, got 3 for 4$"):
         TensorData(torch.rand(4, 2), torch.arange(3))

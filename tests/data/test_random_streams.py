@@ -1,0 +1,32 @@
+"""The random generators of batches, of one model and of replicas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gankit.data.random_streams import restore_generators, seeded_generators
+from gankit.errors import BadArgumentsError
+
+CPU = torch.device("cpu")
+
+
+def test_each_replica_draws_like_a_single_model_with_its_own_seed():
+    together = seeded_generators(5, "data order", replicas=3, device=CPU)
+    alone = [seeded_generators(seed, "data order", replicas=None, device=CPU)[0] for seed in (5, 6, 7)]
+    for one, other in zip(together, alone, strict=True):
+        assert torch.equal(torch.rand(4, generator=one), torch.rand(4, generator=other))
+
+
+def test_each_rank_draws_other_numbers():
+    first, second = (seeded_generators(5, "toy data", replicas=None, device=CPU, rank=rank)[0] for rank in (0, 1))
+    assert not torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=second))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_or_too_many_states_change_nothing(count):
+    generators = seeded_generators(5, "data order", replicas=2, device=CPU)
+    before = [one.get_state() for one in generators]
+    with pytest.raises(BadArgumentsError, match=f"^state must hold 2 generators, one per replica, got {count}$"):
+        restore_generators(generators, [torch.Generator().manual_seed(9).get_state()] * count)
+    assert all(torch.equal(one.get_state(), state) for one, state in zip(generators, before, strict=True))
