@@ -1,4 +1,4 @@
-"""`StepContext`: what the objectives of one half of a training step see."""
+"""`StepContext`: the data that the objective of one half of a training step is computed from."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from gankit.protocols import GradientInput, Random, Source, features_of
 
 
 class StepContext:
-    """What a step's objectives and penalties see, with D's answers computed once and kept.
+    """The networks and samples of one half of a step; D's logits are computed at the first use and kept.
 
-    A penalty on D(real) reuses the forward pass the loss paid for. The trainer makes one for each half of
-    a step; in a loop of your own, make one by keywords.
+    So a penalty on D(real) reuses the forward pass of the loss. The trainer makes one context for each half of a
+    step. In a training loop of your own, you make it yourself; all arguments are keywords.
 
     Args:
-        discriminator: D; called `D(x)`, or `D(x, condition)` where there is a condition.
+        discriminator: D, called as `D(x)`, or as `D(x, condition)` if there is a condition.
         generator: G.
-        real: real samples, `(N, *sample_shape)`.
-        fake: G(latent), detached for the discriminator's half, with its graph for the generator's.
-        latent: the latents `fake` was made from.
-        condition: what both networks are conditioned on, or None.
-        step: the trainer's step, counted from 0.
-        random: the generator that `normal_like`, `uniform_like` and `changed` draw from; None for torch's
-            default; one for each replica where samples are `(R, N, *sample_shape)`.
-        gradient_inputs: which of `real` and `fake` a penalty will differentiate with respect to. These are
-            detached here and require a gradient.
-        concatenate: ask D once for real and fake samples together, rather than twice; for a D that does not
-            mix the samples of a batch.
+        real: Real samples, `(N, *sample_shape)`.
+        fake: G(latent), detached in the discriminator's half, with its graph in the generator's.
+        latent: The latents from which `fake` was generated.
+        condition: The condition of both networks, or None.
+        step: The trainer's step, counted from 0.
+        random: The random generator for `normal_like`, `uniform_like` and `changed`; None for torch's default
+            generator; a sequence with one for each replica if samples are `(R, N, *sample_shape)`.
+        gradient_inputs: The samples, `real` or `fake`, with respect to which a penalty differentiates. They are
+            detached and then require a gradient.
+        concatenate: Evaluate D once on real and fake samples together rather than twice. D must not mix the samples
+            of a batch.
 
     Example:
         >>> D = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0))
@@ -62,7 +62,7 @@ class StepContext:
         self._concatenate = concatenate
         self._samples: dict[Source, Tensor | None] = {"real": real, "fake": fake}
         for which in gradient_inputs:
-            if which != "latent":  # latents get theirs before G sees them
+            if which != "latent":  # latents must require a gradient before G is called
                 self._samples[which] = self._sample(which).detach().requires_grad_()
         self._logits: dict[Source, Tensor] = {}
         self._features: dict[Source, Tensor] = {}
@@ -85,11 +85,11 @@ class StepContext:
     def _sample(self, which: Source) -> Tensor:
         sample = self._samples[which]
         if sample is None:
-            raise BadArgumentsError(f"this StepContext was made without {which}=, which is read here")
+            raise BadArgumentsError(f"a StepContext must have {which}= for this term, got one without")
         return sample
 
     def logits(self, which: Source) -> Tensor:
-        """Return D's logits on the real or the fake samples, `(..., N)`, in float32 or wider."""
+        """Return D's logits of the real or the fake samples, `(..., N)`, in float32 or wider."""
         if which not in self._logits:
             if self._concatenate:
                 self._discriminate_both()
@@ -111,24 +111,25 @@ class StepContext:
         self._logits["real"], self._logits["fake"] = logits[..., :count], logits[..., count:]
 
     def features(self, which: Source) -> Tensor:
-        """Return D's features of the real or the fake samples, for discriminators that offer them."""
+        """Return D's features of the real or the fake samples, if D has `features(x, condition)`."""
         if which not in self._features:
             features = features_of(self.discriminator)
             if features is None:
                 raise BadArgumentsError(
-                    f"{type(self.discriminator).__name__} offers no features(x, condition), which is read here"
+                    f"the discriminator must have features(x, condition) for this term, got a "
+                    f"{type(self.discriminator).__name__} without"
                 )
             self._features[which] = widened(features(self._sample(which), self.condition))
         return self._features[which]
 
     def discriminate(self, samples: Tensor) -> Tensor:
-        """Return D's logits on other samples, under this step's condition; computed at each call."""
+        """Return D's logits of other samples under this step's condition. They are computed in every call."""
         return self._answer(samples, self.condition)
 
     def _answer(self, samples: Tensor, condition: Tensor | None) -> Tensor:
         arguments = (samples,) if condition is None else (samples, condition)
         logits = widened(self.discriminator(*arguments))
-        # (R, N) with replicas; (N, 1) is the usual mistake, and no replicas of one sample
+        # with replicas, logits are (R, N); (N, 1) is refused as the usual mistake, not taken for N replicas
         column = logits.ndim > 1 and logits.shape[-1] == 1
         if not logits.ndim or column or logits.shape != samples.shape[: logits.ndim]:
             raise ShapeError(
@@ -138,21 +139,21 @@ class StepContext:
         return logits
 
     def normal_like(self, x: Tensor) -> Tensor:
-        """Draw standard normal noise of `x`'s shape from the step's generator."""
+        """Draw standard normal noise in the shape of `x` from the step's random generator."""
         noise = torch.empty_like(x, requires_grad=False)
         for part, random in _by_replica(noise, self._random):
             part.normal_(generator=random)
         return noise
 
     def uniform_like(self, x: Tensor) -> Tensor:
-        """Draw uniform noise in [0, 1) of `x`'s shape from the step's generator."""
+        """Draw uniform noise in [0, 1) in the shape of `x` from the step's random generator."""
         noise = torch.empty_like(x, requires_grad=False)
         for part, random in _by_replica(noise, self._random):
             part.uniform_(generator=random)
         return noise
 
     def changed(self, x: Tensor, change: Callable[..., Tensor]) -> Tensor:
-        """Return samples randomly changed: `change(x, generator=...)`, by the step's generator."""
+        """Return `change(x, generator=...)`, with the step's random generator."""
         if not isinstance(self._random, Sequence):
             return change(x, generator=self._random)
         return torch.stack([change(part, generator=random) for part, random in _by_replica(x, self._random)])
@@ -163,7 +164,7 @@ def _by_replica(x: Tensor, random: Random) -> Iterable[tuple[Tensor, torch.Gener
 
 
 def widened(x: Tensor) -> Tensor:
-    """Return `x` in float32 where it is in half precision, else `x` itself.
+    """Return `x` in float32 if it is in half precision, and `x` itself otherwise.
 
     Example:
         >>> widened(torch.ones(2, dtype=torch.bfloat16)).dtype

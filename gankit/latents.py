@@ -1,4 +1,4 @@
-"""Where latents come from: `LATENTS`."""
+"""Latents: the distributions of the generator's input z, by name in `LATENTS`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Normal:
     """Standard normal latents, N(0, I).
 
     Args:
-        latent_dim: the length of one latent.
+        latent_dim: The length of one latent.
 
     Example:
         >>> z = Normal(10)(4, generator=torch.Generator().manual_seed(0), device=torch.device("cpu"))
@@ -40,7 +40,7 @@ class Normal:
         return (self.latent_dim,)
 
     def __call__(self, count: int, *, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Draw `(count, latent_dim)`."""
+        """Draw latents, `(count, latent_dim)`."""
         return torch.randn(count, self.latent_dim, generator=generator, device=device)
 
 
@@ -50,7 +50,7 @@ class Uniform(Normal):
     """Uniform latents in [-1, 1) (Radford et al. 2015, section 4).
 
     Args:
-        latent_dim: the length of one latent.
+        latent_dim: The length of one latent.
 
     Example:
         >>> z = Uniform(100)(8, generator=None, device=torch.device("cpu"))
@@ -59,27 +59,27 @@ class Uniform(Normal):
     """
 
     def __call__(self, count: int, *, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Draw `(count, latent_dim)`."""
+        """Draw latents, `(count, latent_dim)`."""
         return torch.rand(count, self.latent_dim, generator=generator, device=device) * 2 - 1
 
 
 @LATENTS.register("one_hot_normal")
 @dataclass(frozen=True, kw_only=True)
 class OneHotNormal:
-    """A one-hot code with narrow normals beside it (Mukherjee et al. 2019, ClusterGAN, section 2).
+    """A one-hot code followed by narrow normal noise (Mukherjee et al. 2019, ClusterGAN, section 2).
 
-    Formula: `z = (e_k, standard_deviation * n)` with `k` uniform over the categories and `n` standard normal.
-    The categories lie apart, so that a continuous generator can reach modes that lie apart without samples on
-    a bridge between them.
+    Formula: `z = (e_k, standard_deviation * n)`, where `k` is uniform over the categories and `n` is standard normal.
+    Because the categories are separated, a continuous generator can reach separated modes without producing samples
+    between them.
 
     Args:
-        latent_dim: the length of one latent, code and normals together.
-        categories: the length of the code; the other entries are the normals.
-        standard_deviation: of the normals; 0.1 in the paper.
+        latent_dim: The length of one latent, which is the code and the noise together.
+        categories: The length of the code; the remaining entries are noise.
+        standard_deviation: The standard deviation of the noise; 0.1 in the paper.
 
     Raises:
-        BadValueError: for a length that is not positive, more categories than the latent is long, or a negative
-            standard deviation.
+        BadValueError: If a length is not positive, `categories` exceeds `latent_dim`, or `standard_deviation` is
+            negative.
 
     Example:
         >>> z = OneHotNormal(latent_dim=12, categories=10)(4, generator=None, device=torch.device("cpu"))
@@ -96,9 +96,7 @@ class OneHotNormal:
         check_count("categories", self.categories)
         check_positive("standard_deviation", self.standard_deviation, zero=True)
         if self.categories > self.latent_dim:
-            raise BadValueError(
-                f"categories must fit the latent, whose latent_dim is {self.latent_dim}, got {self.categories}"
-            )
+            raise BadValueError(f"categories must be at most latent_dim={self.latent_dim}, got {self.categories}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,7 +104,7 @@ class OneHotNormal:
         return (self.latent_dim,)
 
     def __call__(self, count: int, *, generator: torch.Generator | None, device: torch.device) -> Tensor:
-        """Draw `(count, latent_dim)`."""
+        """Draw latents, `(count, latent_dim)`."""
         chosen = torch.randint(self.categories, (count, 1), generator=generator, device=device)
         code = torch.zeros(count, self.categories, device=device).scatter_(1, chosen, 1.0)
         normals = torch.randn(count, self.latent_dim - self.categories, generator=generator, device=device)

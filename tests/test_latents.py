@@ -137,7 +137,7 @@ def test_one_hot_normal_can_be_a_code_alone():
     ("arguments", "says"),
     [
         ({"categories": 0}, "categories must be above 0, got 0"),
-        ({"categories": 8}, "categories must fit the latent, whose latent_dim is 7, got 8"),
+        ({"categories": 8}, "categories must be at most latent_dim=7, got 8"),
         ({"standard_deviation": -0.1}, "standard_deviation must be 0 or more, got -0.1"),
     ],
 )

@@ -123,7 +123,9 @@ def test_a_network_without_the_members_is_no_error(wrap):
 
 
 def test_features_that_a_discriminator_does_not_have_are_refused():
-    with pytest.raises(BadArgumentsError, match=r"Linear offers no features\(x, condition\)"):
+    with pytest.raises(
+        BadArgumentsError, match=r"must have features\(x, condition\) for this term, got a Linear without"
+    ):
         StepContext(discriminator=nn.Linear(3, 1), real=torch.rand(4, 3)).features("real")
     packed = DISCRIMINATORS.build("packed", sample_shape=(3,), packing=2)
     packed.discriminator = nn.Linear(6, 1)

@@ -163,7 +163,7 @@ class PathLength(AveragingPenalty):
         fake, latent, logits = context.fake, _latent("path_length", context), context.logits("fake")
         if not latent.requires_grad:
             raise BadArgumentsError(
-                "path_length needs latents that require a gradient before G sees them: latent.requires_grad_()"
+                "path_length needs latents that require a gradient, got others; call latent.requires_grad_() before G"
             )
         shape = fake.shape[logits.ndim :]
         pixels = math.prod(shape[1:] if len(shape) > 1 else shape)

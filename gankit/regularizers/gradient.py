@@ -81,8 +81,8 @@ def lengths(x: Tensor, batch_ndim: int) -> Tensor:
 def _gradients(logits: Sequence[Tensor], samples: Sequence[Tensor]) -> tuple[Tensor, ...]:
     if not all(one.requires_grad for one in samples):
         raise BadArgumentsError(
-            "this penalty differentiates with respect to samples that require no gradient; name them in "
-            "StepContext(gradient_inputs=...), from the penalty's own gradient_inputs"
+            "the samples of a gradient penalty must require a gradient, got samples that do not; make the context as "
+            "StepContext(..., gradient_inputs=penalty.gradient_inputs)"
         )
     return torch.autograd.grad([one.sum() for one in logits], samples, create_graph=True)
 
