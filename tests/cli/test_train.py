@@ -139,3 +139,20 @@ def test_ways_to_run_a_step_are_options(capsys):
         assert preset[name] is True
     assert main(["train", "vanilla_mnist", *small, "--execution", "cuda_graph", "--device", "cpu", "--out", "no"]) == 2
     assert "execution 'cuda_graph' needs a CUDA device, got 'cpu'" in capsys.readouterr().err
+
+
+def test_flags_turn_off_what_a_preset_turns_on(capsys):
+    small = ["--generator", "mlp:widths=[8],block=linear_relu", "--discriminator", "mlp:widths=[8]", "--steps", "1"]
+    command = ["train", "ring", *small, "--no-progress", "--device", "cpu", "--out", "run"]
+    assert main([*command, "--averaging-decay", "none", "--no-learning-rate-decay"]) == 0
+    assert recipe()["preset"]["averaging_decay"] is None
+    assert recipe()["preset"]["learning_rate_decay"] is False
+    assert not Path("run/averaged_generator.safetensors").exists()
+    assert main(["train", "--resume", "run", "--averaging-decay", "0.9"]) == 2
+    assert "averaging_decay 0.9 instead of None" in capsys.readouterr().err
+
+
+def test_a_value_that_cannot_be_absent_is_no_none(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "ring", "--steps", "none"])
+    assert "argument --steps: invalid int value: 'none'" in capsys.readouterr().err
