@@ -106,7 +106,10 @@ class Preset(Options):
 
         for field in _SPECS:
             put(field, _named_spec(field, getattr(self, field)))
-        if not isinstance(self.loss, LossSchedule):
+        if isinstance(self.loss, LossSchedule):
+            for ref in self.loss.stages.values():
+                _named_spec("loss", ref)
+        else:
             put("loss", _named_spec("loss", self.loss))
         if not isinstance(self.regularizers, (list, tuple)):
             raise BadArgumentsError(f"a preset's regularizers must be a sequence of names, got {self.regularizers!r}")

@@ -9,7 +9,7 @@ from torch import nn
 from gankit import DISCRIMINATORS, GENERATORS, LOSSES, PRESETS, LossSchedule, Preset, Spec
 from gankit.architectures import MLPDiscriminator, MLPGenerator
 from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, ShapeError, UnknownNameError
-from gankit.losses import Minimax
+from gankit.losses import Hinge, Minimax
 from gankit.presets import dcgan_mnist, vanilla_mnist
 from gankit.regularizers import R1
 
@@ -206,6 +206,11 @@ def test_a_preset_does_not_change():
         (lambda: vanilla_mnist.replace(stepps=3), BadArgumentsError, "no field 'stepps'. Did you mean 'steps'"),
         (lambda: vanilla_mnist.replace(batch_size=0), BadValueError, "batch_size must be above 0, got 0"),
         (lambda: vanilla_mnist.replace(generator=nn.Identity()), BadArgumentsError, "objects go into the call"),
+        (
+            lambda: vanilla_mnist.replace(loss=LossSchedule({0: "minimax", 5: Hinge()})),
+            BadArgumentsError,
+            r"a preset's loss must be a name or a Spec, got Hinge\(\); objects go into the call",
+        ),
         (lambda: Preset.from_dict({"name": "x", "colour": 1}), BadArgumentsError, r"unknown \['colour'\]"),
         (lambda: vanilla_mnist.batches("mnist_5kk"), UnknownNameError, "Did you mean 'mnist_5k'"),
         (lambda: vanilla_mnist.batches(root="x"), BadArgumentsError, "unexpected argument 'root'"),
