@@ -40,6 +40,7 @@ from gankit.protocols import (
     ScheduledLoss,
     Stateful,
 )
+from gankit.seeds import replica_seeds
 from gankit.training.averaging import WeightAverage
 from gankit.training.batch_norm import synchronize_batch_norm as synchronize_batch_norm_of
 from gankit.training.checks import MIXING, check_optimizer, check_plain, check_shapes, check_unmixed, common_device
@@ -521,7 +522,7 @@ class AdversarialTrainer:
         self,
         count: int,
         condition: Tensor | None = None,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         *,
         batch_size: int = 1024,
     ) -> Tensor:
@@ -532,22 +533,31 @@ class AdversarialTrainer:
         Args:
             count: how many.
             condition: the condition of each, where the networks are conditional.
-            seed: the same seed gives the same latents; None goes on in a stream of its own.
+            seed: A seed, which always gives the same latents, or a list with the seed of each replica. None continues
+                a stream of its own.
             batch_size: how many are generated at a time, which bounds the memory.
 
         Returns:
             `(count, *sample_shape)`, on the trainer's device; `(R, count, *sample_shape)` with replicas, where
-            replica i answers the latents of the seed `seed + i`.
+            replica i uses the latents of the seed `seed + i`, or of its seed in the list.
 
         Raises:
-            BadValueError: for a count or batch size under 1.
+            BadValueError: for a count or batch size under 1, or a list of seeds that is not one per replica.
         """
         check_count("count", count)
         check_count("batch_size", batch_size)
         random = self.randomness.sampling
         if seed is not None:
-            check_seed(seed)
-            random = self.randomness.seeded(lambda i: seed + i)
+            if isinstance(seed, (list, tuple)):
+                seeds = list(cast("Sequence[int]", seed))
+            else:
+                check_seed(cast(int, seed))
+                seeds = replica_seeds(cast(int, seed), self.replicas)
+            for one in seeds:
+                check_seed(one)
+            if len(seeds) != (self.replicas or 1):
+                raise BadValueError(f"seed must be one number, or {self.replicas or 1}, one per replica, got {seeds}")
+            random = self.randomness.seeded(lambda i: seeds[i])
         batch_dimension = 0 if self.replicas is None else 1
         network = self.averaged_generator or self.generator
         latents = torch.split(self.draw_latents(count, random), batch_size, batch_dimension)
