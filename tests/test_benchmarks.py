@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import saving
+import gankit
+from benchmarks import checkouts, saving
+from benchmarks.checkouts import COUNTED, differences, ratio_of
 from benchmarks.floors import Peaks, Work, arithmetic_floor, memory_floor, step_bytes, step_flops, update_bytes
 from benchmarks.ranks import bytes_sent, measure
 from benchmarks.ranks import report as ranks_report
@@ -21,10 +25,11 @@ from benchmarks.scripts import Networks, tutorial
 from benchmarks.timing import interleaved, order, ratios
 from gankit import AdversarialTrainer
 from gankit.latents import Normal
-from gankit.losses import NonSaturating
+from gankit.losses import LOSSES, NonSaturating
 from gankit.presets import ring
-from gankit.regularizers import R1
+from gankit.regularizers import R1, REGULARIZERS
 from gankit.training import Ranks
+from gankit.training.step.options import OPTION_NAMES
 from tests.ranks import on_ranks
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -382,3 +387,100 @@ def test_what_ranks_cost_is_measured_of_the_slowest_and_told_in_a_table():
     line = ranks_report({"ring": fixed}, 2).splitlines()[-1]
     efficiency, machine, exchange = line.split(" | ")[3:6]
     assert [one.split()[0] for one in (efficiency, machine, exchange)] == ["0.25", "0.50", "0.50"]
+
+
+# --- two checkouts ---------------------------------------------------------------------------------------
+
+
+def test_the_ratio_of_two_checkouts_is_the_median_round_by_round():
+    # a machine that slows down in the course of the rounds slows both
+    old = [1.0 + number for number in range(101)]
+    new = [0.9 * seconds for seconds in old]
+    new[50] *= 100  # one round in which something else ran
+    found = ratio_of(old, new)
+    assert (found.low, found.median, found.high) == pytest.approx((0.9, 0.9, 0.9))
+
+
+def test_the_interval_of_a_ratio_is_the_bootstraps():
+    random = torch.Generator().manual_seed(3)
+    new = torch.exp(0.1 * torch.randn(100, generator=random, dtype=torch.float64)).tolist()
+    found = ratio_of([1.0] * 100, new)
+    assert found.low < found.median < found.high
+    assert found.median == pytest.approx(sum(sorted(new)[49:51]) / 2)
+    # the median of normals has a standard error of 1.25 times that of their mean: 2 x 1.96 x 1.25 x 0.1 / 10
+    assert found.high - found.low == pytest.approx(0.049, rel=0.4)
+    assert found == ratio_of([1.0] * 100, new)
+    assert ratio_of([1.0] * 100, new, seed=1) != found
+
+
+def test_intervals_hold_the_true_ratio_as_often_as_they_say():
+    random = torch.Generator().manual_seed(0)
+    held = 0
+    for _ in range(200):
+        new = torch.exp(0.05 * torch.randn(40, generator=random, dtype=torch.float64)).tolist()
+        found = ratio_of([1.0] * 40, new, resamples=500)
+        held += found.low <= 1.0 <= found.high
+    assert 180 <= held <= 199
+
+
+def test_differing_operators_are_told_step_by_step():
+    same = {"aten.mul": 2}
+    assert differences([same, {"aten.add": 1}, {}], [same, {"aten.add": 3}, {"aten.item": 1}]) == [
+        ("step 2", "aten.add", 1, 3),
+        ("the end", "aten.item", 0, 1),
+    ]
+    assert differences([same, {}], [dict(same), {}]) == []
+
+
+def test_what_is_counted_has_every_penalty_and_every_loss():
+    text = json.dumps(COUNTED)
+    for name in [*REGULARIZERS.names(), *LOSSES.names()]:
+        assert f'"{name}"' in text, name
+    for option in OPTION_NAMES:
+        # of one process, BatchNorm has nothing to synchronize
+        assert f'"{option}"' in text or option == "synchronize_batch_norm", option
+
+
+def test_two_checkouts_are_timed_and_their_operators_counted(tmp_path, capsys, monkeypatch):
+    """One is this checkout, the other a copy that adds 0 to each latent and has no preset `dcgan_mnist`."""
+    monkeypatch.setattr(checkouts, "TIMED", {"ring": {"preset": "ring", "batch_size": 8}})
+    new = tmp_path / "new"
+    shutil.copytree(Path(gankit.__file__).parent, new / "gankit", ignore=shutil.ignore_patterns("__pycache__"))
+    with (new / "gankit" / "latents.py").open("a", encoding="utf-8") as file:
+        file.write("\n_call = Normal.__call__\nNormal.__call__ = lambda *args, **kwargs: _call(*args, **kwargs) + 0\n")
+    dcgan = new / "gankit" / "presets" / "dcgan.py"
+    dcgan.write_text(dcgan.read_text(encoding="utf-8").replace('name="dcgan_mnist"', 'name="dcgan"'), encoding="utf-8")
+    few = ["--rounds", "2", "--launches", "1", "--block-seconds", "0.001", "--steps", "2"]
+    out = tmp_path / "made" / "checkouts.json"
+    old = str(Path(gankit.__file__).parents[1])
+    assert checkouts.main([old, str(new), *few, "--count", "eager", "dcgan_mnist", "--out", str(out)]) == 1
+    written = json.loads(out.read_text(encoding="utf-8"))
+    for found in written["seconds"].values():
+        assert {which: len(values) for which, values in found.items()} == {"old": 2, "new": 2}
+        assert min(found["old"] + found["new"]) > 0
+    assert written["versions"]["old"]["file"].startswith(old)
+    assert written["versions"]["new"]["file"].startswith(str(new))
+    # z is drawn once in each half
+    assert list(written["differences"]) == ["eager"]
+    different = written["differences"]["eager"]
+    assert [(when, operator) for when, operator, _, _ in different] == [
+        ("step 1", "aten.add.Tensor"),
+        ("step 2", "aten.add.Tensor"),
+    ]
+    assert [after - before for _, _, before, after in different] == [2, 2]
+    assert written["operators"]["eager"]["new"] - written["operators"]["eager"]["old"] == 4
+    assert list(written["not_counted"]) == ["dcgan_mnist, new"]
+    said = capsys.readouterr().out
+    assert "| step 1 | aten.add.Tensor |" in said
+    assert "not counted: dcgan_mnist, new" in said
+
+
+def test_a_checkout_without_gankit_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="a checkout must hold gankit/__init__.py, got "):
+        checkouts.main([str(tmp_path), str(tmp_path)])
+
+
+def test_an_unknown_training_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        checkouts.main([str(tmp_path), str(tmp_path), "--count", "eager", "nothing"])
+    assert "not nothing" in capsys.readouterr().err

@@ -35,7 +35,7 @@ LAYOUT = {
         ["others"],
         ["rows"],
         ["report"],
-        ["ranks", "saving"],
+        ["ranks", "saving", "checkouts", "checkout_worker"],
         ["conftest"],
         ["test_overhead", "test_speed"],
     ],
