@@ -65,7 +65,7 @@ class AdversarialLoss(Protocol):
 
 @runtime_checkable
 class HasLogOdds(Protocol):
-    """A loss that says whether its logits are the log-odds of "real".
+    """A loss that says whether its logits are the log-odds of "real"; see `has_log_odds`.
 
     If they are, the trainer reports their sigmoid, D(x) and D(G(z)), as the scores.
     """
@@ -74,6 +74,22 @@ class HasLogOdds(Protocol):
     def log_odds(self) -> bool:
         """Whether the sigmoid of a logit is D's probability of "real"."""
         ...
+
+
+def has_log_odds(loss: AdversarialLoss) -> bool:
+    """Return the loss's `log_odds`, or False if it does not say.
+
+    The trainer asks in every step, and `isinstance` with a protocol takes a hundred times as long as this.
+
+    Example:
+        >>> from gankit.losses import Hinge, Minimax
+        >>> has_log_odds(Minimax()), has_log_odds(Hinge())
+        (True, False)
+    """
+    try:
+        return cast(HasLogOdds, loss).log_odds
+    except AttributeError:
+        return False
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ from gankit.protocols import (
     ScheduledLoss,
     batch_multiple_of,
     features_of,
+    has_log_odds,
 )
 
 LOG_ODDS = {"minimax", "non_saturating", "f_divergence"}
@@ -32,7 +33,9 @@ LOG_ODDS = {"minimax", "non_saturating", "f_divergence"}
 
 @pytest.mark.parametrize("name", LOSSES.names())
 def test_a_loss_declares_log_odds_or_does_not_have_them(name):
-    assert isinstance(LOSSES.build(name), HasLogOdds) is (name in LOG_ODDS)
+    loss = LOSSES.build(name)
+    assert isinstance(loss, HasLogOdds) is (name in LOG_ODDS)
+    assert has_log_odds(loss) is (name in LOG_ODDS)
 
 
 def test_a_schedule_builds_losses_and_lists_them():

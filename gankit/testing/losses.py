@@ -10,7 +10,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from gankit.protocols import AdversarialLoss, Half, HasLogOdds
+from gankit.protocols import AdversarialLoss, Half, has_log_odds
 from gankit.testing.common import (
     HostReads,
     Offence,
@@ -327,7 +327,7 @@ def _(part: _Loss) -> Offence:
 
 @RULES.rule("log-odds", "a log_odds = True that was copied from another loss")
 def _(part: _Loss) -> Offence:
-    if not (isinstance(part.loss, HasLogOdds) and part.loss.log_odds):
+    if not has_log_odds(part.loss):
         return None
     # the expected loss is least at logit l where real is e^l times as probable as fake (Reid & Williamson 2010);
     # below zero smoothed labels change that little, and a factor of 2 leaves room for them

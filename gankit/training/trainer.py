@@ -226,6 +226,7 @@ class AdversarialTrainer:
         self.regularizers: dict[str, Regularizer | Constraint] = _named(regularizers)
         self._loss = loss
         self._scheduled = loss if isinstance(loss, ScheduledLoss) else None
+        self._scheduled_losses = tuple(loss.losses) if self._scheduled and isinstance(loss, HasLosses) else ()
         for part in self.parts():
             if isinstance(part, nn.Module):  # its averages belong where the networks are
                 part.to(self.device)
@@ -658,8 +659,7 @@ class AdversarialTrainer:
 
     def parts(self) -> list[object]:
         """Return the loss, the losses of a schedule, and the regularizers."""
-        scheduled = self._scheduled.losses if isinstance(self._scheduled, HasLosses) else ()
-        return [self._loss, *scheduled, *self.regularizers.values()]
+        return [self._loss, *self._scheduled_losses, *self.regularizers.values()]
 
     def counters(self) -> tuple[int, int]:
         """Return the numbers that a step counts on the host."""

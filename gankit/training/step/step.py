@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gankit.context import StepContext, widened
 from gankit.errors import ShapeError
-from gankit.protocols import GradientInput, Half, HasLogOdds, Regularizer
+from gankit.protocols import GradientInput, Half, Regularizer, has_log_odds
 from gankit.training.finite import Undoable, all_finite, largest
 from gankit.training.modes import frozen, tf32
 from gankit.training.stacked import clip_gradient_norm
@@ -216,8 +216,7 @@ class Step:
 
     def _scores(self, context: StepContext) -> dict[str, Tensor]:
         real, fake = context.logits("real").detach(), context.logits("fake").detach()
-        loss = self.trainer.loss
-        if not (isinstance(loss, HasLogOdds) and loss.log_odds):
+        if not has_log_odds(self.trainer.loss):
             return {"real_score": real.mean(-1), "fake_score": fake.mean(-1)}
         return {
             "real_score": real.sigmoid().mean(-1),
