@@ -1,24 +1,24 @@
-"""A training run on disk: its recipe, its folder, its weights, and how good its samples are."""
+"""A training run on disk: its recipe, its folder, its weights, and the evaluation of its samples."""
 
 from gankit.runs.evaluation import evaluate, evaluation_form, real_points
-from gankit.runs.folder import environment, is_new, told, writable_folder
+from gankit.runs.folder import environment, is_new, refused_with, writable_folder
 from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
 from gankit.runs.run import Run
-from gankit.runs.weights import check_weights, load_generator, plans
+from gankit.runs.weights import load_generator, networks_without_memory, read_weights
 
 __all__ = [
     "Recipe",
     "Run",
     "check_same_recipe",
-    "check_weights",
     "environment",
     "evaluate",
     "evaluation_form",
     "is_new",
     "load_generator",
-    "plans",
+    "networks_without_memory",
     "read_recipe",
+    "read_weights",
     "real_points",
-    "told",
+    "refused_with",
     "writable_folder",
 ]

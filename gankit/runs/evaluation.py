@@ -1,4 +1,4 @@
-"""How good a run's samples are, and the real ones beside them."""
+"""How good the samples of a run are, and real samples to draw beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gankit.seeds import replica_seeds, stream_seed
 from gankit.training import AdversarialTrainer
 
 POINTS = 2000
-"""How many points a picture of points in the plane has."""
+"""The number of points in a picture of points in the plane."""
 
 
 def evaluate(
@@ -51,7 +51,7 @@ def evaluate(
 
 
 def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:
-    """Return a coverage in plain containers that JSON knows; a value that is not finite becomes None.
+    """Return a coverage in plain containers that JSON can hold. A value that is not finite becomes None.
 
     Example:
         >>> evaluation_form(ModeCoverage(0, 8, 0.0, math.nan, 2500))["reverse_kl"]
@@ -61,7 +61,7 @@ def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:
 
 
 def real_points(batches: Iterable[Batch], seed: int) -> torch.Tensor | None:
-    """Return real samples in the plane, without touching the stream of batches; None where there are none.
+    """Return real samples in the plane, or None for other data. The stream of batches is left as it is.
 
     Example:
         >>> from gankit.presets import ring

@@ -1,4 +1,4 @@
-"""A run's folder on the disk."""
+"""The folder of a run, what it records about its environment, and how errors in its files are reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gankit.version import __version__
 
 
 def is_new(folder: Path) -> bool:
-    """Tell whether a folder is not there, or empty.
+    """Return whether a folder does not exist yet or is empty.
 
     Example:
         >>> is_new(Path("nowhere"))
@@ -29,14 +29,14 @@ def is_new(folder: Path) -> bool:
 
 
 def writable_folder(folder: Path, what: str) -> bool:
-    """Make a folder where there is none, and tell whether it is empty.
+    """Make a folder if it does not exist, and return whether it is empty.
 
     Args:
-        folder: where it is, or will be.
-        what: it is, for the message.
+        folder: The folder.
+        what: What the folder is, for the error.
 
     Raises:
-        OutputError: for a folder that cannot be written.
+        OutputError: If the folder cannot be written to.
 
     Example:
         >>> writable_folder(Path("new"), "the run's folder")
@@ -57,7 +57,7 @@ def writable_folder(folder: Path, what: str) -> bool:
 
 
 def environment(device: str | None) -> dict[str, Any]:
-    """Return the versions and the hardware that a figure depends on.
+    """Return the versions and the hardware on which figures depend.
 
     Example:
         >>> environment("cpu")["device"]
@@ -79,11 +79,16 @@ def environment(device: str | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def told(what: str) -> Generator[None]:
-    """Tell in one sentence that a file, which anybody may have written, does not hold what it must.
+def refused_with(message: str) -> Generator[None]:
+    """Turn every error that is not gankit's own into a `BadArgumentsError` of one sentence.
+
+    It is for reading files that anybody may have written.
+
+    Args:
+        message: What the file must hold. The reason follows after a colon.
 
     Example:
-        >>> with told("numbers.json must hold numbers"):
+        >>> with refused_with("numbers.json must hold numbers"):
         ...     int("x")
         Traceback (most recent call last):
         gankit.errors.BadArgumentsError: numbers.json must hold numbers: invalid literal for int() with base 10: 'x'
@@ -94,4 +99,4 @@ def told(what: str) -> Generator[None]:
         raise
     except Exception as error:  # a crafted file may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadArgumentsError(f"{what}: {reason[:500]}") from error
+        raise BadArgumentsError(f"{message}: {reason[:500]}") from error

@@ -1,4 +1,4 @@
-"""All that a run is made from, and what of it may change when the run is continued."""
+"""`Recipe`: everything that a run is made from, and what of it may change when the run is resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gankit.errors import (
     check_seed,
 )
 from gankit.presets import Preset
-from gankit.runs.folder import told
+from gankit.runs.folder import refused_with
 
 _FORMAT = 1
 _MOST_RECIPE_BYTES = 1 << 16
@@ -77,13 +77,17 @@ class Recipe:
             raise BadValueError("checkpoint_every_steps must be above 0 with on_non_finite='rollback', got 0")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe in plain containers that JSON knows."""
+        """Return the recipe in plain containers that JSON can hold."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {"format": _FORMAT} | fields | {"preset": self.preset.to_dict()}
 
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that `to_dict` described; `BadArgumentsError` where it is none."""
+        """Return the recipe that `to_dict` described.
+
+        Raises:
+            BadArgumentsError: For anything that is not the JSON form of a recipe.
+        """
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(form, Mapping):
             raise BadArgumentsError(f"a recipe must be a mapping of names to values, got {form!r}")
@@ -92,12 +96,12 @@ class Recipe:
             raise BadArgumentsError(
                 f"a recipe must have format {_FORMAT} and {', '.join(sorted(known))}, got {sorted(form)}"
             )
-        with told("a recipe must hold a preset"):
+        with refused_with("a recipe must hold a preset"):
             fields["preset"] = Preset.from_dict(form["preset"])
         return cls(**fields)
 
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
-        """Return what another recipe says otherwise: by name, what is said here and there.
+        """Return the values that differ in another recipe: by name, the value here and the value there.
 
         Example:
             >>> from gankit.presets import vanilla_mnist
@@ -110,15 +114,15 @@ class Recipe:
 
 
 def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *, decays: bool = False) -> None:
-    """Refuse to continue by another recipe; more steps are no difference.
+    """Refuse to resume a run with another recipe. More steps do not count as a difference.
 
     Args:
-        differences: as `Recipe.differences` returned them.
-        where: whose recipe it is.
-        decays: whether the learning rates depend on the steps, so that more of them are a difference.
+        differences: The differences that `Recipe.differences` returned.
+        where: The run or the checkpoint that holds the recipe, for the error.
+        decays: Whether the learning rates depend on the number of steps, so that more steps count as a difference.
 
     Raises:
-        RecipeDiffersError: which names every difference.
+        RecipeDiffersError: If there is a difference. The error names all of them.
 
     Example:
         >>> check_same_recipe({"steps": (100, 200)}, "run")
@@ -133,14 +137,14 @@ leave it out, or add --override to change the recipe
         if name not in ("checkpoint_every_steps", "check_every_steps") and (name != "steps" or decays or given < own)
     }
     if refused:
-        told = ", ".join(f"{n} {_shown(given)} instead of {_shown(own)}" for n, (own, given) in refused.items())
+        changes = ", ".join(f"{n} {_as_text(given)} instead of {_as_text(own)}" for n, (own, given) in refused.items())
         raise RecipeDiffersError(
-            f"what is continued must have the recipe of {where!r}, got {told}; leave it out, or add --override to "
+            f"what is continued must have the recipe of {where!r}, got {changes}; leave it out, or add --override to "
             "change the recipe"
         )
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         form = cast("dict[str, Any]", value)
         return str(form["name"]) if form.keys() == {"name"} else json.dumps(form)
@@ -148,11 +152,11 @@ def _shown(value: Any) -> str:
 
 
 def read_recipe(folder: str | Path) -> Recipe:
-    """Read the recipe in a run's folder; nothing of it is run.
+    """Read the recipe in the folder of a run. No code from the folder is executed.
 
     Raises:
-        DataNotFoundError: for a folder without a recipe.
-        BadArgumentsError: for a recipe that cannot be read.
+        DataNotFoundError: For a folder without a recipe.
+        BadArgumentsError: For a recipe that cannot be read.
 
     Example:
         >>> read_recipe("nowhere")
@@ -161,7 +165,7 @@ def read_recipe(folder: str | Path) -> Recipe:
     """
     path = Path(folder) / "recipe.json"
     try:
-        if not path.is_file():  # a pipe would be waited for
+        if not path.is_file():  # reading a pipe could wait forever
             raise FileNotFoundError
         with path.open("rb") as file:
             content = file.read(_MOST_RECIPE_BYTES + 1)

@@ -1,14 +1,14 @@
-"""A training run on disk: one folder with its recipe, metrics, pictures and weights.
+"""`Run`: one folder on disk with the recipe, metrics, pictures and weights of a training.
 
 ```
-recipe.json             enough to rebuild everything
+recipe.json             everything that is needed to rebuild the model
 environment.json        versions and hardware
 metrics.jsonl           one line of metrics every log_every_steps
-samples/                a grid of pictures, or points, from the same latents every sample_every_steps
-samples.gif             these pictures in motion
+samples/                pictures of samples from the same latents, every sample_every_steps
+samples.gif             an animation of these pictures
 curves.png              losses, D(x) and D(G(z)) over the steps
-checkpoints/            what a run that was interrupted goes on from
-evaluation.json         at the end, where the data has modes: how many were found, and how well
+checkpoints/            from which an interrupted run is resumed
+evaluation.json         if the data has modes: how many of them the generator captures, and how well
 generator.safetensors, averaged_generator.safetensors (with averaging), discriminator.safetensors
 ```
 """
@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from gankit.errors import (
     BadValueError,
@@ -42,9 +42,9 @@ from gankit.metrics import ModeCoverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_points
 from gankit.protocols import Batch
 from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, real_points
-from gankit.runs.folder import environment, told, writable_folder
+from gankit.runs.folder import environment, refused_with, writable_folder
 from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
-from gankit.runs.weights import check_weights, plans
+from gankit.runs.weights import networks_without_memory, read_weights
 from gankit.training import (
     AdversarialTrainer,
     Checkpoint,
@@ -63,17 +63,17 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Run:
-    """A run's folder.
+    """A training run in a folder.
 
     Args:
-        folder: where it is, or will be; `Run.open` reads the recipe of one that is there.
-        recipe: what it is made from.
+        folder: The folder. `Run.open` reads the recipe of an existing one.
+        recipe: The recipe of the run.
 
     Attributes:
-        folder: where it is.
-        recipe: what it is made from.
-        trainer: what `train` trains, or None before.
-        evaluations: the modes that `train` found, of each replica, where the data has modes.
+        folder: The folder.
+        recipe: The recipe of the run.
+        trainer: The trainer, or None before `train` and `resume`.
+        evaluations: The modes that each generator captures, after `train` and `resume`. Empty if the data has none.
 
     Example:
         >>> from gankit.presets import vanilla_mnist
@@ -92,12 +92,12 @@ class Run:
 
     @property
     def metrics_file(self) -> Path:
-        """`metrics.jsonl`."""
+        """The path of `metrics.jsonl`."""
         return self.folder / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """`checkpoints`, a folder."""
+        """The path of the folder `checkpoints`."""
         return self.folder / "checkpoints"
 
     @classmethod
@@ -105,13 +105,13 @@ class Run:
         """Read the recipe of a run.
 
         Raises:
-            DataNotFoundError: for a folder without a recipe.
-            BadArgumentsError: for a recipe that cannot be read.
+            DataNotFoundError: For a folder without a recipe.
+            BadArgumentsError: For a recipe that cannot be read.
         """
         return cls(folder, read_recipe(folder))
 
     def build_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
-        """Build the recipe's trainer, untrained, on its device or another one."""
+        """Build the untrained trainer of the recipe, on the given device or else on that of the recipe."""
         recipe = self.recipe
         return recipe.preset(
             device=device or recipe.device,
@@ -122,40 +122,40 @@ class Run:
         )
 
     def train(self, *, progress: bool = True) -> AdversarialTrainer:
-        """Train from the start in a new folder, and write everything a run holds.
+        """Train from the start in a new folder, and write all files of a run.
 
-        What is written is usable also when this is interrupted, or stopped by `stop`.
+        The files can be used even if training is interrupted, or ended early by `stop`.
 
         Args:
-            progress: show a progress bar.
+            progress: Whether to show a progress bar.
 
         Raises:
-            OutputExistsError: for a folder that has something in it; it is left alone.
-            OutputError: for a folder that cannot be written.
-            GankitError: for a recipe that cannot be built; there is no folder then.
+            OutputExistsError: For a folder that is not empty. Nothing in it is changed.
+            OutputError: For a folder that cannot be written to.
+            GankitError: For a recipe that cannot be built. No folder is made.
         """
         trainer, batches = self._build()
         pictures = self._pictures(batches)
         trainer.ranks.first(self._make_folder)
-        return self._go_on(trainer, batches, pictures, progress)
+        return self._continue(trainer, batches, pictures, progress)
 
     def resume(self, *, progress: bool = True, override: bool = False) -> AdversarialTrainer:
-        """Train on from the newest checkpoint that is whole, or from the start where there is none yet.
+        """Continue from the newest undamaged checkpoint, or from the start if there is no checkpoint yet.
 
-        `metrics.jsonl` is cut back to the checkpoint. All that follows is to the last bit what it would have been
-        without the interruption, on one machine.
+        `metrics.jsonl` is cut back to the checkpoint. On one machine, everything that follows is to the last bit what
+        it would have been without the interruption.
 
         Args:
-            progress: show a progress bar.
-            override: also where the checkpoint was made by another recipe than this run's; what does not fit the
-                new one begins anew.
+            progress: Whether to show a progress bar.
+            override: Whether to accept a checkpoint of another recipe. What does not fit this run's recipe then starts
+                afresh.
 
         Raises:
-            RecipeDiffersError: for a checkpoint of another recipe, without `override`; more `steps` are no difference.
-            CheckpointNotFoundError: where there are checkpoints and none is whole.
-            CheckpointError: for a checkpoint that does not fit the recipe.
-            OutputError: for a folder that cannot be written.
-            GankitError: for a recipe that cannot be built.
+            RecipeDiffersError: For a checkpoint of another recipe, without `override`. More `steps` are no difference.
+            CheckpointNotFoundError: If there are checkpoints, but all of them are damaged.
+            CheckpointError: For a checkpoint that does not fit the recipe.
+            OutputError: For a folder that cannot be written to.
+            GankitError: For a recipe that cannot be built.
         """
         ranks = Ranks.present()
         checkpoint = ranks.first(lambda: load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None)
@@ -172,10 +172,10 @@ class Run:
             rows = [json.dumps(_finite(row)) + "\n" for row in trainer.history]
             self._write_whole("metrics.jsonl", "".join(rows))
         if pictures is not None:
-            # those that were drawn in between, when somebody stopped the run, are left out of the animation
+            # pictures at other steps, drawn when somebody stopped the run, are left out of the animation
             steps = range(0, trainer.steps_done + 1, pictures.every)
             pictures.written = [path for path in map(pictures.file_at, steps) if path.exists()]
-        return self._go_on(trainer, batches, pictures, progress, save_first=bool(differs))
+        return self._continue(trainer, batches, pictures, progress, save_first=bool(differs))
 
     def _check_recipe(self, checkpoint: Checkpoint | None, override: bool) -> set[str]:
         if checkpoint is None or checkpoint.recipe is None:
@@ -188,16 +188,16 @@ class Run:
 
     def _build(self) -> tuple[AdversarialTrainer, Iterable[Batch]]:
         trainer = self.trainer = self.build_trainer()
-        if self._stopping:  # asked for while the trainer was built
+        if self._stopping:  # `stop` was called while the trainer was built
             trainer.stop()
         recipe = self.recipe
         if trainer.ranks.size != recipe.ranks:
             raise BadValueError(
-                f"the recipe's ranks must be as many processes as there are, {trainer.ranks.size}, got {recipe.ranks}"
+                f"the recipe's ranks must be the number of processes, {trainer.ranks.size}, got {recipe.ranks}"
             )
         return trainer, recipe.preset.batches(device=trainer.device, seed=recipe.seed, replicas=recipe.replicas)
 
-    def _go_on(
+    def _continue(
         self,
         trainer: AdversarialTrainer,
         batches: Iterable[Batch],
@@ -213,9 +213,9 @@ class Run:
         if pictures is not None:
             trainer.callbacks.append(pictures)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._told_when_full())
+            stack.enter_context(self._full_disk_in_one_sentence())
             checkpointer = None
-            if recipe.checkpoint_every_steps:  # the last callback: what the others wrote belongs to its step
+            if recipe.checkpoint_every_steps:  # added as the last callback, so that it saves what the others wrote
                 checkpointer = stack.enter_context(
                     Checkpointer(self.checkpoints, every_steps=recipe.checkpoint_every_steps, recipe=recipe.to_dict())
                 )
@@ -252,7 +252,7 @@ class Run:
         self._draw_curves()
 
     def stop(self) -> None:
-        """End `train` after the step it is in; for signal handlers."""
+        """End `train` or `resume` after the current step; for signal handlers."""
         self._stopping = True
         if self.trainer is not None:
             self.trainer.stop()
@@ -260,20 +260,20 @@ class Run:
     def draw_samples(
         self, trainer: AdversarialTrainer, path: str | Path, *, count: int | None = None, seed: int = 0
     ) -> None:
-        """Draw samples as `train` does: a grid of pictures, or points over real ones.
+        """Draw samples in the way of `train`: a grid of pictures, or points over real ones.
 
         Args:
-            trainer: of this run, as `load_trainer` gives it.
-            path: a `.png` file.
-            count: how many; by default 64 pictures, or 2,000 points.
-            seed: of the latents.
+            trainer: The trainer of this run, as `load_trainer` returns it.
+            path: The `.png` file to write.
+            count: The number of samples. None draws 64 pictures or 2,000 points.
+            seed: The seed of the latents.
 
         Raises:
-            ShapeError: for samples that are neither pictures nor points.
+            ShapeError: For samples that are neither pictures nor points.
         """
         preset = self.recipe.preset
         points = None
-        if preset.sample_shape == (2,):  # pictures need no data, which may have moved since
+        if preset.sample_shape == (2,):  # only points need the data, which may no longer be where it was
             points = real_points(preset.batches(device=trainer.device), self.recipe.seed)
         if count is None:
             count = 64 if points is None else POINTS
@@ -319,13 +319,13 @@ class Run:
             warn(f"curves.png is missing: {error}", GankitWarning)
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """Return the lines of `metrics.jsonl`."""
+        """Return the lines of `metrics.jsonl`, or none if there is no such file."""
         if not self.metrics_file.exists():
             return []
         return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
 
     def save_weights(self, trainer: AdversarialTrainer) -> None:
-        """Write the networks' weights as safetensors."""
+        """Write the weights of all networks as safetensors."""
         for name, network in _networks(trainer):
             state = {key: tensor.contiguous().clone() for key, tensor in network.state_dict().items()}
             file = self.folder / f"{name}.safetensors"
@@ -333,31 +333,31 @@ class Run:
                 save_file(state, temporary)
 
     def load_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
-        """Build the recipe's trainer with the weights of the run, for sampling.
+        """Build the trainer of the recipe with the weights of the run, for sampling.
 
         Args:
-            device: instead of the recipe's.
+            device: The device. None takes that of the recipe.
 
         Raises:
-            DataNotFoundError: for a run without weights.
-            BadArgumentsError: for weights that do not fit the recipe.
+            DataNotFoundError: For a run without weights.
+            BadArgumentsError: For weights that do not fit the recipe.
         """
-        networks = plans(self.recipe)
+        expected = networks_without_memory(self.recipe)
         names = ["generator", "discriminator"]
         if self.recipe.preset.averaging_decay is not None:
             names.append("averaged_generator")
+        states: dict[str, dict[str, torch.Tensor]] = {}
         for name in names:
             file = self.folder / f"{name}.safetensors"
             if not file.is_file():
                 raise DataNotFoundError(f"the run must hold {file.name}, got {str(self.folder)!r} without it")
-            with told(f"{file} must hold the recipe's {name}"):
-                check_weights(file, networks[name == "discriminator"], self.recipe.replicas)
-        with told(f"{self.folder / 'recipe.json'} must describe a model that can be built"):
+            with refused_with(f"{file} must hold the recipe's {name}"):
+                states[name] = read_weights(file, expected[name == "discriminator"], self.recipe.replicas)
+        with refused_with(f"{self.folder / 'recipe.json'} must describe a model that can be built"):
             trainer = self.build_trainer(device)
         for name, network in _networks(trainer):
-            file = self.folder / f"{name}.safetensors"
-            with told(f"{file} must hold the recipe's {name}"):
-                network.load_state_dict(load_file(file, device=str(trainer.device)))
+            with refused_with(f"{self.folder / f'{name}.safetensors'} must hold the recipe's {name}"):
+                network.load_state_dict(states[name])
         return trainer
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -371,7 +371,7 @@ class Run:
 
     @contextlib.contextmanager
     def _replacing(self, file: Path) -> Generator[Path]:
-        """Give a name to write to, and put what was written in the place of `file` once it is whole."""
+        """Yield a temporary path to write to, and replace `file` by what was written there once it is complete."""
         temporary = file.with_name(f".{file.name}.unfinished")
         try:
             yield temporary
@@ -384,8 +384,8 @@ class Run:
                 temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _told_when_full(self) -> Generator[None]:
-        """Say in one sentence that the disk is full, whoever meets it."""
+    def _full_disk_in_one_sentence(self) -> Generator[None]:
+        """Report a full disk in one sentence, whichever callback finds it."""
         try:
             yield
         except OSError as error:
@@ -397,15 +397,15 @@ class Run:
 
 
 def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
-    """A line of metrics, as `MetricsLog` writes it."""
+    """Return a line of metrics as `MetricsLog` writes it."""
     return {name: value if math.isfinite(value) else None for name, value in row.items()}
 
 
 def _fit_to(state: dict[str, Any], trainer: AdversarialTrainer, differs: Iterable[str]) -> None:
-    """Put what the trainer begins with in the place of what another recipe left, where the two differ."""
+    """Replace what another recipe saved by the initial state of the trainer, wherever the two recipes differ."""
     saved, own = state["trainer"], trainer.state_dict()
     for name in ("generator_optimizer", "discriminator_optimizer"):
-        if name in differs:  # the new numbers; the old moments, where the optimizer has them too
+        if name in differs:  # the new settings, and the saved moments if the optimizer has them too
             moments: dict[Any, Any] = saved[name]["state"] if _same_keys(saved[name], own[name]) else {}
             saved[name] = {"state": moments, "param_groups": own[name]["param_groups"]}
     if (saved["average"] is None) != (own["average"] is None):

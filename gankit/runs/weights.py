@@ -1,4 +1,4 @@
-"""Weights for other people: a run's networks, rebuilt from its recipe and its files, and nothing run from them."""
+"""The weights of a run: they are checked against the recipe and read, and no code from the files is executed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 from gankit.errors import BadValueError, DataNotFoundError
 from gankit.latents import LATENTS
 from gankit.presets.building import build_networks
-from gankit.runs.folder import told
+from gankit.runs.folder import refused_with
 from gankit.runs.recipe import Recipe, read_recipe
 
 _MOST_HEADER_BYTES = 1 << 16
@@ -32,24 +32,24 @@ _TYPES = {
 def load_generator(
     folder: str | Path, *, device: torch.device | str = "cpu", replica: int | None = None
 ) -> torch.nn.Module:
-    """Rebuild the generator of a finished run, ready to use anywhere; `gankit.load`.
+    """Rebuild the generator of a finished run, ready to use; `gankit.load`.
 
-    It reads two files, `recipe.json` and `averaged_generator.safetensors` (or `generator.safetensors`, without an
-    average), and runs nothing from them: the recipe names registered parts, safetensors are numbers. What the weights
-    must look like is known, and held against the file, before memory is taken for them.
+    This reads two files, `recipe.json` and `averaged_generator.safetensors` (or `generator.safetensors` if there is no
+    average), and executes no code from them: the recipe names registered parts, and safetensors hold numbers. The
+    weights are compared with the network of the recipe before memory is allocated for them.
 
     Args:
-        folder: of the run.
-        device: where the generator goes.
-        replica: which one, of a run with replicas; by default the first.
+        folder: The folder of the run.
+        device: The device of the generator.
+        replica: The number of the replica, for a run with replicas. None takes the first.
 
     Returns:
-        The generator, in eval mode, its weights requiring no gradient.
+        The generator in eval mode. Its weights require no gradient.
 
     Raises:
-        DataNotFoundError: for a folder without recipe or weights.
-        BadArgumentsError: for files that do not fit each other, or hold something else.
-        BadValueError: for a replica that the run has not.
+        DataNotFoundError: For a folder without a recipe or without weights.
+        BadArgumentsError: For files that do not fit each other or hold something else.
+        BadValueError: For a replica that the run does not have.
 
     Example:
         >>> from gankit.presets import ring
@@ -65,11 +65,10 @@ def load_generator(
     file = next((path for path in (Path(folder) / name for name in names) if path.is_file()), None)
     if file is None:
         raise DataNotFoundError(f"the run must hold generator.safetensors, got {str(folder)!r} without it")
-    with told(f"{file} must hold the recipe's generator"):
-        plan, _ = plans(recipe)
-        check_weights(file, plan, recipe.replicas)
+    with refused_with(f"{file} must hold the recipe's generator"):
+        expected, _ = networks_without_memory(recipe)
+        state = read_weights(file, expected, recipe.replicas)
         generator, _ = _build(recipe)
-        state = load_file(file)
         if recipe.replicas is not None:
             state = {name: tensor[replica or 0] for name, tensor in state.items()}
         generator.load_state_dict(state)
@@ -80,38 +79,39 @@ def _build(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
     return build_networks(recipe.preset.fields(), LATENTS.build(recipe.preset.latent), recipe.seed)
 
 
-def plans(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Return a recipe's generator and discriminator, which take no memory.
+def networks_without_memory(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return the generator and the discriminator of a recipe on torch's meta device: shapes and types, no values.
 
     Example:
         >>> from gankit.presets import ring
-        >>> G, D = plans(Recipe(preset=ring))
+        >>> G, D = networks_without_memory(Recipe(preset=ring))
         >>> next(G.parameters()).device
         device(type='meta')
     """
-    with told("a recipe must describe networks that can be built"), torch.device("meta"):
+    with refused_with("a recipe must describe networks that can be built"), torch.device("meta"):
         return _build(recipe)
 
 
-def check_weights(file: Path, plan: torch.nn.Module, replicas: int | None) -> None:
-    """Hold a file's names, shapes and types against a network without memory.
+def read_weights(file: Path, network: torch.nn.Module, replicas: int | None) -> dict[str, torch.Tensor]:
+    """Read weights, after a check that their names, shapes and types are those of a network.
 
     Args:
-        file: safetensors.
-        plan: the network.
-        replicas: how many the file holds one behind the other; None for one that is not stacked.
+        file: The safetensors file.
+        network: The network whose weights the file must hold. It may be on the meta device.
+        replicas: The number of networks whose weights are stacked in the file, or None for a single network.
 
     Raises:
-        SafetensorError: for a file that holds something else.
+        SafetensorError: For a file that holds something else.
 
     Example:
         >>> from safetensors.torch import save_file
         >>> layer = torch.nn.Linear(2, 1)
         >>> save_file(layer.state_dict(), "layer.safetensors")
-        >>> check_weights(Path("layer.safetensors"), layer, None)
+        >>> sorted(read_weights(Path("layer.safetensors"), layer, None))
+        ['bias', 'weight']
     """
     leading = [] if replicas is None else [replicas]
-    wanted = {name: (_TYPES.get(one.dtype), [*leading, *one.shape]) for name, one in plan.state_dict().items()}
+    wanted = {name: (_TYPES.get(one.dtype), [*leading, *one.shape]) for name, one in network.state_dict().items()}
     _check_header(file, most_bytes=_MOST_HEADER_BYTES + 1024 * len(wanted))
     opened: Any = safe_open(file, framework="pt")
     with opened as weights:
@@ -123,10 +123,11 @@ def check_weights(file: Path, plan: torch.nn.Module, replicas: int | None) -> No
                 None if one is None else f"{one[0]} {tuple(one[1])}" for one in (wanted.get(name), found.get(name))
             ]
             raise SafetensorError(f"{name[:100]} must have the type and shape {kinds[0]}, got {kinds[1]}")
+    return load_file(file)
 
 
 def _check_header(file: Path, most_bytes: int) -> None:
-    """Refuse a table of names that is larger than the network's can be, or that has a name twice."""
+    """Refuse a header that is larger than any that the network can have, or that contains a name twice."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
@@ -138,4 +139,4 @@ def _check_header(file: Path, most_bytes: int) -> None:
         size = int.from_bytes(opened.read(8), "little")
         if size > most_bytes:
             raise SafetensorError(f"its header must have at most {most_bytes} bytes, got {size}")
-        json.loads(opened.read(size) or b"{}", object_pairs_hook=once)  # the rest is safetensors' to say
+        json.loads(opened.read(size) or b"{}", object_pairs_hook=once)  # safetensors checks the rest
