@@ -1,7 +1,7 @@
-"""The errors and warnings of gankit, and the checks of numbers that raise them.
+"""Every error that gankit raises on purpose.
 
-Each error is also a built-in error, so that `except ValueError` catches a wrong value. Each message is one sentence:
-which argument, what was given, what would be right.
+Each one also derives from the built-in error a person would expect, so that `except ValueError` keeps
+working, and each message is one sentence: which argument, what was given, what would be right.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import SupportsIndex
 _LARGEST_INTEGER = 2**63 - 1
 _LARGEST_FLOAT = 3.4028234663852886e38
 LARGEST = "at most 3.4e38, or 2^63 - 1 for an integer"
-"""The limits of `is_too_large` in words, for messages."""
+"""What `is_too_large` holds numbers against, in words."""
 
 
 class GankitError(Exception):
-    """Base class of the errors that gankit raises."""
+    """The base of every error gankit raises on purpose."""
 
 
 class GankitWarning(UserWarning):
@@ -37,19 +37,19 @@ class DuplicateNameError(GankitError, ValueError):
 
 
 class BadNameError(GankitError, ValueError):
-    """The name of a part is not in `snake_case`."""
+    """A part's name is not `snake_case`."""
 
 
 class BadArgumentsError(GankitError, TypeError):
-    """An argument has the wrong type, or the arguments do not match a signature."""
+    """The arguments do not fit the signature of what they were meant for."""
 
 
 class BadValueError(GankitError, ValueError):
-    """An argument has the right type but a value that is not allowed."""
+    """An argument has the right type and an impossible value."""
 
 
 class DeviceError(BadValueError, RuntimeError):
-    """The device is unknown, or this machine does not have it."""
+    """The device is unknown or not available on this machine."""
 
 
 class ShapeError(GankitError, ValueError):
@@ -57,11 +57,11 @@ class ShapeError(GankitError, ValueError):
 
 
 class DataError(GankitError, ValueError):
-    """The data cannot be used, for example because they are empty, too few, out of range or not finite."""
+    """The training data cannot be used: empty, too small, out of range or not finite."""
 
 
 class DataNotFoundError(DataError, FileNotFoundError):
-    """The data are neither on disk nor could they be downloaded."""
+    """The training data is neither on the disk nor to be had from the network."""
 
 
 class OutputError(GankitError, OSError):
@@ -69,23 +69,23 @@ class OutputError(GankitError, OSError):
 
 
 class OutputExistsError(OutputError, FileExistsError):
-    """A file or folder already exists, and gankit does not overwrite it unless it is asked to."""
+    """Something is already there, and gankit does not overwrite it without being asked."""
 
 
 class CheckpointError(GankitError, RuntimeError):
-    """A checkpoint is damaged, has another format, or does not match the training."""
+    """A checkpoint is damaged, of another format, or does not fit."""
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """A folder contains no checkpoint, or only incomplete ones."""
+    """A folder holds no checkpoint, or none that is whole."""
 
 
 class RecipeDiffersError(GankitError, ValueError):
-    """A run cannot be continued with a recipe that is not its own."""
+    """A run is to be continued by another recipe than its own."""
 
 
 class DistributedError(GankitError, RuntimeError):
-    """Processes that train together have lost their connection."""
+    """Processes that train together have lost each other."""
 
 
 class NonFiniteError(GankitError, FloatingPointError):
@@ -93,43 +93,43 @@ class NonFiniteError(GankitError, FloatingPointError):
 
 
 class NonFiniteDataError(DataError, NonFiniteError):
-    """A batch contains NaN or infinite values."""
+    """A batch held NaN or infinite values."""
 
 
 class NonFiniteWarning(GankitWarning):
-    """A value was NaN or infinite, and training continues according to `on_non_finite`; the message says how."""
+    """Something was NaN or infinite, and training goes on as it was asked to; the message says how."""
 
 
 class CheckpointWarning(GankitWarning):
-    """A checkpoint was skipped, or could not be written; the message says why."""
+    """A checkpoint was skipped, or could not be written; the reason is in the message."""
 
 
 class InexactResumeWarning(GankitWarning):
-    """A part of the state cannot be restored, so that training continues differently than without the interruption."""
+    """Something cannot be restored, so that training goes on otherwise than if it had never stopped."""
 
 
 class MissingExtraError(GankitError, ImportError):
-    """An optional package is needed, but it is not installed."""
+    """An optional package is needed here and not installed."""
 
 
 class CannotCaptureError(GankitError, RuntimeError):
-    """A step contains an operation that cannot be compiled or captured."""
+    """A step, or a half of one, does something that a compiled or captured one cannot hold."""
 
 
 class CannotCompileError(CannotCaptureError):
-    """A half of a step cannot be traced as one function of tensors; it may still be possible to capture it."""
+    """A half of a step cannot be traced as one function of tensors; it may still be captured."""
 
 
 class ExecutionWarning(GankitWarning):
-    """A step cannot be run in the requested way and runs operation by operation; the message says why."""
+    """A step could not be run as it was asked for, and runs operation by operation; the reason is in the message."""
 
 
 class ConformanceError(GankitError, AssertionError):
-    """A part breaks a rule for parts of its kind. The checks of `gankit.testing` raise this error.
+    """A part breaks a rule of its kind; raised by the checks of `gankit.testing`.
 
     Args:
-        message: The part, the rule, the input that broke it, and the usual cause.
-        rule: The name of the rule.
+        message: the part, the rule, the input that broke it, and the usual cause.
+        rule: the rule's name.
     """
 
     def __init__(self, message: str, *, rule: str = "") -> None:
@@ -138,11 +138,11 @@ class ConformanceError(GankitError, AssertionError):
 
 
 class PluginWarning(GankitWarning):
-    """An entry point of another package could not be loaded; its part is not available."""
+    """A third party's entry point could not be loaded; everything else goes on."""
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` with the most similar known word, or an empty string if none is similar.
+    """Return `" Did you mean 'x'?"` for the nearest known word, or nothing where none is near.
 
     Example:
         >>> did_you_mean("hinje", ["hinge", "minimax"])
@@ -155,7 +155,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 
 
 def warn(message: str, category: type[GankitWarning]) -> None:
-    """Issue a warning that points to the line of the caller's code that called gankit.
+    """Warn, and name the line outside gankit from which all this was called.
 
     Example:
         >>> import warnings
@@ -172,7 +172,7 @@ def warn(message: str, category: type[GankitWarning]) -> None:
 
 
 def is_too_large(value: object) -> bool:
-    """Return whether a number is finite but too large for torch: for float32, or for an integer of 64 bits.
+    """Tell whether a number is finite and too large for torch: for a float32, or for an integer of 64 bits.
 
     Example:
         >>> is_too_large(1e30), is_too_large(1e300), is_too_large(10**30), is_too_large(float("inf"))
@@ -184,11 +184,11 @@ def is_too_large(value: object) -> bool:
 
 
 def check_positive(name: str, value: float, *, zero: bool = False) -> None:
-    """Raise unless `value` is a number above zero (with `zero=True`, zero or above) that float32 can hold.
+    """Raise unless `value` is a number above zero (or zero, with `zero=True`) that a float can hold.
 
     Raises:
-        BadArgumentsError: If it is not a number.
-        BadValueError: If it is a number out of this range.
+        BadArgumentsError: for something that is no number.
+        BadValueError: for another number.
 
     Example:
         >>> check_positive("weight", 0)
@@ -212,11 +212,11 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> None:
 
 
 def check_count(name: str, value: int, *, zero: bool = False) -> None:
-    """Raise unless `value` is an integer above zero (with `zero=True`, zero or above) of at most 64 bits.
+    """Raise unless `value` is an integer above zero (or zero, with `zero=True`) that torch can count to.
 
     Raises:
-        BadArgumentsError: If it is not an integer.
-        BadValueError: If it is an integer out of this range.
+        BadArgumentsError: for something that is no integer.
+        BadValueError: for another integer.
 
     Example:
         >>> check_count("steps", 0)
@@ -230,11 +230,11 @@ def check_count(name: str, value: int, *, zero: bool = False) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Raise unless `seed` is an integer that torch's generators accept.
+    """Raise unless `seed` is an integer that torch's generators take.
 
     Raises:
-        BadArgumentsError: If it is not an integer.
-        BadValueError: If it is an integer of more than 64 bits.
+        BadArgumentsError: for something that is no integer.
+        BadValueError: for an integer of more than 64 bits.
 
     Example:
         >>> check_seed("zero")

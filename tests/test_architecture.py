@@ -47,7 +47,6 @@ def test_no_files_and_no_folders_import_each_other():
     assert not [found for found in all_cycles() if not is_in_training(found)]
 
 
-@until_training_has_its_new_layout
 def test_no_files_of_training_import_each_other():
     assert not [found for found in all_cycles() if is_in_training(found)]
 

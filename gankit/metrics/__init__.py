@@ -1,4 +1,4 @@
-"""Metrics of the quality of samples."""
+"""Metrics: how good samples are, in numbers."""
 
 from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
 

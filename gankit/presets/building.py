@@ -19,8 +19,8 @@ from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import replica_seeds, stream_seed
 from gankit.training import AdversarialTrainer, Ranks, Stacked
+from gankit.training.step.objectives import part_name
 from gankit.training.step.options import OPTION_NAMES
-from gankit.training.trainer import part_name
 
 _OUTPUT_ACTIVATIONS = {(0.0, 1.0): "sigmoid", (-1.0, 1.0): "tanh", None: "identity"}
 

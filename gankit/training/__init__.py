@@ -1,12 +1,13 @@
 """Training: `AdversarialTrainer`, which knows both losses and networks, and what it does now and then."""
 
-from gankit.training.averaging import WeightAverage
-from gankit.training.batch_norm import SynchronizedBatchNorm, synchronize_batch_norm
 from gankit.training.callbacks import MetricsLog, PointClouds, ProgressBar, SampleGrids, TensorBoardLog
 from gankit.training.checkpoint import Checkpoint, Checkpointer, load_checkpoint, load_newest
-from gankit.training.distributed import Launch, Ranks
-from gankit.training.execution import Explanation
-from gankit.training.stacked import Stacked
+from gankit.training.execution.executor import Explanation
+from gankit.training.parallel.batch_norm import SynchronizedBatchNorm, synchronize_batch_norm
+from gankit.training.parallel.launch import Launch
+from gankit.training.parallel.ranks import Ranks
+from gankit.training.parallel.replicas import Stacked
+from gankit.training.step.averaging import WeightAverage
 from gankit.training.step.options import (
     EXECUTIONS,
     ON_NON_FINITE,

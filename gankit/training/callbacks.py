@@ -8,17 +8,15 @@ import json
 import math
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from torch import Tensor
 from typing_extensions import override
 
 from gankit.errors import MissingExtraError, check_count
 from gankit.pictures import save_grid, save_points
-from gankit.training.modes import evaluating
-
-if TYPE_CHECKING:
-    from gankit.training.trainer import AdversarialTrainer
+from gankit.training.step.modes import evaluating
+from gankit.training.trainer import AdversarialTrainer
 
 
 class MetricsLog:

@@ -56,7 +56,7 @@ from gankit.training._manifest import (
     write_file,
 )
 from gankit.training.archives import PLAIN, load_plain
-from gankit.training.distributed import Ranks
+from gankit.training.parallel.ranks import Ranks
 
 if TYPE_CHECKING:
     from gankit.training.trainer import AdversarialTrainer
@@ -167,7 +167,7 @@ class Checkpointer:
             BadArgumentsError: for a state that holds something else than tensors, numbers, texts and containers.
         """
         self.flush()
-        complaint = trainer.watch.complaint()
+        complaint = trainer.complaint()
         if complaint is not None:
             if trainer.watch.policy == "raise":
                 raise complaint

@@ -1,27 +1,22 @@
-"""The generic adversarial trainer: Algorithm 1 of Goodfellow et al. 2014, for any networks and any loss."""
+"""`AdversarialTrainer`: Algorithm 1 of Goodfellow et al. 2014, for any networks and any loss."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gankit.context import StepContext
 from gankit.errors import (
-    BadArgumentsError,
     BadValueError,
     CheckpointWarning,
     DataError,
-    DeviceError,
+    GankitError,
     NonFiniteError,
     OutputError,
-    ShapeError,
     check_count,
-    check_positive,
     check_seed,
     warn,
 )
@@ -31,36 +26,29 @@ from gankit.protocols import (
     BuildsLosses,
     Callback,
     Constraint,
-    DeviceBatches,
-    HasLosses,
-    HasShape,
+    Keeper,
     Latent,
     Random,
     Regularizer,
     ScheduledLoss,
-    Stateful,
 )
-from gankit.seeds import replica_seeds
-from gankit.training.averaging import WeightAverage
-from gankit.training.batch_norm import synchronize_batch_norm as synchronize_batch_norm_of
-from gankit.training.checks import MIXING, check_optimizer, check_plain, check_shapes, check_unmixed, common_device
-from gankit.training.distributed import Ranks
-from gankit.training.execution import Execution, Executor, Explanation
+from gankit.training.attributes import StateAttributes
+from gankit.training.execution.executor import Executor, Explanation
 from gankit.training.feed import Feed
-from gankit.training.finite import FiniteWatch, OnNonFinite
-from gankit.training.modes import evaluating
-from gankit.training.randomness import Randomness
-from gankit.training.stacked import Stacked, check_replica_optimizer
-from gankit.training.step.step import CheckedBatch, Step
+from gankit.training.non_finite import NonFiniteCheck, RollBack
+from gankit.training.parallel.ranks import Ranks
+from gankit.training.parallel.replicas import Stacked
+from gankit.training.step import learning_rates
+from gankit.training.step.batches import BatchCheck
+from gankit.training.step.objectives import Objectives
+from gankit.training.step.options import Execution, OnNonFinite, Options, Precision
+from gankit.training.step.sampling import generate, seeds_per_replica
+from gankit.training.step.state import TrainingState
+from gankit.training.step.step import Step
 from gankit.workers import WORKER_ERRORS
 
-Precision = Literal["float32", "bfloat16", "tf32"]
 
-_PRECISIONS = ("float32", "bfloat16", "tf32")
-_STATE_FORMAT = 1
-
-
-class AdversarialTrainer:
+class AdversarialTrainer(StateAttributes):
     """Train a generator against a discriminator.
 
     One step is Algorithm 1 of Goodfellow et al. 2014 with fresh noise in both halves: the discriminator, the
@@ -75,78 +63,60 @@ class AdversarialTrainer:
     update the averaged generator
     ```
 
-    Both networks stay in train mode. With one seed, this is to the last bit on the CPU what the same loop
-    written by hand computes.
+    Both networks are in train mode. On the CPU and with one seed, the results equal to the last bit those of the same
+    loop written by hand.
 
     Args:
         generator: G, from latents `(N, *latent_shape)` to samples `(N, *sample_shape)`.
         discriminator: D, from samples to logits `(N,)`.
-        loss: an `AdversarialLoss`; a `LossSchedule`, from which the trainer builds losses of its own; or anything
-            that offers one by `loss_at(step)`.
-        latent: where z comes from.
-        generator_optimizer: a torch optimizer over G's parameters.
-        discriminator_optimizer: a torch optimizer over D's parameters.
-        regularizers: penalties and constraints; a mapping names them, in a sequence they are named after
-            their classes.
-        discriminator_steps: updates of D in each step, each on a batch of its own.
-        discriminator_warmup_steps: in this many first steps only D is trained.
-        averaging_decay: keep an exponential moving average of G's weights with this decay a step; None for
-            none.
-        max_gradient_norm: clip each network's gradient to this norm; None for no clipping.
-        learning_rate_decay_steps: both optimizers' learning rates go linearly to zero, which they reach after
-            this many steps; None for constant ones. Schedulers of torch's may be stepped in a callback instead.
-        precision: `float32`; `bfloat16` for autocast (losses and penalties stay in float32); or `tf32` for
-            tensor cores on a CUDA device, which multiply with ten bits of the mantissa.
-        execution: how a step is run: `eager`, operation by operation; `compile`, each half with its gradient
-            compiled; `cuda_graph`, the whole step captured and replayed; `compile+cuda_graph`; or `auto`,
-            captured on CUDA and eager on the CPU. What cannot be run so falls back with a warning.
-        share_generator_forward: generate once a step rather than twice, so that the last update of D and that of
-            G see the same fakes, and BatchNorm in G counts them once.
-        concatenate_discriminator_passes: ask D once for real and fake samples together in its own half; only
-            for a D that does not mix the samples of a batch. Spectral normalisation then makes one step of its
-            power method rather than two.
-        seed: of all the trainer's random numbers.
-        log_every_steps: how often `fit` reads the metrics on the host.
-        check_every_steps: how often `fit` looks whether everything is finite, and whether another process wants to
-            stop; None for `log_every_steps`.
-        on_non_finite: what `fit` does where a loss, a penalty, a gradient, a weight or the data is NaN or infinite.
-            `raise` an error; `skip`, in each step, the update whose loss or gradient is so, and go on with a warning;
-            or `rollback` to the newest checkpoint of the `Checkpointer` among the callbacks, halve both learning
-            rates, and go on with a warning.
-        synchronize_batch_norm: with several processes, let BatchNorm see the samples of all of them
-            (`SynchronizedBatchNorm` takes its place in both networks); otherwise each sees its own.
-        ranks: the processes that train this model together, each on its own share of the batch; None for all of
-            `torch.distributed`, where it has been initialised. Weights begin as rank 0's, each rank has noise of its
-            own, and gradients, buffers and results are averaged before clipping.
-        callbacks: called after every `every`-th step of `fit`, on every rank.
+        loss: An `AdversarialLoss`; a `LossSchedule`, from which the trainer builds losses of its own; or any object
+            with `loss_at(step)`.
+        latent: The distribution of the latents.
+        generator_optimizer: A torch optimizer of G's parameters.
+        discriminator_optimizer: A torch optimizer of D's parameters.
+        regularizers: Penalties and constraints. A mapping gives their names; in a sequence, each is named after its
+            class.
+        discriminator_steps: The number of updates of D in each step, each on a batch of its own. For this and all
+            other arguments that are not described here, see `Options`.
+        learning_rate_decay_steps: The number of steps in which both learning rates go linearly to zero. None keeps
+            them. torch's schedulers may be stepped in a callback instead.
+        seed: The seed of all the trainer's random numbers.
+        log_every_steps: The number of steps between two readings of the metrics on the host in `fit`.
+        check_every_steps: The number of steps between two checks in `fit` whether everything is finite, and whether
+            another rank wants to stop. None for `log_every_steps`.
+        ranks: The processes that train this model together, each on its own share of the batch. None takes all of
+            `torch.distributed` if it has been initialised. Training starts from the weights of rank 0, each rank draws
+            noise of its own, and gradients, buffers and results are averaged before clipping.
+        callbacks: Called in `fit` after every `every`-th step, on every rank.
 
     Attributes:
         generator: G.
         discriminator: D.
-        averaged_generator: the averaged G, or None.
-        generator_optimizer: as given.
-        discriminator_optimizer: as given.
-        replicas: how many networks each of G and D is (`Stacked`), or None for one.
-        steps_done: how many steps were made.
-        feed: what `fit` takes its batches from, or None before.
-        metrics: the newest value of each named result, on the device: `discriminator_loss`,
-            `generator_loss`, `real_score` and `fake_score` (D(x) and D(G(z)): means of the sigmoid of the
-            logits where they are log-odds, else of the critic's values), `real_accuracy` and `fake_accuracy`
-            (log-odds only), `penalty/<name>`, `<network>_gradient_norm` (with clipping). 0-d, or `(R,)` with
-            replicas.
-        history: what `fit` read of them, as numbers, with the step.
-        ranks: the processes that train together; `ranks.is_first` tells which of them logs.
-        watch: what has been noticed of NaN and infinity, and done about them.
-        is_between_steps: whether the state is that of a whole number of steps, and the batches' place too; after an
-            error in the middle of a step it is not, and is not saved.
+        averaged_generator: G with averaged weights, or None.
+        generator_optimizer: As given.
+        discriminator_optimizer: As given.
+        options: The `Options` of this training.
+        replicas: The number of replicas that each network has (`Stacked`), or None for single networks.
+        steps_done: The number of steps that were made.
+        feed: Where `fit` takes its batches from, or None before the first `fit`.
+        metrics: The newest value of each named result, on the device: `discriminator_loss`, `generator_loss`,
+            `real_score` and `fake_score` (D(x) and D(G(z)): means of the sigmoid of the logits if they are log-odds,
+            and otherwise of the critic's values), `real_accuracy` and `fake_accuracy` (only with log-odds),
+            `penalty/<name>`, and `<network>_gradient_norm` with clipping. 0-d, or `(R,)` with replicas.
+        history: The readings of the metrics in `fit`, as numbers, with the step.
+        ranks: The processes that train together. `ranks.is_first` says which of them logs.
+        watch: What was recorded of NaN and infinity, and how often training has skipped an update or rolled back.
+        state: The `TrainingState`: everything that the next step depends on.
 
     Raises:
-        ShapeError: for networks that do not fit the latent or each other; found on fake-tensor copies.
+        ShapeError: for networks that do not fit the latent or each other, found by a run on fake tensors.
         BadArgumentsError: for a part that is not what its argument needs.
-        BadValueError: for an impossible number.
-        DeviceError: for networks on different devices, or a precision or an execution that theirs has not.
+        BadValueError: for a number that is out of range.
+        DeviceError: for networks on different devices, or a precision or an execution that their device does not have.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> from gankit import AdversarialTrainer, losses, latents
         >>> G = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> D = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1), nn.Flatten(0))
@@ -168,8 +138,8 @@ class AdversarialTrainer:
         loss: AdversarialLoss | ScheduledLoss | BuildsLosses,
         *,
         latent: Latent,
-        generator_optimizer: torch.optim.Optimizer,
-        discriminator_optimizer: torch.optim.Optimizer,
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer,
         regularizers: Mapping[str, Regularizer | Constraint] | Sequence[Regularizer | Constraint] = (),
         discriminator_steps: int = 1,
         discriminator_warmup_steps: int = 0,
@@ -188,129 +158,65 @@ class AdversarialTrainer:
         ranks: Ranks | None = None,
         callbacks: Sequence[Callback[AdversarialTrainer]] = (),
     ) -> None:
-        for name, network in (("generator", generator), ("discriminator", discriminator)):
-            if not isinstance(network, nn.Module):
-                raise BadArgumentsError(f"{name} must be a torch.nn.Module, got {network!r}")
-            check_plain(name, network)
-        if isinstance(loss, BuildsLosses) and not isinstance(loss, AdversarialLoss):
-            loss = loss.build()  # losses of its own, so that trainers of one preset share no state
-        if not isinstance(loss, (AdversarialLoss, ScheduledLoss)):
-            raise BadArgumentsError(
-                "loss must be an object with discriminator_loss, generator_loss and needs_real_logits "
-                f"(names are for presets and LOSSES.build), got {loss!r}"
-            )
         check_seed(seed)
-        check_optimizer("generator_optimizer", generator_optimizer, generator)
-        check_optimizer("discriminator_optimizer", discriminator_optimizer, discriminator)
-        check_count("discriminator_steps", discriminator_steps)
-        check_count("discriminator_warmup_steps", discriminator_warmup_steps, zero=True)
         check_count("log_every_steps", log_every_steps)
         if check_every_steps is not None:
             check_count("check_every_steps", check_every_steps)
-        if max_gradient_norm is not None:
-            check_positive("max_gradient_norm", max_gradient_norm)
         if learning_rate_decay_steps is not None:
             check_count("learning_rate_decay_steps", learning_rate_decay_steps)
-        if precision not in _PRECISIONS:
-            raise BadValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
-
-        self.device: torch.device = common_device(generator, discriminator)
-        self.ranks: Ranks = Ranks.present() if ranks is None else ranks
-        if synchronize_batch_norm and self.ranks.size > 1:
-            generator, discriminator = map(synchronize_batch_norm_of, (generator, discriminator))
-        self.generator: nn.Module = generator.train()
-        self.discriminator: nn.Module = discriminator.train()
-        self.latent: Latent = latent
-        self.generator_optimizer: torch.optim.Optimizer = generator_optimizer
-        self.discriminator_optimizer: torch.optim.Optimizer = discriminator_optimizer
-        self.regularizers: dict[str, Regularizer | Constraint] = _named(regularizers)
-        self._loss = loss
-        self._scheduled = loss if isinstance(loss, ScheduledLoss) else None
-        self._scheduled_losses = tuple(loss.losses) if self._scheduled and isinstance(loss, HasLosses) else ()
-        for part in self.parts():
-            if isinstance(part, nn.Module):  # its averages belong where the networks are
-                part.to(self.device)
+        self.options: Options = Options(
+            discriminator_steps=discriminator_steps,
+            discriminator_warmup_steps=discriminator_warmup_steps,
+            averaging_decay=averaging_decay,
+            max_gradient_norm=max_gradient_norm,
+            precision=precision,
+            execution=execution,
+            share_generator_forward=share_generator_forward,
+            concatenate_discriminator_passes=concatenate_discriminator_passes,
+            on_non_finite=on_non_finite,
+            synchronize_batch_norm=synchronize_batch_norm,
+        )
         self.discriminator_steps: int = discriminator_steps
-        self.discriminator_warmup_steps: int = discriminator_warmup_steps
-        self.max_gradient_norm: float | None = max_gradient_norm
         self.learning_rate_decay_steps: int | None = learning_rate_decay_steps
-        self.precision: Precision = precision
-        self.share_generator_forward: bool = share_generator_forward
-        self.concatenate_discriminator_passes: bool = concatenate_discriminator_passes
         self.seed: int = seed
         self.log_every_steps: int = log_every_steps
         self.check_every_steps: int = check_every_steps or log_every_steps
-        self.synchronize_batch_norm: bool = synchronize_batch_norm
+        self.ranks: Ranks = Ranks.present() if ranks is None else ranks
         self.callbacks: list[Callback[AdversarialTrainer]] = list(callbacks)
-        self.steps_done: int = 0
-        self.is_between_steps: bool = True
-        self.metrics: dict[str, Tensor] = {}
-        self.history: list[dict[str, float]] = []
-        self._reading: dict[str, float] = {}
-
-        if precision == "tf32" and self.device.type != "cuda":
-            raise DeviceError(f"precision 'tf32' needs a CUDA device, got {str(self.device)!r}")
-        self.replicas: int | None = _replicas(self.generator, self.discriminator)
-        if self.replicas is not None:
-            check_replica_optimizer("generator_optimizer", generator_optimizer)
-            check_replica_optimizer("discriminator_optimizer", discriminator_optimizer)
-            if synchronize_batch_norm:
-                raise BadValueError("synchronize_batch_norm is for one model, got it with replicas")
-        if concatenate_discriminator_passes:
-            check_unmixed(self.discriminator)
-        self.watch: FiniteWatch = FiniteWatch(self, on_non_finite)
-        modules = [one for one in (generator, discriminator, *self.parts()) if isinstance(one, nn.Module)]
-        self.ranks.broadcast([tensor for module in modules for tensor in (*module.parameters(), *module.buffers())])
-        self._dtype = next((p.dtype for p in generator.parameters()), torch.get_default_dtype())
-        self.average: WeightAverage | None = None
-        if averaging_decay is not None:
-            self.average = WeightAverage(generator, averaging_decay)
-        self.randomness: Randomness = Randomness(self.device, seed, self.replicas, self.ranks.rank)
         self.feed: Feed | None = None
-        self._stopping = False
-        self._mixes_samples = any(isinstance(layer, MIXING) for layer in generator.modules())
-        self._sample_shape = self._check_shapes()
-        self._step = Step(self)
-        self._executor = Executor(self, self._step, execution)
+        self.state: TrainingState = TrainingState(
+            generator,
+            discriminator,
+            objectives=Objectives(loss, regularizers),
+            latent=latent,
+            generator_optimizer=generator_optimizer,
+            discriminator_optimizer=discriminator_optimizer,
+            options=self.options,
+            seed=seed,
+            ranks=self.ranks,
+        )
+        self._step = Step(
+            self.state,
+            self.options,
+            self.state.objectives,
+            self.ranks,
+            # looked up at each call, so that a subclass or an assignment can replace them
+            discriminator_objective=lambda context: self.discriminator_objective(context),
+            generator_objective=lambda context: self.generator_objective(context),
+        )
+        self._checked = BatchCheck(self.state)
+        self._executor = Executor(self._step)
+        self._non_finite = NonFiniteCheck(self.state, self.options, self.ranks, self.check_every_steps)
+        self._is_asked_to_stop = False
 
-    @property
-    def loss(self) -> AdversarialLoss:
-        """The loss that is active at this step."""
-        if self._scheduled is not None:
-            return self._scheduled.loss_at(self.steps_done)
-        return cast(AdversarialLoss, self._loss)
-
-    @property
-    def noise(self) -> Random:
-        """What training draws from: a generator, or one a replica."""
-        return self.randomness.noise
-
-    @property
-    def averaged_generator(self) -> nn.Module | None:
-        """The generator with averaged weights, or None without averaging."""
-        return None if self.average is None else self.average.network
-
-    def replica(self, index: int) -> tuple[nn.Module, nn.Module]:
-        """Return the generator (the averaged one, where there is one) and the discriminator of one replica.
-
-        They are ordinary networks, with weights of their own.
-
-        Raises:
-            BadValueError: for a trainer without replicas, or an index it has not.
-        """
-        generator = self.averaged_generator or self.generator
-        if not isinstance(generator, Stacked) or not isinstance(self.discriminator, Stacked):
-            raise BadValueError("replica is for a trainer of Stacked networks, got one without replicas")
-        return generator.replica(index), self.discriminator.replica(index)
-
-    # --- one step ----------------------------------------------------------------------------------------
+    # --- one step --------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch, *more: Batch) -> dict[str, Tensor]:
         """Make one step, in `fit` or in a loop of your own.
 
         Args:
             batch: `real` or `(real, condition)`, floating point, `(N, *sample_shape)`.
-            *more: one more batch for each further update of the discriminator.
+            *more: One more batch for each further update of the discriminator.
 
         Returns:
             This step's named results: 0-d tensors on the device, not read by the host.
@@ -321,20 +227,27 @@ class AdversarialTrainer:
             DataError: for an empty batch, or one that is not floating point.
         """
         batches = [self._checked(one) for one in (batch, *more)]
-        if len(batches) != self.discriminator_steps:
+        if len(batches) != self.options.discriminator_steps:
             raise BadValueError(
-                f"step needs one batch for each of the {self.discriminator_steps} discriminator_steps, got "
+                f"step needs one batch for each of the {self.options.discriminator_steps} discriminator_steps, got "
                 f"{len(batches)}"
             )
         self._decay_learning_rates()
-        return self._count(self._executor.run(batches))
+        return self._executor.run(batches)
 
-    def _count(self, results: dict[str, Tensor]) -> dict[str, Tensor]:
-        self.steps_done += 1
-        self.is_between_steps = True
-        # a penalty that is not due in this step keeps its last value
-        self.metrics = self.metrics | results
-        return results
+    def discriminator_objective(self, context: StepContext) -> dict[str, Tensor]:
+        """Return D's terms by name, each `(..., N)`, whose means are added and minimised.
+
+        Override this method for an objective of your own.
+        """
+        return self.state.objectives.terms("discriminator", context, self.steps_done)
+
+    def generator_objective(self, context: StepContext) -> dict[str, Tensor]:
+        """Return G's terms by name, each `(..., N)`, whose means are added and minimised.
+
+        Override this method for an objective of your own.
+        """
+        return self.state.objectives.terms("generator", context, self.steps_done)
 
     def explain(self) -> Explanation:
         """Return how steps are run, why, and what that took.
@@ -346,61 +259,20 @@ class AdversarialTrainer:
         """
         return self._executor.explain()
 
-    def discriminator_objective(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the discriminator's terms by name, each `(..., N)`; their means are added and descended.
-
-        Override it for an objective of your own.
-        """
-        loss = self.loss.discriminator_loss(context.logits("real"), context.logits("fake"))
-        return {"discriminator_loss": loss} | self._step.penalties("discriminator", context)
-
-    def generator_objective(self, context: StepContext) -> dict[str, Tensor]:
-        """Return the generator's terms by name, each `(..., N)`; their means are added and descended.
-
-        Override it for an objective of your own.
-        """
-        loss = self.loss
-        fake_logits = context.logits("fake")
-        # D is frozen here, so D(real) has no graph
-        real_logits = context.logits("real") if loss.needs_real_logits else None
-        terms = {"generator_loss": loss.generator_loss(fake_logits, real_logits)}
-        return terms | self._step.penalties("generator", context)
-
     def _decay_learning_rates(self) -> None:
-        if self.learning_rate_decay_steps is None:
-            return
-        factor = max(0.0, 1 - self.steps_done / self.learning_rate_decay_steps)
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-            for group in optimizer.param_groups:
-                # torch's own schedulers keep the first rate under this name, and states carry it along
-                rate: Any = group["lr"]
-                first: Any = group.setdefault("initial_lr", rate.clone() if isinstance(rate, Tensor) else rate)
-                if isinstance(rate, Tensor):
-                    rate.copy_(first * factor)
-                else:
-                    group["lr"] = float(first) * factor
+        if self.learning_rate_decay_steps is not None:
+            factor = max(0.0, 1 - self.steps_done / self.learning_rate_decay_steps)
+            learning_rates.decay(self.state.optimizers, factor)
 
-    def draw_latents(self, count: int, random: Random) -> Tensor:
-        """Draw latents for `count` samples, `(count, *latent_shape)`; of each replica, with replicas.
-
-        Args:
-            count: how many.
-            random: a generator, or one a replica, such as `trainer.noise`, from which training draws.
-        """
-        generators = list(random) if isinstance(random, Sequence) else [random]
-        drawn = [self.latent(count, generator=one, device=self.device) for one in generators]
-        latent = torch.stack(drawn) if isinstance(random, Sequence) else drawn[0]
-        return latent.to(self._dtype) if latent.is_floating_point() else latent
-
-    # --- many steps --------------------------------------------------------------------------------------
+    # --- many steps ------------------------------------------------------------------------------------------
 
     def fit(self, batches: Iterable[Batch], *, steps: int) -> Self:
-        """Train until `steps` steps have been made in all, counting those of earlier calls.
+        """Train until `steps` steps have been made in all, including those of earlier calls.
 
         Args:
-            batches: what can be iterated over, again and again: `TensorBatches`, a `DataLoader`, a list; or
-                an endless iterator. A later call with the same object goes on where this one stopped.
-            steps: the total; calling again with more continues.
+            batches: Something that can be iterated over repeatedly, such as `TensorBatches`, a `DataLoader` or a list;
+                or an endless iterator. A later call with the same object continues where this one has stopped.
+            steps: The total number of steps. A later call with a larger number continues.
 
         Returns:
             The trainer itself.
@@ -408,13 +280,41 @@ class AdversarialTrainer:
         Raises:
             BadValueError: for fewer `steps` than were already made, or more than the learning rates last.
             DataError: for batches that are empty, run out, or hold NaN or infinite values, or a `DataLoader` that has
-                lost a worker. Where the batches failed between two steps, a `Checkpointer` among the
-                callbacks has saved the last one.
+                lost a worker. If the batches failed between two steps, a `Checkpointer` among the callbacks has saved
+                the last one.
             NonFiniteError: for a loss, a penalty, a gradient or a weight that is NaN or infinite, with
-                `on_non_finite="raise"`; with the others, where they do not help.
+                `on_non_finite="raise"`, or with another policy if it does not help.
             BadArgumentsError: for `on_non_finite="rollback"` without a `Checkpointer` among the callbacks.
-            DistributedError: where another rank has been lost.
+            DistributedError: if another rank has been lost.
         """
+        self._check_steps(steps)
+        self._non_finite.check_policy(self._roll_back)
+        if self.feed is None or self.feed.batches is not batches:
+            self.feed = Feed(batches, self.state.device)
+        try:
+            while self.steps_done < steps and not self._is_stopping():
+                self._step_on(self.feed)
+                is_check_due = self.steps_done == steps or self.steps_done % self.check_every_steps == 0
+                if is_check_due and not self._non_finite.check(self.feed, self._roll_back):
+                    continue  # training has gone back to a checkpoint, whose step was logged before
+                if self.steps_done % self.log_every_steps == 0:
+                    self.history.append(self.read_metrics())
+                for callback in self.callbacks:
+                    if self.steps_done % callback.every == 0:
+                        callback(self)
+        except (*WORKER_ERRORS, DataError) as error:
+            # torch reports a lost worker by errors of several types, and at any time
+            lost = self.feed.end_workers_if_lost(error)
+            if isinstance(lost or error, DataError) and self.feed.knows_its_place:
+                self._save_whole_step(error)
+            if lost is None:
+                raise
+            raise lost from (error.__cause__ if lost is error else error)
+        finally:
+            self._is_asked_to_stop = False
+        return self
+
+    def _check_steps(self, steps: int) -> None:
         if steps < self.steps_done:
             raise BadValueError(
                 f"steps is the total and {self.steps_done} are already done, so it must be {self.steps_done} or "
@@ -425,99 +325,76 @@ class AdversarialTrainer:
                 f"steps must be at most learning_rate_decay_steps, after which the learning rates are zero, "
                 f"{self.learning_rate_decay_steps}, got {steps}"
             )
-        self.watch.check_policy()
-        if self.feed is None or self.feed.batches is not batches:
-            self.feed = Feed(batches, self.device)
-        try:
-            while self.steps_done < steps and not self._is_stopping():
-                self._step_on(self.feed)
-                is_last = self.steps_done == steps
-                if (is_last or self.steps_done % self.check_every_steps == 0) and not self.watch.check():
-                    continue
-                if self.steps_done % self.log_every_steps == 0:
-                    self.history.append(self.read_metrics())
-                for callback in self.callbacks:
-                    if self.steps_done % callback.every == 0:
-                        callback(self)
-        except (*WORKER_ERRORS, DataError) as error:
-            lost = self.feed.end_workers_if_lost(error)
-            if isinstance(lost or error, DataError) and self.feed.knows_its_place:
-                self._save_what_is_whole(error)
-            if lost is None:
-                raise
-            raise lost from (error.__cause__ if lost is error else error)
-        finally:
-            self._stopping = False
-        return self
 
     def _step_on(self, feed: Feed) -> None:
-        """Make one step on the next batches."""
-        source = feed.device_batches if self._executor.draws_batches else None
+        """Make one step on the next batches, which a captured step draws for itself if they are on the device."""
+        source, taken = feed.device_batches if self._executor.draws_batches else None, feed.taken
+        self.state.is_between_steps = False
         if source is not None:
-            self.is_between_steps = False
-            self._step_from(source)
+            self._decay_learning_rates()
+            self._executor.run_from(source, lambda slot: self._checked.place(source.read(slot)))
             return
-        taken = feed.taken
-        self.is_between_steps = False
         try:
-            batches = [next(feed) for _ in range(self.discriminator_steps)]
+            batches = [next(feed) for _ in range(self.options.discriminator_steps)]
         except (*WORKER_ERRORS, DataError):
-            self.is_between_steps = feed.taken == taken
+            self.state.is_between_steps = feed.taken == taken
             raise
         self.step(*batches)
 
-    def _save_what_is_whole(self, error: BaseException) -> None:
-        """Keep the present state where the batches have failed, and not the training."""
-        keeper = self.watch.keeper
-        # other ranks know nothing of it, and a state is of all
-        if keeper is None or isinstance(error, NonFiniteError) or not self.is_between_steps or self.ranks.size > 1:
+    def _save_whole_step(self, error: BaseException) -> None:
+        """Save the present state after an error of the batches, if it is that of a whole number of steps."""
+        # several ranks would have to save together, and the others do not know of the error
+        if isinstance(error, NonFiniteError) or not self.state.is_between_steps or self.ranks.size > 1:
             return
-        try:
-            keeper.save(self)
-        except OutputError as failure:
-            warn(str(failure), CheckpointWarning)  # the batches' error goes on
+        if (keeper := self._keeper) is not None:
+            try:
+                keeper.save(self)
+            except OutputError as failure:
+                warn(str(failure), CheckpointWarning)  # the error of the batches is raised
 
-    def _is_stopping(self) -> bool:
-        """Whether `stop` was called; of several ranks, on any, which they tell each other with the checks."""
-        if self.ranks.size > 1:
-            return self.steps_done % self.check_every_steps == 0 and self.ranks.any(self._stopping)[0]
-        return self._stopping
+    @property
+    def _keeper(self) -> Keeper[AdversarialTrainer] | None:
+        """The first callback that keeps states, such as a `Checkpointer`, or None."""
+        return next((one for one in self.callbacks if isinstance(one, Keeper)), None)
 
-    def _step_from(self, source: DeviceBatches) -> None:
-        def read(slot: int) -> CheckedBatch:
-            return self._placed(*_parts(source.read(slot)))
-
-        self._decay_learning_rates()
-        self._count(self._executor.run_from(source, read))
+    @property
+    def _roll_back(self) -> RollBack | None:
+        keeper = self._keeper
+        return None if keeper is None else lambda: keeper.roll_back(self)
 
     def stop(self) -> None:
-        """Let `fit` return after the step it is in, or at once if it is called next; for callbacks and signals.
+        """Make `fit` return after the present step, or at once if it is called next; for callbacks and signals.
 
-        With several ranks, it is enough to call it on one, and all return after the next `check_every_steps`.
+        With several ranks, it is enough to call it on one. All of them return after the next `check_every_steps`.
         """
-        self._stopping = True
+        self._is_asked_to_stop = True
+
+    def _is_stopping(self) -> bool:
+        if self.ranks.size > 1:  # the ranks exchange it together with the checks
+            return self.steps_done % self.check_every_steps == 0 and self.ranks.any(self._is_asked_to_stop)[0]
+        return self._is_asked_to_stop
+
+    def complaint(self) -> GankitError | None:
+        """Return the error that says what in this training is NaN or infinite, or None. This is collective."""
+        return self._non_finite.complaint(self.feed)
 
     def read_metrics(self) -> dict[str, float]:
         """Read `metrics` on the host, in one transfer, with the number of the step.
 
         With replicas, each name stands for the mean over them, and `<name>/sd` for the standard deviation. With several
-        ranks, they are means over all, and any rank may read them for itself.
+        ranks, the values are means over all of them, which each rank has.
 
         Example:
+            >>> import torch
             >>> from gankit.presets import vanilla_mnist
             >>> trainer = vanilla_mnist()
             >>> _ = trainer.step(torch.rand(8, 1, 28, 28))
             >>> sorted(trainer.read_metrics())[:3]
             ['discriminator_loss', 'fake_accuracy', 'fake_score']
         """
-        if self._reading.get("step") == self.steps_done:
-            return self._reading
-        stacked: Any = torch.stack([*self.metrics.values()]) if self.metrics else torch.empty(0)
-        rows: list[Any] = stacked.tolist()
-        self._reading = {"step": self.steps_done}
-        for name, value in zip(self.metrics, rows, strict=True):
-            self._reading |= {name: value} if self.replicas is None else _over_replicas(name, value)
-        return self._reading
+        return self.state.metrics.read(self.steps_done)
+
+    # --- samples ---------------------------------------------------------------------------------------------
 
     def sample(
         self,
@@ -527,125 +404,81 @@ class AdversarialTrainer:
         *,
         batch_size: int = 1024,
     ) -> Tensor:
-        """Generate samples from the averaged generator, or the generator where there is no average.
+        """Generate samples by the averaged generator, or by the generator if there is no average.
 
-        In eval mode, without a graph, and without a draw from the training streams.
+        The network is in eval mode and builds no graph, and the random numbers of training are not used.
 
         Args:
-            count: how many.
-            condition: the condition of each, where the networks are conditional.
+            count: The number of samples, per replica.
+            condition: The condition of each sample, for conditional networks.
             seed: A seed, which always gives the same latents, or a list with the seed of each replica. None continues
                 a stream of its own.
-            batch_size: how many are generated at a time, which bounds the memory.
+            batch_size: The number of samples that are generated at a time, which limits the memory.
 
         Returns:
-            `(count, *sample_shape)`, on the trainer's device; `(R, count, *sample_shape)` with replicas, where
-            replica i uses the latents of the seed `seed + i`, or of its seed in the list.
+            `(count, *sample_shape)`, on the trainer's device; with replicas `(R, count, *sample_shape)`, where replica
+            i uses the latents of the seed `seed + i`, or of its seed in the list.
 
         Raises:
-            BadValueError: for a count or batch size under 1, or a list of seeds that is not one per replica.
+            BadValueError: for a count or a batch size less than 1, or a list of seeds that is not one per replica.
         """
-        check_count("count", count)
-        check_count("batch_size", batch_size)
         random = self.randomness.sampling
         if seed is not None:
-            if isinstance(seed, (list, tuple)):
-                seeds = list(cast("Sequence[int]", seed))
-            else:
-                check_seed(cast(int, seed))
-                seeds = replica_seeds(cast(int, seed), self.replicas)
-            for one in seeds:
-                check_seed(one)
-            if len(seeds) != (self.replicas or 1):
-                raise BadValueError(f"seed must be one number, or {self.replicas or 1}, one per replica, got {seeds}")
-            random = self.randomness.seeded(lambda i: seeds[i])
-        batch_dimension = 0 if self.replicas is None else 1
-        network = self.averaged_generator or self.generator
-        latents = torch.split(self.draw_latents(count, random), batch_size, batch_dimension)
-        inputs: list[tuple[Tensor, ...]] = [(one,) for one in latents]
-        if condition is not None:
-            if len(condition) != count:
-                raise ShapeError(f"condition must have one entry a sample, got {len(condition)} for {count}")
-            condition = condition.to(self.device)
-            if self.replicas is not None:
-                condition = condition.expand(self.replicas, *condition.shape)
-            inputs = list(zip(latents, torch.split(condition, batch_size, batch_dimension), strict=True))
-        with evaluating(network), torch.no_grad():
-            return torch.cat([network(*one) for one in inputs], batch_dimension)
+            random = self.randomness.generators(seeds_per_replica(seed, self.replicas))
+        return generate(self.state, count, condition, random, batch_size=batch_size)
 
-    # --- state -------------------------------------------------------------------------------------------
+    def draw_latents(self, count: int, random: Random) -> Tensor:
+        """Draw latents for `count` samples, `(count, *latent_shape)`; with replicas, for each of them.
+
+        Args:
+            count: The number of samples, per replica.
+            random: A generator, or one per replica, such as `trainer.noise`, from which training draws.
+        """
+        return self.state.draw_latents(count, random)
+
+    def replica(self, index: int) -> tuple[nn.Module, nn.Module]:
+        """Return the generator (the averaged one, if there is one) and the discriminator of one replica.
+
+        They are ordinary networks, with weights of their own.
+
+        Raises:
+            BadValueError: for a trainer without replicas, or an index that it does not have.
+        """
+        generator = self.averaged_generator or self.generator
+        if not isinstance(generator, Stacked) or not isinstance(self.discriminator, Stacked):
+            raise BadValueError("replica is for a trainer of Stacked networks, got one without replicas")
+        return generator.replica(index), self.discriminator.replica(index)
+
+    # --- state -----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on except the batches, in plain containers.
+        """Return everything that the next step depends on except the batches, in plain containers.
 
-        It loads with `torch.load(..., weights_only=True)`. The tensors are those of the trainer, not copies. For the
-        batches, see `data_state`.
+        It can be loaded with `torch.load(..., weights_only=True)`. The tensors are those of the trainer, not copies.
+        For the batches, see `data_state`.
         """
-        return {
-            "format": _STATE_FORMAT,
-            "steps_done": self.steps_done,
-            "metrics": dict(self.metrics),
-            "history": list(self.history),
-            "watch": self.watch.state_dict(),
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "generator_optimizer": self.generator_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "average": None
-            if self.average is None
-            else {
-                "network": self.average.network.state_dict(),
-                "updates_done": self.average.updates_done,
-            },
-            "parts": {name: part.state_dict() for name, part in self._parts_with_state()},
-            "random": self.randomness.state_dict(),
-        }
+        return self.state.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned.
 
-        It also sets torch's default generator of this device, which dropout draws from.
+        This also sets torch's default generator of the device, which dropout draws from.
 
         Raises:
             BadArgumentsError: for a state of another format, or of a trainer with other parts.
         """
-        if state.get("format") != _STATE_FORMAT:
-            raise BadArgumentsError(
-                f"state must be a trainer's state_dict of format {_STATE_FORMAT}, got {state.get('format')!r}"
-            )
-        if (state["average"] is None) != (self.average is None):
-            saved, own = ("without", "with") if self.average else ("with", "without")
-            raise BadArgumentsError(f"state is of a trainer {saved} averaging_decay, this one is {own}")
-        parts = dict(self._parts_with_state())
-        if parts.keys() != state["parts"].keys():
-            raise BadArgumentsError(f"state has the parts {sorted(state['parts'])}, this trainer has {sorted(parts)}")
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        if self.average is not None:
-            self.average.network.load_state_dict(state["average"]["network"])
-            self.average.updates_done = state["average"]["updates_done"]
-        for name, part in parts.items():
-            part.load_state_dict(state["parts"][name])
-        self.randomness.load_state_dict(state["random"])
-        self.steps_done = state["steps_done"]
-        self.metrics = {name: value.to(self.device) for name, value in state["metrics"].items()}
-        self.history = list(state["history"])
-        self.watch.load_state_dict(state["watch"])
-        self.is_between_steps = True
-        self._reading = {}
+        self.state.load_state_dict(state)
         self._executor.reset()
 
     def data_state(self) -> dict[str, Any] | None:
-        """Return the place of `fit` in its batches, as far as they tell it; None before the first `fit`."""
+        """Return the place of `fit` in its batches, as far as they report it, or None before the first `fit`."""
         return None if self.feed is None else self.feed.state_dict()
 
     def load_data_state(self, batches: Iterable[Batch], state: Mapping[str, Any]) -> str | None:
-        """Let the next `fit` on `batches` go on at the place that `data_state` returned.
+        """Let the next `fit` on `batches` continue at the place that `data_state` returned.
 
         Returns:
-            What cannot be restored, in words; None where everything was.
+            A description of what cannot be restored, or None if everything was.
 
         Example:
             >>> from gankit.presets import ring
@@ -653,132 +486,6 @@ class AdversarialTrainer:
             >>> state = first.fit(ring.batches(device="cpu"), steps=2).data_state()
             >>> second.load_data_state(ring.batches(device="cpu"), state)
         """
-        self.feed = Feed(batches, self.device)
+        self.feed = Feed(batches, self.state.device)
         self.feed.load_state_dict(state)
         return self.feed.not_restorable
-
-    def parts(self) -> list[object]:
-        """Return the loss, the losses of a schedule, and the regularizers."""
-        return [self._loss, *self._scheduled_losses, *self.regularizers.values()]
-
-    def counters(self) -> tuple[int, int]:
-        """Return the numbers that a step counts on the host."""
-        return self.steps_done, 0 if self.average is None else self.average.updates_done
-
-    def set_counters(self, counters: tuple[int, int]) -> None:
-        """Set what `counters` returned."""
-        self.steps_done, updates_done = counters
-        if self.average is not None:
-            self.average.updates_done = updates_done
-
-    def _parts_with_state(self) -> Iterator[tuple[str, Stateful]]:
-        for name, part in {"loss": self._loss, **self.regularizers}.items():
-            if isinstance(part, Stateful):
-                yield name, part
-
-    # --- checks ------------------------------------------------------------------------------------------
-
-    def _check_shapes(self, condition: Tensor | None = None) -> tuple[int, ...] | None:
-        latent_shape = self.latent.shape if isinstance(self.latent, HasShape) else None
-        if latent_shape is None:
-            return None
-        generator, discriminator = self.generator, self.discriminator
-        if isinstance(generator, Stacked) and isinstance(discriminator, Stacked):
-            generator, discriminator = generator.replica(0), discriminator.replica(0)
-            condition = None if condition is None else condition[0]
-        return check_shapes(generator, discriminator, latent_shape, condition, self.device, self._dtype)
-
-    @property
-    def value_shape(self) -> tuple[int, ...]:
-        """The shape of one named result: `()`, or `(R,)` with replicas."""
-        return () if self.replicas is None else (self.replicas,)
-
-    def _placed(self, real: Tensor, condition: Tensor | None) -> CheckedBatch:
-        real = real.to(self.device, self._dtype, non_blocking=True)
-        return real, None if condition is None else condition.to(self.device, non_blocking=True)
-
-    def _checked(self, batch: Batch) -> CheckedBatch:
-        real, condition = _parts(batch)
-        if not real.is_floating_point():
-            raise DataError(f"a batch must be floating point, got {real.dtype}; scale it to the samples' range")
-        leading = len(self.value_shape)
-        if real.shape[:leading] != self.value_shape or real.ndim <= leading:
-            raise ShapeError(
-                f"a batch for {self.replicas} replicas must be ({self.replicas}, N, *sample_shape), got "
-                f"{tuple(real.shape)}"
-            )
-        count = real.shape[leading]
-        if count < (2 if self._mixes_samples else 1):
-            raise DataError(
-                f"a batch must have {'2 samples or more for BatchNorm' if self._mixes_samples else 'samples'}, got "
-                f"{count}; a DataLoader leaves small ones out with drop_last=True"
-            )
-        real, condition = self._placed(real, condition)
-        if condition is not None and condition.shape[: leading + 1] != real.shape[: leading + 1]:
-            raise ShapeError(f"a batch's condition must have one entry a sample, got {len(condition)} for {len(real)}")
-        if not self.metrics and (condition is not None or self._sample_shape is None):
-            # the first batch tells what the construction could not
-            self._sample_shape = self._check_shapes(condition)
-        if self._sample_shape is not None and real.shape[leading + 1 :] != self._sample_shape:
-            raise ShapeError(
-                f"a batch must have samples of the generator's shape {self._sample_shape}, got "
-                f"{tuple(real.shape[leading + 1 :])}"
-            )
-        return real, condition
-
-
-def _parts(batch: Batch) -> tuple[Tensor, Tensor | None]:
-    if isinstance(batch, Tensor):
-        return batch, None
-    if len(batch) in (1, 2) and isinstance(batch[0], Tensor):
-        return batch[0], batch[1] if len(batch) == 2 else None
-    raise DataError(f"a batch must be `real` or `(real, condition)`, got {type(batch).__name__}")
-
-
-def _replicas(generator: nn.Module, discriminator: nn.Module) -> int | None:
-    counts = [one.replicas if isinstance(one, Stacked) else None for one in (generator, discriminator)]
-    if counts[0] != counts[1]:
-        raise BadArgumentsError(
-            f"generator and discriminator must be Stacked from as many networks, or both be one, got {counts[0]} and "
-            f"{counts[1]} replicas"
-        )
-    return counts[0]
-
-
-def _over_replicas(name: str, values: Sequence[float]) -> dict[str, float]:
-    """The mean, and the standard deviation of a sample, with n - 1."""
-    mean = math.fsum(values) / len(values)
-    spread = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
-    return {name: mean, f"{name}/sd": math.sqrt(spread)}
-
-
-def part_name(part: object) -> str:
-    """Return the name of a part that has none: its class's, in snake_case.
-
-    Example:
-        >>> class WeightClipping: ...
-        >>> part_name(WeightClipping())
-        'weight_clipping'
-    """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(part).__name__).lower()
-
-
-def _named(
-    regularizers: Mapping[str, Regularizer | Constraint] | Sequence[Regularizer | Constraint],
-) -> dict[str, Regularizer | Constraint]:
-    if isinstance(regularizers, Mapping):
-        named = dict(regularizers)
-    else:
-        named: dict[str, Regularizer | Constraint] = {}
-        for part in regularizers:
-            name = part_name(part)
-            if name in named:
-                raise BadValueError(f"two regularizers are called {name!r}; name them by a mapping")
-            named[name] = part
-    for name, part in named.items():
-        if not isinstance(part, (Regularizer, Constraint)):
-            raise BadArgumentsError(
-                f"regularizer {name!r} must have half, every, gradient_inputs and be callable, or have every and "
-                f"apply, got {part!r}"
-            )
-    return named

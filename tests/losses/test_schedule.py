@@ -109,9 +109,9 @@ def test_the_states_of_all_losses_are_saved_and_restored(preset):
     first = preset(device="cpu").fit(preset.batches(device="cpu"), steps=7)
     second = preset(device="cpu")
     second.load_state_dict(first.state_dict())
-    second.steps_done = 0
+    second.state.steps_done = 0
     assert second.loss.count == 5
-    second.steps_done = 5
+    second.state.steps_done = 5
     assert second.loss.count == 2
 
 

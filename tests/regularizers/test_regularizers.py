@@ -12,7 +12,7 @@ from gankit import REGULARIZERS, Spec
 from gankit.errors import BadArgumentsError, BadValueError
 from gankit.protocols import Constraint, Regularizer, Stateful
 from gankit.regularizers import Lecam, PathLength, WeightClipping
-from gankit.training.trainer import part_name
+from gankit.training.step.objectives import part_name
 from tests.regularizers.networks import SHAPE, fixed_context, make_batches, make_trainer, weights
 
 EVERY = pytest.mark.parametrize("name", REGULARIZERS.names())

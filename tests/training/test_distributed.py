@@ -36,7 +36,9 @@ from gankit.regularizers import REGULARIZERS
 from gankit.seeds import stream_seed
 from gankit.spec import Spec
 from gankit.training import AdversarialTrainer, Checkpointer, Launch, Ranks, load_newest, synchronize_batch_norm
+from gankit.training.feed import Feed
 from tests.ranks import on_ranks
+from tests.training.steps import step_of
 
 STEPS = 20
 SAMPLES = 8  # of each rank's batch
@@ -171,9 +173,6 @@ def trained(
         log_every_steps=7,
         **options,
     )
-    if alone:
-        context = type("Context", (SharedContext,), {"randoms": latent.randoms[0]})
-        trainer._step.make_context = context
     data = torch.randn(100, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     batches = make_batches(
         data,
@@ -181,7 +180,10 @@ def trained(
         sample_range=None,
         shard=(present.rank, present.size),
     )
-    trainer.fit(batches, steps=steps)
+    if alone:
+        fit_with(type("Context", (SharedContext,), {"randoms": latent.randoms[0]}), trainer, batches, steps)
+    else:
+        trainer.fit(batches, steps=steps)
     found = {f"G.{n}": t for n, t in trainer.generator.state_dict().items()}
     found |= {f"D.{n}": t for n, t in trainer.discriminator.state_dict().items()}
     if trainer.averaged_generator is not None:
@@ -190,8 +192,18 @@ def trained(
     for name, part in trainer.regularizers.items():
         if isinstance(part, nn.Module):
             found |= {f"{name}.{n}": t for n, t in part.named_buffers()}
-    assert trainer.history
     return {name: tensor.detach().numpy().copy() for name, tensor in found.items()}
+
+
+def fit_with(make_context, trainer, batches, steps):
+    """Make the steps of `fit` with contexts that are made in another way."""
+    step, feed = step_of(trainer), Feed(batches, trainer.device)
+    differentiate = partial(step.differentiate_eagerly, make_context=make_context)
+    for _ in range(steps):
+        trainer._decay_learning_rates()
+        taken = [trainer._checked(next(feed)) for _ in range(trainer.discriminator_steps)]
+        updates_generator = step.updates_generator
+        trainer.state.finish_step(step(taken, differentiate), has_updated_generator=updates_generator)
 
 
 def largest_difference(first, second) -> float:

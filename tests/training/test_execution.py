@@ -11,10 +11,9 @@ import torch
 from torch import nn
 from torch._inductor import config as inductor
 
-from gankit import AdversarialTrainer, LossSchedule
-from gankit.architectures import DCGANDiscriminator, MLPDiscriminator, MLPGenerator
+from gankit import LossSchedule
+from gankit.architectures import DCGANDiscriminator
 from gankit.errors import BadValueError, DeviceError, ExecutionWarning
-from gankit.latents import Normal
 from gankit.losses import Minimax, NonSaturating, Wasserstein
 from gankit.regularizers import (
     DRAGAN,
@@ -26,89 +25,23 @@ from gankit.regularizers import (
     WassersteinGradientPenalty,
     WeightClipping,
 )
-from gankit.training import EXECUTIONS, Stacked
-from gankit.training.tracing import TracedHalves
+from gankit.training import EXECUTIONS
+from gankit.training.execution.tracing import TracedHalves
+from tests.training import steps
+from tests.training.steps import (
+    CLASSES,
+    SHAPE,
+    assert_the_same_run,
+    everything,
+    small_networks,
+    stacked,
+    step_of,
+    with_dropout,
+)
 
-SHAPE = (1, 4, 4)
-CLASSES = 3
-
-
-def block(inputs, outputs, *, device=None, dtype=None):
-    """Without a bias before BatchNorm, whose gradient would be nothing but rounding."""
-    linear = nn.Linear(inputs, outputs, bias=False, device=device, dtype=dtype)
-    return nn.Sequential(linear, nn.BatchNorm1d(outputs, device=device, dtype=dtype), nn.ReLU())
-
-
-def adam(parameters):
-    # a small eps makes whole steps of gradients that are zero but for rounding
-    return torch.optim.Adam(parameters, lr=1e-2, eps=1e-4)
-
-
-def small_networks(classes=None, dtype=torch.float64, sample_shape=SHAPE):
-    G = MLPGenerator(
-        3, sample_shape, widths=(8,), block=block, output_activation="tanh", num_classes=classes, dtype=dtype
-    )
-    return G, MLPDiscriminator(SHAPE, widths=(8,), num_classes=classes, dtype=dtype)
-
-
-def make(
-    execution="eager",
-    loss=None,
-    *,
-    networks=small_networks,
-    optimizer=adam,
-    classes=None,
-    dtype=torch.float64,
-    **options,
-):
-    torch.manual_seed(0)
-    G, D = networks(classes, dtype)
-    return AdversarialTrainer(
-        G,
-        D,
-        loss or NonSaturating(),
-        latent=Normal(3),
-        generator_optimizer=optimizer(G.parameters()),
-        discriminator_optimizer=optimizer(D.parameters()),
-        execution=execution,
-        **options,
-    )
-
-
-def make_batches(classes=None, dtype=torch.float64, replicas=()):
-    random = torch.Generator().manual_seed(1)
-    real = [torch.randn(*replicas, 6, *SHAPE, generator=random).to(dtype) for _ in range(4)]
-    if classes is None:
-        return real
-    return [(one, torch.randint(classes, (6,), generator=random)) for one in real]
-
-
-def everything(trainer):
-    """Each tensor that a step changes, by name; the results of the last step too."""
-    modules = {"G": trainer.generator, "D": trainer.discriminator, "average": trainer.averaged_generator}
-    modules |= {name: part for name, part in trainer.regularizers.items() if isinstance(part, nn.Module)}
-    found = dict(trainer.metrics)
-    for name, module in modules.items():
-        if module is not None:
-            found |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-    for name, optimizer in (("G", trainer.generator_optimizer), ("D", trainer.discriminator_optimizer)):
-        for index, state in optimizer.state_dict()["state"].items():
-            found |= {f"{name}.{index}.{key}": value for key, value in state.items()}
-    return found
-
-
-def randoms(trainer):
-    return [one.get_state() for one in trainer.randomness.noises] + [trainer.randomness.default_state()]
-
-
-def assert_the_same_run(one, other, *, rtol=0.0, atol=0.0):
-    first, second = everything(one), everything(other)
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        torch.testing.assert_close(second[name], value, rtol=rtol, atol=atol, msg=lambda text, name=name: name + text)
-    assert (one.steps_done, one.counters()) == (other.steps_done, other.counters())
-    for state, own in zip(randoms(one), randoms(other), strict=True):
-        assert torch.equal(state, own)
+make = partial(steps.make, dtype=torch.float64)
+make_batches = partial(steps.make_batches, dtype=torch.float64)
+two_replicas = stacked(small_networks, 2)
 
 
 @pytest.fixture
@@ -197,11 +130,6 @@ def with_spectral_norm(classes, dtype):
     return G, nn.Sequential(*layers, nn.Flatten(0))
 
 
-def two_replicas(classes, dtype):
-    pairs = [small_networks(classes, dtype) for _ in range(2)]
-    return [Stacked(networks) for networks in zip(*pairs, strict=True)]
-
-
 def momentum(parameters):
     return torch.optim.SGD(parameters, lr=1e-2, momentum=0.9)
 
@@ -252,7 +180,7 @@ def test_compiled_halves_give_the_trajectory_of_eager_ones(compiler, case):
 def test_inductor_gives_the_gradients_and_buffers_of_an_eager_half():
     (real, *_), latent = make_batches(), torch.randn(6, 3, dtype=torch.float64)
     trainers = [make(regularizers=[R1()]) for _ in range(2)]
-    ways = [trainers[0]._step.differentiate_eagerly, TracedHalves(trainers[1]._step)]
+    ways = [step_of(trainers[0]).differentiate_eagerly, TracedHalves(step_of(trainers[1]))]
     eager, compiled = (differentiate("discriminator", real, None, latent) for differentiate in ways)
     torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-12)
     for ours, theirs in zip(
@@ -293,8 +221,8 @@ def test_the_penalised_gradients_of_a_compiled_half_equal_those_of_an_eager_one(
         results = differentiate(half, real, None, latent.clone())
         return results, [parameter.grad.clone() for parameter in network.parameters()]
 
-    results, eager = gradients(trainer._step.differentiate_eagerly)
-    compiled_results, compiled = gradients(TracedHalves(trainer._step))
+    results, eager = gradients(step_of(trainer).differentiate_eagerly)
+    compiled_results, compiled = gradients(TracedHalves(step_of(trainer)))
     assert any(name.startswith("penalty/") for name in results)
     torch.testing.assert_close(compiled_results, results, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
@@ -373,8 +301,8 @@ def test_losses_that_are_made_anew_at_each_step_are_never_mistaken_for_another()
 
     trainer, signatures = make("compile", Smoothing()), []
     for step in range(20):  # the memory of a loss that is gone is used again soon
-        trainer.steps_done = step
-        signatures.append(trainer._step.signature())
+        trainer.state.steps_done = step
+        signatures.append(step_of(trainer).signature())
     assert len(set(signatures)) == 20
 
 
@@ -443,13 +371,6 @@ class Remembers(Part):
     def __call__(self, context):
         self.average = 0.9 * self.average + 0.1 * context.logits("real").detach().mean()
         return (context.logits("real") - self.average).square()
-
-
-def with_dropout(classes, dtype):
-    """Dropout draws from torch's default generator."""
-    G, _ = small_networks(classes, dtype)
-    layers = [nn.Flatten(), nn.Linear(16, 8, dtype=dtype), nn.Dropout(0.3), nn.Linear(8, 1, dtype=dtype)]
-    return G, nn.Sequential(*layers, nn.Flatten(0))
 
 
 FALLBACKS = {

@@ -28,7 +28,8 @@ from gankit.regularizers import REGULARIZERS
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
 from gankit.training import Checkpointer, MetricsLog, load_newest
-from gankit.training.finite import Undoable, all_finite, largest, lower
+from gankit.training.step import learning_rates
+from gankit.training.step.finite import Undoable, all_finite, largest_magnitude
 from tests.training.test_counts import READS, Operators
 
 POINTS = ring.replace(
@@ -147,8 +148,8 @@ def test_the_last_step_is_checked_too(steps, seen_at):
 def test_between_two_checks_the_host_reads_nothing():
     trainer, batches = poisoned("generator: nan", {1000}, check_every_steps=10)
     trainer.fit(batches, steps=10)
-    looks, complaint = [], trainer.watch.complaint
-    trainer.watch.complaint = lambda: looks.append(trainer.steps_done) or complaint()
+    looks, complaint = [], trainer._non_finite.complaint
+    trainer._non_finite.complaint = lambda feed: looks.append(trainer.steps_done) or complaint(feed)
     with Operators() as operators:
         trainer.fit(batches, steps=50)
     assert looks == [20, 30, 40, 50]
@@ -250,7 +251,7 @@ def test_where_every_update_is_skipped_it_is_an_error():
 
 def poisoned_generator(trainer):
     """Let the generator's updates be skipped too."""
-    trainer._loss = Poisoned([trainer], "generator", set(range(12)))
+    trainer.state.objectives._fixed_loss = Poisoned([trainer], "generator", set(range(12)))
     return trainer
 
 
@@ -346,7 +347,7 @@ def test_what_follows_is_what_a_training_gives_that_goes_on_from_there_so():
     again.callbacks.clear()
     again.watch.policy = "raise"
     again.fit(others, steps=9)
-    lower((again.generator_optimizer, again.discriminator_optimizer), 0.5)
+    learning_rates.scale((again.generator_optimizer, again.discriminator_optimizer), 0.5)
     again.fit(others, steps=20)
     assert all(torch.equal(value, states(again)[name]) for name, value in states(trainer).items())
 
@@ -480,8 +481,8 @@ def test_an_unknown_policy_is_refused():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_the_largest_value_shows_what_is_not_finite(bad):
-    assert not largest([torch.zeros(3), torch.tensor([0.0, bad])])[0].isfinite()
-    assert largest([]) == []
+    assert not largest_magnitude([torch.zeros(3), torch.tensor([0.0, bad])])[0].isfinite()
+    assert largest_magnitude([]) == []
     assert all_finite([torch.tensor([1.0, bad]), torch.tensor([2.0, 3.0])]).tolist() == [True, False]
 
 

@@ -11,87 +11,35 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gankit import AdversarialTrainer, LossSchedule
-from gankit.architectures import MLPDiscriminator, MLPGenerator
+from gankit import LossSchedule
 from gankit.data import SampledBatches, TensorBatches, TensorData
 from gankit.data import ring as ring_data
 from gankit.errors import CannotCaptureError, ExecutionWarning
-from gankit.latents import Normal
 from gankit.losses import Minimax, NonSaturating, Wasserstein
 from gankit.presets import dcgan_mnist, ring, vanilla_mnist
 from gankit.regularizers import R1, Consistency, Lecam, PathLength, WassersteinGradientPenalty
-from gankit.training import Stacked, WeightAverage
-from gankit.training.averaging import move_towards
-from gankit.training.graphs import GraphContext, TrainingState, make_capturable
+from gankit.training import WeightAverage
+from gankit.training.execution.graphs import GraphContext
+from gankit.training.execution.undo import undone
+from gankit.training.step import learning_rates
+from gankit.training.step.averaging import move_towards
+from tests.training.steps import (
+    CLASSES,
+    SHAPE,
+    adam,
+    assert_equal,
+    counts,
+    everything,
+    make,
+    make_batches,
+    randoms,
+    small_networks,
+    stacked,
+    step_of,
+    with_dropout,
+)
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-
-SHAPE = (1, 4, 4)
-CLASSES = 3
-
-
-def block(inputs, outputs, *, device=None, dtype=None):
-    """Without a bias before BatchNorm, whose gradient would be nothing but rounding."""
-    linear = nn.Linear(inputs, outputs, bias=False, device=device, dtype=dtype)
-    return nn.Sequential(linear, nn.BatchNorm1d(outputs, device=device, dtype=dtype), nn.ReLU())
-
-
-def plain_discriminator(classes=None, dtype=torch.float32):
-    return MLPDiscriminator(SHAPE, widths=(8,), num_classes=classes, dtype=dtype)
-
-
-def with_dropout(classes=None, dtype=torch.float32):
-    """Dropout draws from torch's default generator."""
-    D = plain_discriminator(classes, dtype)
-    D.network.insert(1, nn.Dropout(0.2))
-    return D
-
-
-# a small eps makes whole steps of gradients that are zero but for rounding
-adam = partial(torch.optim.Adam, lr=1e-2, eps=1e-4)
-
-
-def make(
-    execution="eager",
-    loss=None,
-    *,
-    device="cpu",
-    optimizer=adam,
-    classes=None,
-    dtype=torch.float32,
-    replicas=None,
-    discriminator=plain_discriminator,
-    **options,
-):
-    torch.manual_seed(0)
-
-    def pair():
-        G = MLPGenerator(3, SHAPE, widths=(8,), block=block, num_classes=classes, dtype=dtype)
-        return G, discriminator(classes, dtype)
-
-    if replicas is None:
-        G, D = pair()
-    else:
-        G, D = (Stacked(networks) for networks in zip(*[pair() for _ in range(replicas)], strict=True))
-    G, D = G.to(device), D.to(device)
-    return AdversarialTrainer(
-        G,
-        D,
-        loss or NonSaturating(),
-        latent=Normal(3),
-        generator_optimizer=optimizer(G.parameters()),
-        discriminator_optimizer=optimizer(D.parameters()),
-        execution=execution,
-        **options,
-    )
-
-
-def listed(device="cpu", classes=None, dtype=torch.float32):
-    random = torch.Generator().manual_seed(1)
-    real = [torch.randn(6, *SHAPE, generator=random).to(device, dtype) for _ in range(4)]
-    if classes is None:
-        return real
-    return [(one, torch.randint(classes, (6,), generator=random).to(device)) for one in real]
 
 
 class Counting(nn.Module, Minimax):
@@ -104,32 +52,6 @@ class Counting(nn.Module, Minimax):
     def discriminator_loss(self, real_logits, fake_logits):
         self.count += 1
         return Minimax.discriminator_loss(Minimax(), real_logits, fake_logits)
-
-
-def everything(trainer):
-    """Each tensor that a step changes, by name."""
-    parts = {f"part {index}": part for index, part in enumerate([trainer.loss, *trainer.parts()])}
-    modules = {"G": trainer.generator, "D": trainer.discriminator, "average": trainer.averaged_generator} | parts
-    found = {}
-    for name, module in modules.items():
-        if isinstance(module, nn.Module):
-            found |= {f"{name}.{key}": value.clone() for key, value in module.state_dict().items()}
-    for name, optimizer in (("G", trainer.generator_optimizer), ("D", trainer.discriminator_optimizer)):
-        for index, state in optimizer.state_dict()["state"].items():
-            found |= {f"{name}.{index}.{key}": torch.as_tensor(value).clone() for key, value in state.items()}
-    return found
-
-
-def randoms(trainer):
-    return [one.get_state() for one in (*trainer.randomness.noises, trainer.randomness.sampling)] + [
-        trainer.randomness.default_state()
-    ]
-
-
-def assert_equal(one, other):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value.cpu(), other[name].cpu()), name
 
 
 # --- what is put back ------------------------------------------------------------------------------------
@@ -151,15 +73,15 @@ STATES = {
 @pytest.mark.parametrize("case", STATES)
 @pytest.mark.parametrize("fails", [False, True])
 def test_everything_is_put_back_whatever_happened(case, fails):
-    trainer = make(discriminator=with_dropout, **STATES[case]())
-    for batch in listed()[:2]:
+    trainer = make(networks=with_dropout, **STATES[case]())
+    for batch in make_batches()[:2]:
         trainer.step(batch)
-    before = everything(trainer), randoms(trainer), trainer.counters()
+    before = everything(trainer), randoms(trainer), counts(trainer)
     places = {name: value.data_ptr() for name, value in trainer.generator.state_dict().items()}
-    step = trainer._step
+    step = step_of(trainer)
     try:
-        with TrainingState(trainer).restored():
-            for batch in listed():
+        with undone(trainer.state):
+            for batch in make_batches():
                 step([(batch, None)])
             assert everything(trainer).keys() == before[0].keys()
             assert not torch.equal(everything(trainer)["G.network.1.weight"], before[0]["G.network.1.weight"])
@@ -169,20 +91,20 @@ def test_everything_is_put_back_whatever_happened(case, fails):
         assert fails
     assert_equal(everything(trainer), before[0])
     assert all(torch.equal(one, other) for one, other in zip(randoms(trainer), before[1], strict=True))
-    assert trainer.counters() == before[2]
+    assert counts(trainer) == before[2]
     assert {name: value.data_ptr() for name, value in trainer.generator.state_dict().items()} == places
 
 
 @pytest.mark.parametrize("case", STATES)
 def test_training_goes_on_as_if_nothing_had_been_tried(case):
-    undisturbed = make(discriminator=with_dropout, **STATES[case]()).fit(listed(), steps=6)
+    undisturbed = make(networks=with_dropout, **STATES[case]()).fit(make_batches(), steps=6)
     wanted = randoms(undisturbed)
-    trainer = make(discriminator=with_dropout, **STATES[case]())
-    data = listed()
+    trainer = make(networks=with_dropout, **STATES[case]())
+    data = make_batches()
     for steps in (2, 4, 6):
         trainer.fit(data, steps=steps)
-        with TrainingState(trainer).restored():
-            trainer._step([(data[0], None)])
+        with undone(trainer.state):
+            step_of(trainer)([(data[0], None)])
     assert_equal(everything(trainer), everything(undisturbed))
     assert all(torch.equal(a, b) for a, b in zip(randoms(trainer), wanted, strict=True))
 
@@ -190,30 +112,30 @@ def test_training_goes_on_as_if_nothing_had_been_tried(case):
 def test_a_first_step_that_is_undone_was_none():
     """The optimizers' states did not exist before it."""
     undisturbed, trainer = make(), make()
-    with TrainingState(trainer).restored():
-        trainer._step([(listed()[0], None)])
+    with undone(trainer.state):
+        step_of(trainer)([(make_batches()[0], None)])
     assert not trainer.generator_optimizer.state
     assert not trainer.discriminator_optimizer.state
-    undisturbed.fit(listed(), steps=2)
-    trainer.fit(listed(), steps=2)
+    undisturbed.fit(make_batches(), steps=2)
+    trainer.fit(make_batches(), steps=2)
     assert_equal(everything(trainer), everything(undisturbed))
 
 
 def test_further_generators_are_put_back():
     trainer, source = make(), SampledBatches(ring_data(), batch_size=4)
     before = [one.get_state() for one in source.generators]
-    with TrainingState(trainer, source.generators).restored():
+    with undone(trainer.state, source.generators):
         source.read(0)
     assert all(torch.equal(state, one.get_state()) for state, one in zip(before, source.generators, strict=True))
 
 
 def test_replicas_are_put_back():
-    trainer = make(replicas=2)
+    trainer = make(networks=stacked(small_networks, 2))
     batch = torch.randn(2, 6, *SHAPE)
     trainer.step(batch)
     before = everything(trainer), [one.get_state() for one in trainer.randomness.noises]
-    with TrainingState(trainer).restored():
-        trainer._step([(batch, None)])
+    with undone(trainer.state):
+        step_of(trainer)([(batch, None)])
     assert_equal(everything(trainer), before[0])
     assert all(torch.equal(a, b.get_state()) for a, b in zip(before[1], trainer.randomness.noises, strict=True))
 
@@ -234,11 +156,11 @@ def test_a_captured_step_refuses_its_number():
 def test_a_capturable_adam_has_its_numbers_in_tensors():
     layer = nn.Linear(2, 1)
     optimizer = torch.optim.Adam([{"params": [layer.weight], "lr": 0.1}, {"params": [layer.bias], "lr": 0.2}])
-    make_capturable(optimizer, torch.device("cpu"))
+    learning_rates.put_on_device(optimizer, torch.device("cpu"))
     assert [group["capturable"] for group in optimizer.param_groups] == [True, True]
     assert [group["lr"].item() for group in optimizer.param_groups] == [pytest.approx(0.1), pytest.approx(0.2)]
     rates = [group["lr"] for group in optimizer.param_groups]
-    make_capturable(optimizer, torch.device("cpu"))
+    learning_rates.put_on_device(optimizer, torch.device("cpu"))
     assert all(group["lr"] is rate for group, rate in zip(optimizer.param_groups, rates, strict=True))
 
 
@@ -248,32 +170,32 @@ def test_a_capturable_adam_keeps_its_count_of_steps():
     for _ in range(3):
         layer(torch.ones(1, 2)).sum().backward()
         optimizer.step()
-    make_capturable(optimizer, torch.device("cpu"))
+    learning_rates.put_on_device(optimizer, torch.device("cpu"))
     assert [state["step"].item() for state in optimizer.state.values()] == [3.0, 3.0]
     assert {state["step"].dtype for state in optimizer.state.values()} == {torch.float32}
 
 
 def test_an_optimizer_that_cannot_be_capturable_stays_as_it_is():
     optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1, momentum=0.9)
-    make_capturable(optimizer, torch.device("cpu"))
+    learning_rates.put_on_device(optimizer, torch.device("cpu"))
     assert optimizer.param_groups[0]["lr"] == 0.1
     assert "capturable" not in optimizer.param_groups[0]
 
 
 @pytest.mark.parametrize("optimizer", [adam, partial(adam, fused=True)])
 def test_the_state_of_a_captured_run_goes_on_on_the_cpu(optimizer):
-    captured = make(optimizer=optimizer).fit(listed(), steps=3)
+    captured = make(optimizer=optimizer).fit(make_batches(), steps=3)
     plain = make(optimizer=optimizer)
     plain.load_state_dict(captured.state_dict())
     for one in (captured.generator_optimizer, captured.discriminator_optimizer):
-        make_capturable(one, torch.device("cpu"))  # as on a CUDA device
+        learning_rates.put_on_device(one, torch.device("cpu"))  # as on a CUDA device
     file = io.BytesIO()
     torch.save(captured.state_dict(), file)
     file.seek(0)
     trainer = make(optimizer=optimizer)
     trainer.load_state_dict(torch.load(file, weights_only=True))
     for one in (trainer, plain):
-        for batch in listed():
+        for batch in make_batches():
             one.step(batch)
     for name, value in everything(plain).items():
         torch.testing.assert_close(everything(trainer)[name], value, rtol=1e-5, atol=1e-6, msg=name)
@@ -376,7 +298,7 @@ def assert_close(one, other, bound):
 @pytest.mark.parametrize("drawn", [True, False], ids=["drawn", "given"])
 def test_cuda_graphs_give_the_trajectory_of_eager_steps(case, drawn):
     options = CASES[case]
-    data = None if drawn else listed("cuda", options().get("classes"))
+    data = None if drawn else make_batches(options().get("classes"), device="cuda")
     eager, captured = cuda_run("eager", 20, options(), data), cuda_run("cuda_graph", 20, options(), data)
     assert captured.explain().mode == "cuda_graph"
     assert all(torch.equal(a, b) for a, b in zip(cuda_randoms(eager), cuda_randoms(captured), strict=True))
@@ -501,9 +423,9 @@ FALLBACKS = {
 @pytest.mark.parametrize("case", FALLBACKS)
 def test_cuda_steps_that_cannot_be_captured_fall_back_with_one_warning_and_leave_no_trace(case):
     options, says = FALLBACKS[case]
-    eager = make("eager", device="cuda", discriminator=with_dropout, **options()).fit(resident(), steps=6)
+    eager = make("eager", device="cuda", networks=with_dropout, **options()).fit(resident(), steps=6)
     wanted = randoms(eager)
-    trainer = make("cuda_graph", device="cuda", discriminator=with_dropout, **options())
+    trainer = make("cuda_graph", device="cuda", networks=with_dropout, **options())
     with pytest.warns(ExecutionWarning, match=f"'cuda_graph' falls back to 'eager': .*{says}") as caught:
         trainer.fit(resident(), steps=6)
     assert len(caught) == 1
@@ -536,7 +458,7 @@ def test_cuda_an_augmentation_is_captured_with_its_draws():
 )
 def test_cuda_a_loaded_state_continues_to_the_last_bit(execution, case):
     def trainer():
-        return make(execution, device="cuda", discriminator=with_dropout, **CASES[case]())
+        return make(execution, device="cuda", networks=with_dropout, **CASES[case]())
 
     whole = trainer().fit(resident(), steps=12)
     wanted = randoms(whole)
@@ -583,7 +505,7 @@ def test_cuda_compiled_steps_give_the_trajectory_of_eager_ones(execution, case):
 
 @needs_cuda
 def test_cuda_replicas_are_captured_and_equal_those_of_eager_steps():
-    options = {"replicas": 3, "regularizers": [R1()], "averaging_decay": 0.9}
+    options = {"networks": stacked(small_networks, 3), "regularizers": [R1()], "averaging_decay": 0.9}
     data = {execution: resident(replicas=3) for execution in ("eager", "cuda_graph")}
     eager, captured = (cuda_run(execution, 10, options, data[execution]) for execution in data)
     assert captured.explain().mode == "cuda_graph"

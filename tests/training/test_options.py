@@ -16,7 +16,7 @@ from gankit.latents import Normal
 from gankit.losses import LOSSES, NonSaturating
 from gankit.regularizers import DRAGAN, R1, R1R2, Lecam, PathLength, WassersteinGradientPenalty
 from gankit.seeds import stream_seed
-from gankit.training.modes import tf32
+from gankit.training.step.modes import tf32
 
 SHAPE = (1, 4, 4)
 CLASSES = 3

@@ -511,7 +511,7 @@ def test_the_check_of_shapes_leaves_no_trace(make_trainer):
 
 
 def test_the_check_of_shapes_moves_no_default_generator(make_trainer):
-    from gankit.training.checks import check_shapes
+    from gankit.training.step.checks import check_shapes
 
     G = nn.Sequential(nn.Linear(3, 16), nn.Dropout(), nn.Unflatten(1, SHAPE))
     D = nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0))

@@ -1,29 +1,29 @@
-"""The random numbers of a training: where they come from, and their state."""
+"""The random generators of a training, and their states."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gankit.protocols import Random, State
-from gankit.seeds import Stream, stream_seed
+from gankit.seeds import Stream, replica_seeds, stream_seed
 
 
 class Randomness:
-    """The random generators of a trainer, on its device: one of each kind, or one a replica.
+    """The random generators of a training, on its device: one per purpose, or one per purpose and replica.
 
     Args:
-        device: where numbers are drawn.
-        seed: the trainer's. Replica i has the numbers of a trainer with the seed `seed + i`.
-        replicas: how many, or None.
-        rank: of which of the processes that train together; each draws other numbers.
+        device: The device on which numbers are drawn.
+        seed: The seed of the training. Replica i draws the numbers of a training with the seed `seed + i`.
+        replicas: The number of replicas, or None.
+        rank: The number of this process among those that train together. Each rank draws numbers of its own.
 
     Attributes:
-        noise: what training draws from.
-        sampling: what `AdversarialTrainer.sample` draws from.
+        noise: What training draws from.
+        sampling: What `AdversarialTrainer.sample` draws from.
 
     Example:
         >>> randomness = Randomness(torch.device("cpu"), seed=0)
@@ -38,37 +38,46 @@ class Randomness:
         self._device = device
         self._replicas = replicas
 
-        def of(stream: Stream) -> Random:
-            return self.seeded(lambda i: stream_seed(seed + i, stream, rank))
+        def stream(name: Stream) -> Random:
+            return self.generators([stream_seed(own, name, rank) for own in replica_seeds(seed, replicas)])
 
-        self.noise: Random = of("training noise")
-        self.sampling: Random = of("sampling")
+        self.noise: Random = stream("training noise")
+        self.sampling: Random = stream("sampling")
 
-    def seeded(self, seed: Callable[[int], int]) -> Random:
-        """Return a generator, or one a replica, with the seed of each."""
-        made = [torch.Generator(self._device).manual_seed(seed(i)) for i in range(self._replicas or 1)]
+    def generators(self, seeds: Sequence[int]) -> Random:
+        """Return new generators on the device: one per replica, or a single one without replicas.
+
+        Args:
+            seeds: One seed per replica, or a single one.
+
+        Example:
+            >>> generators = Randomness(torch.device("cpu"), seed=0, replicas=2).generators([5, 6])
+            >>> [one.initial_seed() for one in generators]
+            [5, 6]
+        """
+        made = [torch.Generator(self._device).manual_seed(seed) for seed in seeds]
         return made[0] if self._replicas is None else made
 
     @property
     def noises(self) -> list[torch.Generator]:
-        """The generators that training draws from, in a list."""
+        """The generators that training draws from, as a list."""
         return _listed(self.noise)
 
     def default_state(self) -> Tensor:
-        """Return the state of torch's default generator of this device, which dropout draws from."""
+        """Return the state of torch's default generator of the device, which dropout draws from."""
         if self._device.type == "cpu":
             return torch.get_rng_state()
         return torch.get_device_module(self._device).get_rng_state(self._device)
 
     def set_default_state(self, state: Tensor) -> None:
-        """Set what `default_state` returned."""
+        """Set the state that `default_state` returned."""
         if self._device.type == "cpu":
             torch.set_rng_state(state)
         else:
             torch.get_device_module(self._device).set_rng_state(state, self._device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all generators, torch's default one among them."""
+        """Return the states of all generators, including torch's default one."""
         return {
             "noise": _state(self.noise),
             "sampling": _state(self.sampling),
@@ -76,7 +85,7 @@ class Randomness:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Set what `state_dict` returned."""
+        """Set the states that `state_dict` returned."""
         _set_state(self.noise, state["noise"])
         _set_state(self.sampling, state["sampling"])
         self.set_default_state(state["default"].cpu())

@@ -1,7 +1,7 @@
-"""Checks of what the trainer is given, before anything is trained.
+"""Checks of networks and optimizers, before anything is trained.
 
-Shapes are found by running fake-tensor copies of the networks: no memory, no draw from a generator, no buffer
-moved.
+Shapes are found by running the networks on fake tensors, which takes no memory, draws no random numbers and changes no
+buffer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gankit.errors import BadArgumentsError, BadValueError, DeviceError, GankitError, ShapeError
 from gankit.protocols import MixesSamples, batch_multiple_of
-from gankit.training.batch_norm import SynchronizedBatchNorm
+from gankit.training.parallel.batch_norm import SynchronizedBatchNorm
 
 MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SynchronizedBatchNorm)
 """The layers that mix the samples of a batch."""
@@ -33,27 +33,27 @@ def check_shapes(
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[int, ...] | None:
-    """Return the generator's sample shape, having held both networks against the shapes of parts.
+    """Return the shape of the generator's samples, after a check that both networks fit together.
 
     Args:
         generator: G.
         discriminator: D.
-        latent_shape: the shape of one latent.
-        condition: a condition of the right shape, where the networks take one.
-        device: where the networks are.
-        dtype: the latents' type.
+        latent_shape: The shape of one latent.
+        condition: A condition of the right shape, for networks that take one.
+        device: The device of the networks.
+        dtype: The type of the latents.
 
     Returns:
-        None where it cannot be told without a condition or without running the networks for real.
+        The shape of one sample, or None if only a condition or a run on real tensors would show it.
 
     Raises:
-        ShapeError: where the networks do not fit the latent, or each other.
+        ShapeError: for networks that do not fit the latent or each other.
 
     Example:
         >>> check_shapes(nn.Linear(10, 3), nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), (10,))
         (3,)
     """
-    # a discriminator that joins samples, as packing does, says by how many
+    # a discriminator that joins samples, as packing does, has an attribute that says how many
     count = 2 * batch_multiple_of(discriminator) if condition is None else len(condition)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
@@ -88,7 +88,7 @@ def _dry_run(
             return torch.func.functional_call(network, fakes, arguments)
     except TypeError:
         if condition is None:
-            return None  # it takes a condition, and none is known yet
+            return None  # the network takes a condition, and none is known yet
         raise BadArgumentsError(
             f"the batches carry a condition of shape {tuple(condition.shape)}, which the {role} "
             f"{type(network).__name__} does not take; give batches without one, or networks built with num_classes"
@@ -98,7 +98,7 @@ def _dry_run(
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).partition("\n")[0]
         if not _ABOUT_SHAPES.search(reason):
-            return None  # something that only a real tensor can answer
+            return None  # an operation that needs real values
         raise ShapeError(
             f"the {role} {type(network).__name__} does not fit inputs of shape {tuple(inputs.shape)}: {reason}"
         ) from error
@@ -106,7 +106,7 @@ def _dry_run(
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Generator[None]:
-    """Keep torch from logging, with a traceback, what is reported here in one sentence."""
+    """Keep torch from logging a traceback of what is reported here in one sentence."""
     before = logger.disabled
     logger.disabled = True
     try:
@@ -138,10 +138,10 @@ def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
 
 
 def check_plain(name: str, network: nn.Module) -> None:
-    """Raise `BadArgumentsError` for a network whose gradients somebody else collects.
+    """Raise `BadArgumentsError` for a network whose gradients another object collects.
 
-    `DistributedDataParallel` and `fully_shard` do so in hooks of `.backward()`, which `torch.autograd.grad` passes by:
-    training would go on, each rank for itself.
+    `DistributedDataParallel` and `fully_shard` do so in hooks of `.backward()`, which `torch.autograd.grad` does not
+    run: each rank would train a model of its own.
 
     Example:
         >>> check_plain("generator", nn.Linear(1, 1))
@@ -160,7 +160,7 @@ def check_plain(name: str, network: nn.Module) -> None:
 
 
 def common_device(generator: nn.Module, discriminator: nn.Module) -> torch.device:
-    """Return the device both networks are on, or raise `DeviceError`.
+    """Return the device of both networks, or raise `DeviceError` if they are on several.
 
     Example:
         >>> common_device(nn.Linear(1, 1), nn.Linear(1, 1))
@@ -174,9 +174,9 @@ def common_device(generator: nn.Module, discriminator: nn.Module) -> torch.devic
 
 
 def check_unmixed(discriminator: nn.Module) -> None:
-    """Raise `BadValueError` for a discriminator whose answer to one sample depends on the others of its batch.
+    """Raise `BadValueError` for a discriminator whose logit for one sample depends on the others of the batch.
 
-    Layers that are known to mix samples are found by what they are.
+    It knows BatchNorm, and layers that say so by an attribute `mixes_samples`.
 
     Example:
         >>> check_unmixed(nn.Linear(3, 1))

@@ -10,18 +10,19 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 from typing_extensions import override
 
-from gankit.training.distributed import Ranks, SumOverRanks
+from gankit.training.parallel.ranks import Ranks, SumOverRanks
 
 
 class SynchronizedBatchNorm(_BatchNorm):
-    """Batch normalisation (Ioffe & Szegedy 2015) with the mean and variance of the samples of all ranks.
+    """Batch normalisation (Ioffe & Szegedy 2015) with the mean and variance over the samples of all ranks.
 
-    Formula: as torch's `BatchNorm1d` to `3d` on the ranks' samples together. On any device, and differentiable as often
-    as one likes, also by gradient penalties; torch's `SyncBatchNorm` is for CUDA and differentiates once. In eval mode
-    nothing is exchanged, nor in a process alone. Shapes `(N, C)` or `(N, C, ...)`; N may differ between the ranks.
+    It computes what torch's `BatchNorm1d`, `2d` and `3d` compute for the samples of all ranks together. It runs on any
+    device and can be differentiated any number of times, as gradient penalties need; torch's `SyncBatchNorm` is for
+    CUDA and can be differentiated once. In eval mode, and in a single process, nothing is exchanged. Inputs have the
+    shape `(N, C)` or `(N, C, ...)`, where N may differ between the ranks.
 
     Args:
-        layer: torch's layer, whose parameters and buffers are taken over, not copied.
+        layer: torch's layer. Its parameters and buffers are used, not copied.
 
     Example:
         >>> layer = SynchronizedBatchNorm(nn.BatchNorm1d(3))
@@ -42,8 +43,8 @@ class SynchronizedBatchNorm(_BatchNorm):
 
     @override
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise; collective in train mode."""
-        # fake tensors ask for shapes alone
+        """Return the normalised input. This is collective in train mode."""
+        # a run on fake tensors only determines shapes
         if not self.training or isinstance(input, FakeTensor) or Ranks.present().size == 1:
             return super().forward(input)
         self._check_input_dim(input)
@@ -51,12 +52,12 @@ class SynchronizedBatchNorm(_BatchNorm):
         over = [i for i in range(x.ndim) if i != 1]
         shape = [1, -1] + [1] * (x.ndim - 2)
         count = x.new_full((1,), x.numel() / x.shape[1])
-        sums = _summed(torch.cat([x.sum(over), count]))
+        sums = _sum_over_ranks(torch.cat([x.sum(over), count]))
         total = sums[-1].detach()
         mean = sums[:-1] / total
         centred = x - mean.view(shape)
-        # not the mean of the squares less the square of the mean, which cancels
-        variance = _summed((centred * centred).sum(over)) / total
+        # the mean of the squares minus the square of the mean would lose digits
+        variance = _sum_over_ranks((centred * centred).sum(over)) / total
         self._track(mean.detach(), variance.detach(), total)
         normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
@@ -76,13 +77,13 @@ class SynchronizedBatchNorm(_BatchNorm):
 
 
 def synchronize_batch_norm(network: nn.Module) -> nn.Module:
-    """Put a `SynchronizedBatchNorm` into the place of every layer of torch's, with the same parameters and names.
+    """Replace each of torch's BatchNorm layers by a `SynchronizedBatchNorm` with the same parameters and names.
 
     Args:
-        network: is changed, except where it is such a layer itself.
+        network: The network, which is changed in place unless it is such a layer itself.
 
     Returns:
-        The network.
+        The network, or the layer that takes its place.
 
     Example:
         >>> network = synchronize_batch_norm(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
@@ -98,5 +99,5 @@ def synchronize_batch_norm(network: nn.Module) -> nn.Module:
     return network
 
 
-def _summed(tensor: Tensor) -> Tensor:
+def _sum_over_ranks(tensor: Tensor) -> Tensor:
     return cast(Tensor, SumOverRanks.apply(tensor))

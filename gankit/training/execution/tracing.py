@@ -1,8 +1,9 @@
-"""A half of a step as one function of tensors, with its gradient inside: traced, then compiled.
+"""A half of a step as one function of tensors that contains its own gradient: traced, then compiled.
 
-torch.compile alone stops at gradient penalties: it refuses to differentiate a compiled function twice. So the half is
-run once on fake tensors, autograd included, and what it did is written down as one graph of tensor operations
-(`make_fx`). In that graph a penalty's derivative is an operation like any other, and Inductor compiles the whole.
+torch.compile alone cannot compile gradient penalties, since it refuses to differentiate a compiled function twice.
+Therefore the half is run once on fake tensors, including autograd, and `make_fx` records what it did as one graph of
+tensor operations. In that graph the derivative of a penalty is an operation like any other, and Inductor compiles the
+whole.
 """
 
 from __future__ import annotations
@@ -24,23 +25,21 @@ from typing_extensions import override
 from gankit.context import StepContext
 from gankit.errors import CannotCompileError
 from gankit.protocols import Half
-from gankit.training.modes import frozen
-from gankit.training.step.step import Step, put_gradients, trained
+from gankit.training.step.gradients import frozen, put_gradients, trainable_parameters
+from gankit.training.step.step import Step
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """A draw that a penalty makes in the middle of a half, made before it instead.
+    """The form of random numbers that a penalty draws in the middle of a half.
+
+    A compiled half cannot draw from a generator. The numbers are drawn before it and passed to it.
 
     Args:
         kind: `normal`, or `uniform` in [0, 1).
-        shape: of the draw.
-        stride: of the draw, which decides the order in which it is filled.
-        dtype: of the draw.
-
-    Example:
-        >>> Noise("uniform", (2, 3), (3, 1), torch.float32).kind
-        'uniform'
+        shape: The shape of the tensor.
+        stride: Its strides, which decide in which order it is filled.
+        dtype: Its type.
     """
 
     kind: Literal["normal", "uniform"]
@@ -50,21 +49,21 @@ class Noise:
 
     @classmethod
     def like(cls, kind: Literal["normal", "uniform"], x: Tensor) -> Noise:
-        """Return the draw that fills something like `x`."""
+        """Return the form of random numbers that fill a tensor like `x`."""
         empty = torch.empty_like(x)
         return cls(kind, tuple(empty.shape), tuple(empty.stride()), empty.dtype)
 
     def empty(self, device: torch.device) -> Tensor:
-        """Return the tensor to fill."""
+        """Return an empty tensor of this form."""
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=device)
 
 
 class Tape:
-    """The draws of one half, in their order: written down at first, then played back.
+    """The random draws of one half, in order: recorded in a first run, then played back.
 
     Attributes:
-        draws: what was asked for.
-        played: the values to play back, or None while writing.
+        draws: The forms of the draws that were recorded.
+        played: The values to play back, or None while recording.
 
     Example:
         >>> tape = Tape()
@@ -79,7 +78,7 @@ class Tape:
         self._position = 0
 
     def next(self, kind: Literal["normal", "uniform"], x: Tensor) -> Tensor:
-        """Return the next draw, in the shape of `x`."""
+        """Return the next draw, of the shape of `x`: zeros while recording."""
         if self.played is None:
             self.draws.append(Noise.like(kind, x))
             return torch.zeros_like(x, requires_grad=False)
@@ -87,12 +86,12 @@ class Tape:
         return self.played[self._position - 1]
 
     def play(self, values: list[Tensor]) -> None:
-        """Give out these values from now on."""
+        """Return these values, one after another, from the next draw on."""
         self.played, self._position = values, 0
 
 
 class TracedContext(StepContext):
-    """A `StepContext` whose noise comes from a tape, and which refuses what a graph cannot hold.
+    """A `StepContext` whose random numbers come from a tape, and which refuses what a compiled half cannot contain.
 
     Example:
         >>> context = TracedContext(Tape(), discriminator=nn.Flatten(0), real=torch.zeros(2, 1))
@@ -107,22 +106,22 @@ class TracedContext(StepContext):
     @property
     @override
     def step(self) -> int:
-        """Refused: the number would stay the same in every later step."""
+        """Refused: every later step would see the number of the step that was traced."""
         raise CannotCompileError("a part reads context.step, which changes from step to step")
 
     @override
     def normal_like(self, x: Tensor) -> Tensor:
-        """The tape's next draw."""
+        """Return the next draw of the tape."""
         return self._tape.next("normal", x)
 
     @override
     def uniform_like(self, x: Tensor) -> Tensor:
-        """The tape's next draw."""
+        """Return the next draw of the tape."""
         return self._tape.next("uniform", x)
 
     @override
     def changed(self, x: Tensor, change: Callable[..., Tensor]) -> Tensor:
-        """Refused: an augmentation draws from a generator by itself."""
+        """Refused: an augmentation draws from a generator itself."""
         raise CannotCompileError("an augmentation draws from a generator, which a compiled half cannot")
 
 
@@ -130,14 +129,11 @@ class TracedHalf:
     """One half of a step, compiled for one signature.
 
     Args:
-        step: of the trainer.
-        half: which.
-        real: real samples of the right shape.
-        condition: likewise, or None.
-        latent: latents of the right shape.
-
-    Attributes:
-        trace_seconds: how long tracing took. Compiling happens at the first call.
+        step: The step that the half belongs to.
+        half: Which half it is.
+        real: Real samples of the right shape.
+        condition: A condition of the right shape, or None.
+        latent: Latents of the right shape.
 
     Raises:
         CannotCompileError: for a half that cannot be traced, with the reason.
@@ -145,74 +141,73 @@ class TracedHalf:
     Example:
         >>> from gankit.presets import ring
         >>> trainer = ring(device="cpu")
+        >>> step = Step(trainer.state, trainer.options, trainer.state.objectives, trainer.ranks)
         >>> real, latent = torch.randn(4, 2), trainer.draw_latents(4, trainer.noise)
-        >>> TracedHalf(Step(trainer), "discriminator", real, None, latent).trace_seconds > 0
-        True
+        >>> len(TracedHalf(step, "discriminator", real, None, latent).names)
+        6
     """
 
     def __init__(self, step: Step, half: Half, real: Tensor, condition: Tensor | None, latent: Tensor) -> None:
-        started = time.perf_counter()
         self._step = step
+        self._state = step.state
         self._half: Half = half
-        trainer = step.trainer
-        self._network = trainer.generator if half == "generator" else trainer.discriminator
-        self._names: list[str] = []
-        self._tape = Tape()
-        inputs = [*self._state(), real, *([] if condition is None else [condition]), latent]
         self._has_condition = condition is not None
-        with _refusals(), _unchanged([trainer.loss, *trainer.regularizers.values()]):
-            self._write_tape(inputs)
-            played = [noise.empty(trainer.device) for noise in self._tape.draws]
-            graph = make_fx(self._run, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs, *played)
-        self.trace_seconds: float = time.perf_counter() - started
+        self._tape = Tape()
+        self.names: list[str] = []
+        inputs = [*self._module_tensors(), real, *([] if condition is None else [condition]), latent]
+        with _refusals(), _unchanged(step.objectives.parts(self._state.steps_done)):
+            # The first run, on fake tensors, only finds out which random numbers the half draws. The second run
+            # receives them as inputs, and is recorded.
+            mode = FakeTensorMode(allow_non_fake_inputs=True)
+            with mode:
+                self._run(*[mode.from_tensor(one) for one in inputs])
+            noise = [one.empty(self._state.device) for one in self._tape.draws]
+            graph = make_fx(self._run, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs, *noise)
+        # torch compiles at the first call
         self._compiled: Callable[..., list[Any]] = torch.compile(graph, dynamic=False)  # pyright: ignore[reportUnknownMemberType]
 
     def __call__(self, real: Tensor, condition: Tensor | None, latent: Tensor) -> dict[str, Tensor]:
-        """Put the gradient into the network's parameters; return the named results."""
-        trainer = self._step.trainer
-        noise = [one.empty(trainer.device) for one in self._tape.draws]
+        """Put the gradient into the network's parameters, and return the named results."""
+        state = self._state
+        noise = [one.empty(state.device) for one in self._tape.draws]
         for one, tensor in zip(self._tape.draws, noise, strict=True):
-            parts = [tensor] if trainer.replicas is None else list(tensor)
-            for part, random in zip(parts, trainer.randomness.noises, strict=True):
+            # each replica's part is drawn from its own generator, as in an eager step
+            parts = [tensor] if state.replicas is None else list(tensor)
+            for part, random in zip(parts, state.randomness.noises, strict=True):
                 _ = part.normal_(generator=random) if one.kind == "normal" else part.uniform_(generator=random)
         given = [real, *([] if condition is None else [condition]), latent, *noise]
-        parameters = trained(self._network)
+        parameters = trainable_parameters(state.network(self._half))
         with torch.no_grad():
-            outputs = self._compiled(*self._state(), *given)
+            outputs = self._compiled(*self._module_tensors(), *given)
         put_gradients(parameters, outputs[: len(parameters)])
-        results = outputs[len(parameters) :]
-        return dict(zip(self._names, results, strict=True))
+        return dict(zip(self.names, outputs[len(parameters) :], strict=True))
 
-    def _modules(self) -> list[nn.Module]:
-        trainer = self._step.trainer
-        parts = [part for part in (trainer.loss, *trainer.regularizers.values()) if isinstance(part, nn.Module)]
-        return [trainer.generator, trainer.discriminator, *parts]
-
-    def _state(self) -> list[Tensor]:
-        """Every parameter and buffer that the half can read, detached."""
-        return [tensor.detach() for module in self._modules() for tensor in _state(module).values()]
-
-    def _write_tape(self, inputs: list[Tensor]) -> None:
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
-        with mode:
-            self._run(*[mode.from_tensor(one) for one in inputs])
+    def _module_tensors(self) -> list[Tensor]:
+        """Return every parameter and buffer that the half can read, without a graph."""
+        return [tensor.detach() for module in self._state.modules() for tensor in _tensors(module).values()]
 
     def _run(self, *inputs: Tensor) -> list[Tensor | None]:
-        """The half itself, on whatever tensors stand for the state."""
-        trainer, given = self._step.trainer, list(inputs)
+        """Compute the half on tensors that stand for the modules' own, and return its gradients and results.
+
+        Args:
+            *inputs: The modules' tensors in order, the real samples, the condition if there is one, the latents, and
+                the random numbers if the tape has recorded any.
+        """
+        state, given = self._state, list(inputs)
+        network = state.network(self._half)
         with ExitStack() as stack:
-            gradients_of: list[Tensor] = []
-            placed: list[tuple[nn.Module, dict[str, Tensor]]] = []
             if self._half == "generator":
-                stack.enter_context(frozen(trainer.discriminator))
-            wanted = {id(parameter) for parameter in trained(self._network)}
-            for module in self._modules():
+                stack.enter_context(frozen(state.discriminator))
+            trainable = {id(parameter) for parameter in trainable_parameters(network)}
+            leaves: list[Tensor] = []  # what the gradients are taken with respect to, in the parameters' order
+            placed: list[tuple[nn.Module, dict[str, Tensor]]] = []
+            for module in state.modules():
                 own: dict[str, Tensor] = {}
-                for name, tensor in _state(module).items():
+                for name, tensor in _tensors(module).items():
                     own[name] = given.pop(0)
-                    if id(tensor) in wanted:
+                    if id(tensor) in trainable:
                         own[name] = own[name].detach().requires_grad_()
-                        gradients_of.append(own[name])
+                        leaves.append(own[name])
                 stack.enter_context(_reparametrize_module(module, own))
                 placed.append((module, own))
             real = given.pop(0)
@@ -220,32 +215,32 @@ class TracedHalf:
             latent = given.pop(0).detach()
             if self._tape.draws:
                 self._tape.play(given)
-            make_context = self._step.make_context
-            self._step.make_context = partial(TracedContext, self._tape)
-            try:
-                total, results = self._step.terms(self._half, real, condition, latent)
-            finally:
-                self._step.make_context = make_context
-            gradients = torch.autograd.grad(total, gradients_of, allow_unused=True)
+            make_context = partial(TracedContext, self._tape)
+            total, results = self._step.terms(self._half, real, condition, latent, make_context=make_context)
+            gradients = torch.autograd.grad(total, leaves, allow_unused=True)
             for module, own in placed:
-                for name, tensor in _state(module).items():
+                for name, tensor in _tensors(module).items():
                     if tensor is not own[name]:
                         raise CannotCompileError(
                             f"{type(module).__name__} puts another tensor in the place of its {name!r} instead of "
                             "changing it in place"
                         )
-        self._names = list(results)
-        detached = [cast("Tensor | None", one) for one in gradients]  # None where the objective does not reach
-        return [*(None if one is None else one.detach() for one in detached), *results.values()]
+        self.names = list(results)
+        reached = [cast("Tensor | None", one) for one in gradients]  # None for a parameter without influence
+        return [*(None if one is None else one.detach() for one in reached), *results.values()]
 
 
-def _state(module: nn.Module) -> dict[str, Tensor]:
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 @contextmanager
 def _unchanged(parts: Sequence[object]) -> Generator[None]:
-    """Refuse parts that put something else into an attribute, and put back what was there."""
+    """Restore the attributes of parts at the end of a `with` block, and refuse parts that changed one.
+
+    A trace runs their Python code once and a compiled half never does, so a count that a part keeps in an attribute
+    would stand still.
+    """
     owns: list[dict[str, Any]] = [getattr(part, "__dict__", {}) for part in parts]
     befores = [dict(own) for own in owns]
     changed: list[str] = []
@@ -264,28 +259,29 @@ def _unchanged(parts: Sequence[object]) -> Generator[None]:
 
 @contextmanager
 def _refusals() -> Generator[None]:
-    """Turn whatever a trace stumbles over into one sentence."""
+    """Turn any error of a trace into a `CannotCompileError` of one sentence."""
     try:
         yield
     except CannotCompileError:
         raise
-    except Exception as error:  # user code on tensors without values: anything can come out of it
+    except Exception as error:  # parts of users run on tensors without values, which may raise anything
         reason = str(error).strip().partition("\n")[0]
         raise CannotCompileError(f"{type(error).__name__}: {reason}") from error
 
 
 class TracedHalves:
-    """Compiled halves by what they depend on; the step's way to differentiate in the compiled modes.
+    """Compiled halves, stored by what they depend on; how the compiled modes differentiate a half.
 
     Args:
-        step: of the trainer.
+        step: The step that the halves belong to.
 
     Attributes:
-        compile_seconds: how long tracing and compiling took so far.
+        compile_seconds: The time that tracing and compiling has taken so far, in seconds.
 
     Example:
         >>> from gankit.presets import ring
-        >>> len(TracedHalves(Step(ring(device="cpu"))))
+        >>> trainer = ring(device="cpu")
+        >>> len(TracedHalves(Step(trainer.state, trainer.options, trainer.state.objectives, trainer.ranks)))
         0
     """
 
@@ -295,11 +291,19 @@ class TracedHalves:
         self.compile_seconds: float = 0.0
 
     def __len__(self) -> int:
-        """How many halves were compiled."""
+        """Return the number of compiled halves."""
         return len(self._halves)
 
-    def __call__(self, half: Half, real: Tensor, condition: Tensor | None, latent: Tensor) -> dict[str, Tensor]:
-        """Differentiate one half."""
+    def __call__(
+        self, half: Half, real: Tensor, condition: Tensor | None, latent: Tensor, fake: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Differentiate one half, as `Differentiate` describes.
+
+        Raises:
+            CannotCompileError: for fakes that were already computed, because their graph ends outside the half.
+        """
+        if fake is not None:
+            raise CannotCompileError("a compiled half computes its own fakes, got fakes with a graph of another half")
         key = (half, self._step.signature(), *map(_form, (real, condition, latent)))
         if key in self._halves:
             return self._halves[key](real, condition, latent)

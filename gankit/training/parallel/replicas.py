@@ -1,4 +1,4 @@
-"""Many networks of one kind in one: replicas, trained side by side in one program."""
+"""Replicas: several networks of one architecture that are trained side by side in one program."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.protocols import batch_multiple_of
 
 _DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
-# elementwise in every parameter, so that no replica feels another
-# by name, since a class made from one of these may mix
+# These update each element by itself, so that replicas do not influence each other. They are listed by name because a
+# subclass of one of them may do otherwise.
 _ELEMENTWISE = {
     "SGD",
     "Adam",
@@ -35,20 +35,20 @@ _ELEMENTWISE = {
 
 
 class Stacked(nn.Module):
-    """R networks of one architecture as one module, whose every parameter and buffer has a leading dimension R.
+    """R networks of one architecture in one module, each parameter and buffer of which has a leading dimension R.
 
-    Its forward maps the architecture's own over that dimension (`torch.vmap` of a functional call), so that one
-    kernel does the work of R. Losses, penalties and autograd stay outside, and see `(R, N)` logits. The names in
-    its `state_dict` are those of one network.
+    Its forward pass maps that of the architecture over the leading dimension (`torch.vmap` of a functional call), so
+    that one kernel does the work of R. Losses, penalties and autograd stay outside, and see logits `(R, N)`.
+    The names in its `state_dict` are those of one network.
 
     Args:
-        networks: two or more replicas of one architecture; one is possible. Their weights are copied.
+        networks: One or more networks of one architecture. Their weights are copied.
 
     Attributes:
-        replicas: R.
+        replicas: The number of networks, R.
 
     Raises:
-        BadValueError: for no networks.
+        BadValueError: for an empty sequence.
         BadArgumentsError: for networks that differ in more than their weights, or that draw random numbers while
             they run, as dropout does.
 
@@ -65,7 +65,7 @@ class Stacked(nn.Module):
         _check_alike(networks)
         self.replicas: int = len(networks)
         tree = copy.deepcopy(networks[0])
-        tied: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # the first is kept, so that no other gets its id
+        tied: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # keeps the first, so that its id is not reused
         for path, layer in _layers(tree):
             others = [network.get_submodule(path) for network in networks]
             for name, parameter in list(layer.named_parameters(recurse=False)):
@@ -75,13 +75,14 @@ class Stacked(nn.Module):
                 layer.register_parameter(name, tied[id(parameter)][1])
             for name, _ in list(layer.named_buffers(recurse=False)):
                 setattr(layer, name, torch.stack([one.get_buffer(name) for one in others]))
-        # the tree's own children, so that names have no prefix; hidden, so that it is no child itself
+        # The tree's children become children of this module, so that names have no prefix. The tree itself is kept in
+        # __dict__, where torch does not see it as a child.
         self._parameters, self._buffers, self._modules = tree._parameters, tree._buffers, tree._modules
         self.__dict__["_tree"] = tree
         self.training: bool = tree.training
 
     def replica(self, index: int) -> nn.Module:
-        """Return one network with weights of its own, as it would be alone.
+        """Return one of the networks, with its own copy of the weights.
 
         Raises:
             BadValueError: for an index outside 0 to R - 1.
@@ -100,18 +101,18 @@ class Stacked(nn.Module):
 
     @override
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`(R, N, ...)` in, and out."""
+        """Map inputs of shape `(R, N, ...)` to outputs of shape `(R, N, ...)`."""
         return self._mapped(self._tree, x, condition)
 
     @property
     def features(self) -> Callable[[Tensor, Tensor | None], Tensor]:
-        """The network's `features(x, condition)`, mapped; AttributeError where it offers none."""
-        _ = self._tree.features  # what it lacks, this lacks
+        """The mapped `features(x, condition)` of the networks; an AttributeError if they have none."""
+        _ = self._tree.features  # raises AttributeError if the networks have none
         return lambda x, condition=None: self._mapped(_Features(self._tree), x, condition, "network.")
 
     @property
     def batch_multiple(self) -> int:
-        """By how many samples the network joins, as packing does."""
+        """The number of samples that the networks join, as packing does."""
         return batch_multiple_of(self._tree)
 
     @property
@@ -141,7 +142,7 @@ class Stacked(nn.Module):
 
 
 class _Features(nn.Module):
-    """A network, called for its features."""
+    """A network whose forward pass returns its features."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -164,11 +165,11 @@ def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
 def _check_alike(networks: Sequence[nn.Module]) -> None:
     first = {name: (tensor.shape, tensor.dtype) for name, tensor in _tensors(networks[0])}
     for network in networks:
-        # repr tells what has no weights: activations, slopes, strides
+        # repr shows what has no weights: activations, slopes, strides
         is_alike = type(network) is type(networks[0]) and repr(network) == repr(networks[0])
         if not is_alike or {name: (tensor.shape, tensor.dtype) for name, tensor in _tensors(network)} != first:
             raise BadArgumentsError(
-                "replicas must have one architecture and differ in their weights alone, got "
+                "replicas must have one architecture and differ in nothing but their weights, got "
                 f"{type(networks[0]).__name__} and {type(network).__name__} with other parameters"
             )
     for name, layer in _layers(networks[0]):
@@ -185,42 +186,11 @@ def check_replica_optimizer(name: str, optimizer: torch.optim.Optimizer) -> None
     Example:
         >>> check_replica_optimizer("generator_optimizer", torch.optim.Adafactor([nn.Parameter(torch.ones(2, 2))]))
         Traceback (most recent call last):
-        gankit.errors.BadArgumentsError: generator_optimizer must update each element by itself, so that no replica \
-feels another, as adam does; got Adafactor
+        gankit.errors.BadArgumentsError: generator_optimizer must update each element by itself, so that replicas \
+do not influence each other, as adam does; got Adafactor
     """
     if type(optimizer).__name__ not in _ELEMENTWISE:
         raise BadArgumentsError(
-            f"{name} must update each element by itself, so that no replica feels another, as adam does; got "
-            f"{type(optimizer).__name__}"
+            f"{name} must update each element by itself, so that replicas do not influence each other, as adam does; "
+            f"got {type(optimizer).__name__}"
         )
-
-
-@torch.no_grad()
-def clip_gradient_norm(parameters: Sequence[Tensor], max_norm: float, replicas: int | None = None) -> Tensor:
-    """Scale the gradients down to a norm; with replicas, each replica's by itself.
-
-    Args:
-        parameters: whose `.grad` is scaled, where there is one.
-        max_norm: the largest norm that stays.
-        replicas: R, for parameters with a leading dimension R; None for one network.
-
-    Returns:
-        The norm before, 0-d; with replicas `(R,)`.
-
-    Example:
-        >>> weight = nn.Parameter(torch.zeros(2, 2))
-        >>> weight.grad = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
-        >>> clip_gradient_norm([weight], 1.0, replicas=2), weight.grad
-        (tensor([5.0000, 0.5000]), tensor([[0.6000, 0.8000],
-                [0.3000, 0.4000]]))
-    """
-    if replicas is None:
-        return nn.utils.clip_grad_norm_(parameters, max_norm)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    squares = [gradient.flatten(1).square().sum(1) for gradient in gradients]
-    norm = torch.stack(squares).sum(0).sqrt()
-    # as torch's own: 1e-6 against a division by zero
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
-    return norm

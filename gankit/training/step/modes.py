@@ -1,4 +1,4 @@
-"""Modes a network is put into for a while."""
+"""Modes that networks and torch are put into for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -11,30 +11,8 @@ from torch import nn
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Generator[None]:
-    """Let no parameter of the network require a gradient; afterwards those that did require one again.
-
-    Example:
-        >>> layer = nn.Linear(1, 1)
-        >>> with frozen(layer):
-        ...     layer.weight.requires_grad
-        False
-        >>> layer.weight.requires_grad
-        True
-    """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
 def evaluating(network: nn.Module) -> Generator[None]:
-    """Put the network into eval mode; afterwards those layers that were in train mode are so again.
+    """Put the network into eval mode, and afterwards put the layers that were in train mode back into it.
 
     Example:
         >>> layer = nn.Dropout()
@@ -56,7 +34,7 @@ def evaluating(network: nn.Module) -> Generator[None]:
 
 @contextmanager
 def tf32() -> Generator[None]:
-    """Let CUDA multiply float32 matrices with tensor cores, which keep ten bits of the mantissa; for a while.
+    """Let CUDA multiply float32 matrices on tensor cores, which keep ten bits of the mantissa.
 
     Example:
         >>> with tf32():

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gankit.errors import BadValueError
+from gankit.protocols import State
+from gankit.training.step.options import check_averaging_decay
 
 
 class WeightAverage:
-    """An exponential moving average of a network (Polyak & Juditsky 1992; Yazici et al. 2019 for GANs).
+    """An exponential moving average of a network's weights (Polyak & Juditsky 1992; Yazici et al. 2019 for GANs).
 
-    Formula: `average <- decay * average + (1 - decay) * weights`, the first update copying the weights. The
-    floating-point buffers (BatchNorm's statistics) are averaged too, the others copied. The half-life of a
-    weight is `log 0.5 / log decay` steps: 693 for 0.999.
+    Formula: `average <- decay * average + (1 - decay) * weights`. The first update copies the weights. Floating-point
+    buffers, such as BatchNorm's statistics, are averaged too, and the other buffers are copied. The half-life of a
+    weight is `log 0.5 / log decay` updates: 693 for a decay of 0.999.
 
     Args:
-        network: what is averaged.
-        decay: in [0, 1), per update.
+        network: The network whose weights are averaged.
+        decay: The decay per update, in [0, 1).
 
     Attributes:
-        network: the averaged network, in eval mode, requiring no gradient; its `state_dict` has the keys of
-            the original.
-        updates_done: how often `update` was called.
+        network: The averaged network, in eval mode, with parameters that require no gradient. Its `state_dict` has the
+            keys of the original.
+        updates_done: The number of updates that were counted.
 
     Raises:
         BadValueError: for a decay outside [0, 1).
@@ -47,32 +49,39 @@ class WeightAverage:
         self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
         devices = {target.device for target, _ in self._averaged if target.is_cuda}
-        # on a GPU the weight of the new lies there too, so that a captured update reads what it is then
+        # on a GPU the weight of the new values lies there too, so that a captured update reads its present value
         self._device_weight = torch.zeros((), device=devices.pop()) if devices else None
         self.decay = decay
 
     @property
     def decay(self) -> float:
-        """What the average keeps of itself at an update; it may be changed between two updates."""
+        """The share of the average that an update keeps. It may be changed between two updates."""
         return self._decay
 
     @decay.setter
     def decay(self, decay: float) -> None:
-        is_number = isinstance(decay, (int, float)) and not isinstance(decay, bool)
-        if not is_number or not 0 <= decay < 1:
-            raise BadValueError(f"averaging_decay must be in [0, 1), got {decay!r}")
+        check_averaging_decay(decay)
         self._decay = decay
         if self._device_weight is not None:
             self._device_weight.fill_(1 - decay)
 
     @property
     def is_first(self) -> bool:
-        """Whether the next update is the first one, which copies."""
+        """Whether the next update is the first one, which copies the weights."""
         return not self.updates_done
 
-    @torch.no_grad()
     def update(self) -> None:
-        """Take the network's present weights into the average."""
+        """Update the average with the network's present weights, and count the update."""
+        self.move()
+        self.count()
+
+    def count(self) -> None:
+        """Count an update that `move`, or the replay of a captured step that contains it, has made."""
+        self.updates_done += 1
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """Make an update on the device without counting it."""
         targets, sources = map(list, zip(*self._averaged, strict=True))
         if self.is_first:  # the first update copies, so that the random initial weights leave no trace
             _foreach_lerp(targets, sources, 1.0)
@@ -82,12 +91,20 @@ class WeightAverage:
             move_towards(targets, sources, self._device_weight)
         for target, source in self._copied:
             target.copy_(source)
-        self.updates_done += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the averaged weights and the number of updates."""
+        return {"network": self.network.state_dict(), "updates_done": self.updates_done}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from what `state_dict` returned."""
+        self.network.load_state_dict(state["network"])
+        self.updates_done = state["updates_done"]
 
 
 @torch.no_grad()
 def move_towards(targets: list[Tensor], sources: list[Tensor], weight: Tensor) -> None:
-    """Move each target towards its source by a fraction that lies on the device: `target + weight (source - target)`.
+    """Move each target towards its source: `target + weight * (source - target)`, with a weight on the device.
 
     Example:
         >>> target = torch.zeros(2)

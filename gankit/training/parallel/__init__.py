@@ -1,0 +1,1 @@
+"""Several processes that train one model, and several models that are trained in one process."""

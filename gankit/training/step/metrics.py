@@ -1,0 +1,68 @@
+"""The named results of the steps: on the device, and as numbers where somebody reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Metrics:
+    """The newest value of each named result, and what was read of them.
+
+    Attributes:
+        newest: The newest value of each result, 0-d or `(R,)` with replicas, on the device.
+        history: What `read` has returned where it was kept: a dictionary per reading, with the step.
+
+    Example:
+        >>> metrics = Metrics()
+        >>> metrics.update({"generator_loss": torch.tensor(0.5)})
+        >>> metrics.read(step=1)
+        {'step': 1, 'generator_loss': 0.5}
+        >>> metrics.update({"generator_loss": torch.tensor([1.0, 2.0])})
+        >>> metrics.read(step=2)["generator_loss"]  # the mean over two replicas
+        1.5
+    """
+
+    def __init__(self) -> None:
+        self.newest: dict[str, Tensor] = {}
+        self.history: list[dict[str, float]] = []
+        self._reading: dict[str, float] = {}
+
+    def update(self, results: Mapping[str, Tensor]) -> None:
+        """Take over the results of a step. A result that the step does not have, such as a penalty, keeps its value."""
+        self.newest = {**self.newest, **results}
+
+    def read(self, step: int) -> dict[str, float]:
+        """Return the newest values as numbers, read in one transfer, once per step.
+
+        With replicas, each name gives the mean over them, and `<name>/sd` the standard deviation.
+        """
+        if self._reading.get("step") == step:
+            return self._reading
+        stacked: Any = torch.stack([*self.newest.values()]) if self.newest else torch.empty(0)
+        rows: list[Any] = stacked.tolist()
+        self._reading = {"step": step}
+        for name, value in zip(self.newest, rows, strict=True):
+            self._reading |= {name: value} if isinstance(value, float) else _over_replicas(name, value)
+        return self._reading
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the newest values and the history."""
+        return {"metrics": dict(self.newest), "history": list(self.history)}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Continue from what `state_dict` returned."""
+        self.newest = {name: value.to(device) for name, value in state["metrics"].items()}
+        self.history = list(state["history"])
+        self._reading = {}
+
+
+def _over_replicas(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Return the mean and the standard deviation of a sample, with n - 1."""
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+    return {name: mean, f"{name}/sd": math.sqrt(variance)}

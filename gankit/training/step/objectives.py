@@ -1,0 +1,257 @@
+"""`Objectives`: which terms each half of a step has, and what is done after an update."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, get_args
+
+from torch import Tensor, nn
+
+from gankit.context import StepContext
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError
+from gankit.protocols import (
+    AdversarialLoss,
+    BuildsLosses,
+    Constraint,
+    GradientInput,
+    Half,
+    HasLosses,
+    Regularizer,
+    ScheduledLoss,
+    State,
+    Stateful,
+    has_log_odds,
+)
+
+
+class Objectives:
+    """The loss, or the schedule of losses, together with the penalties and constraints.
+
+    Everything that depends on the step takes its number as an argument, since a captured step must not read it from the
+    context.
+
+    Args:
+        loss: An `AdversarialLoss`; a `LossSchedule`, from which losses are built; or any object with `loss_at(step)`.
+        regularizers: Penalties and constraints. A mapping gives their names; in a sequence, each is named after its
+            class.
+
+    Attributes:
+        regularizers: The penalties and constraints by name.
+
+    Raises:
+        BadArgumentsError: for a loss or a regularizer without the members that it must have.
+        BadValueError: for two regularizers of one name.
+
+    Example:
+        >>> from gankit.losses import NonSaturating
+        >>> from gankit.regularizers import R1
+        >>> objectives = Objectives(NonSaturating(), [R1(every=16)])
+        >>> [objectives.gradient_inputs("discriminator", step) for step in (16, 17)]
+        [{'real'}, set()]
+    """
+
+    def __init__(
+        self,
+        loss: AdversarialLoss | ScheduledLoss | BuildsLosses,
+        regularizers: Mapping[str, Regularizer | Constraint] | Sequence[Regularizer | Constraint] = (),
+    ) -> None:
+        if isinstance(loss, BuildsLosses) and not isinstance(loss, AdversarialLoss):
+            loss = loss.build()  # new losses, so that two trainings with one preset share no state
+        if not isinstance(loss, (AdversarialLoss, ScheduledLoss)):
+            raise BadArgumentsError(
+                "loss must be an object with discriminator_loss, generator_loss and needs_real_logits "
+                f"(names are for presets and LOSSES.build), got {loss!r}"
+            )
+        self._schedule: ScheduledLoss | None = loss if isinstance(loss, ScheduledLoss) else None
+        self._fixed_loss = cast(AdversarialLoss, loss)
+        self.regularizers: dict[str, Regularizer | Constraint] = _by_name(regularizers)
+        self._penalties: dict[Half, list[tuple[str, Regularizer]]] = {"discriminator": [], "generator": []}
+        self._constraints: list[Constraint] = []
+        for name, part in self.regularizers.items():
+            if isinstance(part, Regularizer):
+                self._penalties[part.half].append((name, part))
+            else:
+                self._constraints.append(part)
+        scheduled = loss.losses if isinstance(loss, HasLosses) else ()
+        self._lasting: list[object] = [loss, *scheduled, *self.regularizers.values()]
+        self._seen: dict[int, object] = {}
+
+    def loss_at(self, step: int) -> AdversarialLoss:
+        """Return the loss that is used in a step."""
+        return self._fixed_loss if self._schedule is None else self._schedule.loss_at(step)
+
+    # --- which parts belong to a step ------------------------------------------------------------------------
+
+    @staticmethod
+    def is_due(part: Regularizer | Constraint, step: int) -> bool:
+        """Return whether a penalty or a constraint is used in a step: in every `every`-th, from step 0 on."""
+        return step % part.every == 0
+
+    def due_penalties(self, half: Half, step: int) -> list[tuple[str, Regularizer]]:
+        """Return the names and objects of the penalties that one half has in a step."""
+        return [(name, part) for name, part in self._penalties[half] if self.is_due(part, step)]
+
+    def first_uses(self, warmup_steps: int) -> set[int]:
+        """Return the steps in which something is used for the first time, if G is trained after `warmup_steps` steps.
+
+        In these steps, optimizers and penalties create their states.
+
+        Example:
+            >>> from gankit.losses import Minimax
+            >>> from gankit.regularizers import PathLength
+            >>> sorted(Objectives(Minimax(), [PathLength(every=4)]).first_uses(6))
+            [0, 6, 8]
+        """
+        first = {0, warmup_steps}
+        for part in self.regularizers.values():
+            start = warmup_steps if any(part is one for _, one in self._penalties["generator"]) else 0
+            first.add(-(-start // part.every) * part.every)
+        return first
+
+    def signature(self, step: int) -> tuple[object, ...]:
+        """Return the key of the operations that the objectives consist of in a step: the loss and what is due."""
+        loss = self.loss_at(step)
+        self._seen[id(loss)] = loss  # a reference, so that no other loss gets the same id
+        return id(loss), tuple([name for name, part in self.regularizers.items() if self.is_due(part, step)])
+
+    # --- what they compute -----------------------------------------------------------------------------------
+
+    def gradient_inputs(self, half: Half, step: int) -> set[GradientInput]:
+        """Return what the penalties that are due differentiate with respect to."""
+        return {one for _, part in self.due_penalties(half, step) for one in part.gradient_inputs}
+
+    def terms(self, half: Half, context: StepContext, step: int) -> dict[str, Tensor]:
+        """Return the terms of one half by name, each `(..., N)`. Their means over the batch are added and minimised.
+
+        Args:
+            half: Whose objective it is.
+            context: The samples, and D's logits.
+            step: The number of the step, counted from 0.
+        """
+        loss = self.loss_at(step)
+        if half == "discriminator":
+            terms = {"discriminator_loss": loss.discriminator_loss(context.logits("real"), context.logits("fake"))}
+        else:
+            fake_logits = context.logits("fake")
+            # D is frozen in this half, so that D(real) has no graph
+            real_logits = context.logits("real") if loss.needs_real_logits else None
+            terms = {"generator_loss": loss.generator_loss(fake_logits, real_logits)}
+        for name, part in self.due_penalties(half, step):
+            # `every` times as strong in every `every`-th step, so that its mean strength does not depend on `every`
+            terms[f"penalty/{name}"] = part(context) * part.every
+        return terms
+
+    def scores(self, context: StepContext, step: int) -> dict[str, Tensor]:
+        """Return D(x) and D(G(z)) as means over the batch, and with log-odds the accuracies."""
+        real, fake = context.logits("real").detach(), context.logits("fake").detach()
+        if not has_log_odds(self.loss_at(step)):
+            return {"real_score": real.mean(-1), "fake_score": fake.mean(-1)}
+        return {
+            "real_score": real.sigmoid().mean(-1),
+            "fake_score": fake.sigmoid().mean(-1),
+            "real_accuracy": (real > 0).float().mean(-1),
+            "fake_accuracy": (fake < 0).float().mean(-1),
+        }
+
+    def constrain(self, discriminator: nn.Module, step: int) -> None:
+        """Apply the constraints that are due to D, after its update."""
+        for part in self._constraints:
+            if self.is_due(part, step):
+                part.apply(discriminator)
+
+    # --- what they hold --------------------------------------------------------------------------------------
+
+    def parts(self, step: int) -> list[object]:
+        """Return each object once: the loss or the schedule, its losses, the penalties and the constraints."""
+        return [*{id(part): part for part in (*self._lasting, self.loss_at(step))}.values()]
+
+    def modules(self, step: int) -> list[nn.Module]:
+        """Return those parts that are modules, and therefore have tensors of their own."""
+        return [part for part in self.parts(step) if isinstance(part, nn.Module)]
+
+    def _stateful(self) -> dict[str, Stateful]:
+        named: dict[str, object] = {"loss": self._lasting[0], **self.regularizers}
+        return {name: part for name, part in named.items() if isinstance(part, Stateful)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the parts that have one, by name."""
+        return {name: part.state_dict() for name, part in self._stateful().items()}
+
+    def check_state_dict(self, state: State) -> None:
+        """Raise `BadArgumentsError` unless a state has the parts that these objectives have."""
+        if state.keys() != self._stateful().keys():
+            raise BadArgumentsError(f"state has the parts {sorted(state)}, this trainer has {sorted(self._stateful())}")
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from what `state_dict` returned."""
+        self.check_state_dict(state)
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+
+
+def reduce_terms(terms: Mapping[str, Tensor], logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the objective and the means to record: each term's mean over the batch, added, and summed over replicas.
+
+    Args:
+        terms: The terms by name, each of the shape of the logits.
+        logits: D's logits on the fakes, `(..., N)`.
+
+    Returns:
+        The objective, 0-d, and the mean of each term, 0-d or `(R,)`, without a graph.
+
+    Raises:
+        ShapeError: for a term that is not one value per sample.
+
+    Example:
+        >>> import torch
+        >>> reduce_terms({"loss": torch.tensor([1.0, 3.0])}, torch.zeros(2))
+        (tensor(2.), {'loss': tensor(2.)})
+    """
+    means: dict[str, Tensor] = {}
+    for name, term in terms.items():
+        if term.shape != logits.shape:
+            raise ShapeError(
+                f"{name} must have the logits' shape {tuple(logits.shape)}, one value a sample, got "
+                f"{tuple(term.shape)}; leave the mean to the trainer"
+            )
+        means[name] = term.mean() if term.ndim == 1 else term.mean(-1)
+    first, *others = means.values()
+    total = sum(others, first)
+    return total.sum() if total.ndim else total, {name: mean.detach() for name, mean in means.items()}
+
+
+def part_name(part: object) -> str:
+    """Return the name of a part that was given without one: that of its class, in snake_case.
+
+    Example:
+        >>> class WeightClipping: ...
+        >>> part_name(WeightClipping())
+        'weight_clipping'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(part).__name__).lower()
+
+
+def _by_name(
+    regularizers: Mapping[str, Regularizer | Constraint] | Sequence[Regularizer | Constraint],
+) -> dict[str, Regularizer | Constraint]:
+    if isinstance(regularizers, Mapping):
+        named = dict(regularizers)
+    else:
+        named = cast("dict[str, Regularizer | Constraint]", {})
+        for part in regularizers:
+            name = part_name(part)
+            if name in named:
+                raise BadValueError(f"two regularizers are called {name!r}; name them by a mapping")
+            named[name] = part
+    for name, part in named.items():
+        if not isinstance(part, (Regularizer, Constraint)):
+            raise BadArgumentsError(
+                f"regularizer {name!r} must have half, every, gradient_inputs and be callable, or have every and "
+                f"apply, got {part!r}"
+            )
+        if isinstance(part, Regularizer) and part.half not in get_args(Half):
+            raise BadArgumentsError(
+                f"regularizer {name!r} must have the half 'discriminator' or 'generator', got {part.half!r}"
+            )
+    return named
