@@ -1,9 +1,9 @@
-"""Several losses on several seeds, and one table: does it help?
+"""`Comparison`: train several losses on several seeds, and summarise them in one table.
 
 ```
-results.json      what was compared, and the figures of every training that is done
-table.md          mean and standard deviation over the seeds, a row a loss
-comparison.png    samples of the first seed, a panel a loss
+results.json      what is compared, and the figures of every training that is done
+table.md          mean and standard deviation over the seeds, one row per loss
+comparison.png    samples of the first seed, one panel per loss
 ```
 """
 
@@ -43,11 +43,11 @@ _SCORES = ("discriminator_loss", "generator_loss", "real_score", "fake_score")
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a comparison: a loss and the regularizers beside it.
+    """One row of a comparison: a loss, and the regularizers that go with it.
 
     Args:
-        loss: the loss's name and arguments.
-        regularizers: the regularizers'; None for those of the preset.
+        loss: The name and the arguments of the loss.
+        regularizers: The names and the arguments of the regularizers. None takes those of the preset.
 
     Example:
         >>> Entry.parse("wasserstein+weight_clipping:bound=0.1").label
@@ -64,16 +64,16 @@ class Entry:
         """Read `loss`, `loss+regularizer+regularizer`, or `loss+none` for a loss alone.
 
         Raises:
-            BadArgumentsError: for text that cannot be read.
+            BadArgumentsError: For text that cannot be read.
         """
-        loss, *others = re.split(r"\+(?=[a-z])", text)  # the sign in 1e+3 has a digit after it
+        loss, *others = re.split(r"\+(?=[a-z])", text)  # the sign in 1e+3 is followed by a digit
         if not others:
             return cls(Spec.parse(loss))
         return cls(Spec.parse(loss), () if others == ["none"] else tuple(map(Spec.parse, others)))
 
     @property
     def label(self) -> str:
-        """The entry as text, as `parse` reads it."""
+        """The entry as text that `parse` can read."""
         if self.regularizers is None:
             return str(self.loss)
         return "+".join(map(str, [self.loss, *self.regularizers])) if self.regularizers else f"{self.loss}+none"
@@ -86,25 +86,25 @@ class Entry:
 
 
 def split_entries(text: str) -> list[str]:
-    """Split at the commas between losses, and not at those between a loss's arguments.
+    """Split a text at the commas between losses, but not at those between the arguments of a loss.
 
     Example:
         >>> split_entries("hinge,f_divergence:divergence=kl,scale=2,minimax+r1:weight=1,every=4,non_saturating")
         ['hinge', 'f_divergence:divergence=kl,scale=2', 'minimax+r1:weight=1,every=4', 'non_saturating']
     """
-    # what follows a comma is another argument where it begins with `name=`, and in brackets it is a value
+    # after a comma, `name=` begins another argument, and inside brackets comes another element of a value
     return [part for part in re.split(r",(?!\w+=)(?![^\[]*\])", text) if part]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one training came to.
+    """The result of one training.
 
     Args:
-        label: of its entry.
-        seed: of the training.
-        seconds: how long the training took.
-        figures: named results; a value that is not finite is None.
+        label: The label of its entry.
+        seed: The seed of the training.
+        seconds: The duration of the training, in seconds.
+        figures: The results by name. A value that is not finite is None.
 
     Example:
         >>> Outcome("hinge", 0, 1.5, {"captured_modes": 8}).seconds
@@ -120,21 +120,26 @@ class Outcome:
 class Comparison:
     """Train each entry on each seed, and write one table.
 
-    Seeds are outermost, so that an interrupted comparison still holds every entry equally often. What is written
-    is complete after every training.
+    All entries are trained on one seed before the next, so that an interrupted comparison has trained every entry
+    about equally often. The files are complete after every training.
 
     Args:
-        folder: a new or empty folder.
-        preset: the model, its data and its number of steps.
-        entries: losses, with regularizers or without.
-        seeds: the seeds of each.
-        device: where they train; None for CUDA where there is one, else the CPU.
+        folder: A new or empty folder.
+        preset: The model, its data and its number of steps.
+        entries: The losses, with or without regularizers.
+        seeds: The seeds on which each entry is trained.
+        device: The device to train on. None takes CUDA where there is one, and the CPU otherwise.
 
     Attributes:
-        outcomes: what is done, in order.
+        folder: The folder.
+        preset: The preset.
+        entries: The entries, as a list.
+        seeds: The seeds, as a list.
+        device: The device.
+        outcomes: The results of the trainings that are done, in order.
 
     Raises:
-        BadValueError: for no entries, no seeds, or an entry or a seed given twice.
+        BadValueError: For no entries, no seeds, or an entry or a seed that is given twice.
 
     Example:
         >>> from gankit.presets import ring
@@ -173,17 +178,20 @@ class Comparison:
                 raise BadValueError(f"{what} to compare must be different, got {', '.join(map(str, given))}")
 
     def run(self, on_outcome: Callable[[Outcome], None] | None = None) -> list[Outcome]:
-        """Train all, or until `stop` or Ctrl-C; return what is done.
+        """Train every entry on every seed, unless `stop` ends the comparison early.
 
         Args:
-            on_outcome: called after each training.
+            on_outcome: A function that is called after each training.
+
+        Returns:
+            The results of the trainings that are done.
 
         Raises:
-            OutputExistsError: for a folder that has something in it; it is left alone.
-            OutputError: for a folder that cannot be written.
-            GankitError: for an entry that cannot be built; there is no folder then.
+            OutputExistsError: For a folder that is not empty. Nothing in it is changed.
+            OutputError: For a folder that cannot be written to.
+            GankitError: For an entry that cannot be built. No folder is made.
         """
-        for entry in self.entries:  # a mistake shows now, and not after an hour
+        for entry in self.entries:  # a mistake must show at once, not after an hour
             entry.applied_to(self.preset)(device="cpu")
         if not writable_folder(self.folder, "the comparison's folder"):
             raise OutputExistsError(
@@ -203,15 +211,15 @@ class Comparison:
         return self.outcomes
 
     def stop(self) -> None:
-        """End `run` soon, without the training it is in; for signal handlers."""
+        """End `run` soon, without a result of the current training; for signal handlers."""
         self._stopping = True
         if self._trainer is not None:
             self._trainer.stop()
 
     def table(self) -> str:
-        """Return mean and standard deviation over the seeds as a table in Markdown, a row a loss.
+        """Return a table in Markdown: the mean and the standard deviation over the seeds, one row per loss.
 
-        The standard deviation is that of a sample, with `n - 1`; one seed alone has none.
+        The standard deviation is that of a sample, with `n - 1`. A single seed has none.
         """
         names = list(self.outcomes[0].figures) if self.outcomes else []
         columns = [_Column.of(name) for name in names if name not in ("modes", "samples")]
@@ -241,9 +249,9 @@ class Comparison:
             trainer.fit(batches, steps=preset.steps)
         except NonFiniteDataError:
             raise
-        except NonFiniteError:  # to diverge is an outcome, and is counted as one
+        except NonFiniteError:  # divergence is a result too
             pass
-        metrics = trainer.read_metrics()  # waits for the device
+        metrics = trainer.read_metrics()  # waits until the device is done
         seconds = time.perf_counter() - started
         coverages = evaluate(trainer, batches, seed=seed)
         if not coverages:
@@ -280,7 +288,7 @@ class Comparison:
             return
         done = {outcome.label for outcome in self.outcomes}
         labels = [entry.label for entry in self.entries if entry.label in done]
-        # a long title goes on in a second line
+        # a long title continues in a second line
         panels = {label if len(label) < 35 else label.replace("+", "\n+", 1): self._panels[label] for label in labels}
         path = self.folder / "comparison.png"
         try:
