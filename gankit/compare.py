@@ -105,10 +105,6 @@ class Outcome:
         seed: The seed of the training.
         seconds: The duration of the training, in seconds.
         figures: The results by name. A value that is not finite is None.
-
-    Example:
-        >>> Outcome("hinge", 0, 1.5, {"captured_modes": 8}).seconds
-        1.5
     """
 
     label: str

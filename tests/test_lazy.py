@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-LAZY = ["gankit"]
+LAZY = ["gankit", "gankit.training"]
 WITHOUT_TORCH = {
     "import gankit": "import gankit",
     "import gankit.errors": "import gankit.errors",

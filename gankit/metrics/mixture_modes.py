@@ -21,10 +21,6 @@ class ModeCoverage:
         high_quality_share: the part of all samples that is of high quality, in [0, 1].
         reverse_kl: in nats, 0 where every mode gets equally many samples; NaN where no sample is finite.
         samples: how many samples were looked at.
-
-    Example:
-        >>> ModeCoverage(captured_modes=8, modes=8, high_quality_share=0.98, reverse_kl=0.0, samples=2500).modes
-        8
     """
 
     captured_modes: int

@@ -31,10 +31,6 @@ class Subject:
 
     Attributes:
         doing: the call that is under way, for the message where it raises.
-
-    Example:
-        >>> Subject("MyLoss").doing
-        'looking at MyLoss'
     """
 
     def __init__(self, title: str) -> None:

@@ -20,13 +20,7 @@ from gankit.testing.common import (
 
 
 class Limit(Subject):
-    """A constraint, and the network it is applied to.
-
-    Example:
-        >>> from gankit.regularizers import WeightClipping
-        >>> Limit(WeightClipping()).title
-        'WeightClipping(bound=0.01, every=1)'
-    """
+    """A constraint, and the network it is applied to."""
 
     def __init__(self, part: Constraint) -> None:
         super().__init__(title_of(part))

@@ -25,10 +25,6 @@ class MetricsLog:
     Args:
         path: a `.jsonl` file; its folder must exist.
         every: steps between two lines.
-
-    Example:
-        >>> MetricsLog("metrics.jsonl", every=50).every
-        50
     """
 
     def __init__(self, path: str | Path, *, every: int = 100) -> None:
@@ -62,10 +58,6 @@ class TensorBoardLog:
 
     Raises:
         MissingExtraError: at the first reading, without tensorboard.
-
-    Example:
-        >>> TensorBoardLog("events", every=50).every
-        50
     """
 
     def __init__(self, folder: str | Path, *, every: int = 100) -> None:
@@ -133,10 +125,6 @@ class SampleGrids(_StepPictures):
 
     Attributes:
         written: the pictures' files, in order.
-
-    Example:
-        >>> SampleGrids("samples", every=500).file_at(500).name
-        'step_0000500.png'
     """
 
     def __init__(
@@ -172,11 +160,6 @@ class PointClouds(_StepPictures):
 
     Attributes:
         written: the pictures' files, in order.
-
-    Example:
-        >>> import torch
-        >>> PointClouds("samples", torch.randn(100, 2), every=500).file_at(500).name
-        'step_0000500.png'
     """
 
     def __init__(self, folder: str | Path, real: Tensor, *, every: int = 500, count: int = 2000, seed: int = 0) -> None:

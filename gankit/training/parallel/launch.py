@@ -31,10 +31,6 @@ class Launch:
 
     Raises:
         BadValueError: for an environment that lacks a variable which every launcher sets.
-
-    Example:
-        >>> Launch().is_there
-        False
     """
 
     def __init__(self) -> None:
