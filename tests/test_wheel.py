@@ -66,6 +66,7 @@ def test_the_wheel_lists_and_trains_with_a_loss_from_another_package(tmp_path):
 
     assert str(site) in run(python, "-c", "import gankit; print(gankit.__file__)")
     gankit = tmp_path / "venv" / "bin" / "gankit"
+    assert ", plus, " in run(gankit, "list")
     assert run(gankit, "list", "losses", "pl*") == "plus  Plus: a loss from another package (Nobody 2026).\n"
     options = ["--device", "cpu", "--steps", "3", "--no-progress", "--out", "run"]
     run(gankit, "train", "vanilla_mnist", "--loss", "plus:margin=2", *options)

@@ -1,4 +1,4 @@
-"""Toy problems in the plane, for which one can count what a GAN misses."""
+"""Toy problems in the plane, whose modes are known, so that it can be counted how many of them a GAN misses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ring: Preset = Preset(
     data="ring",
     sample_shape=(2,),
     sample_range=None,
-    # a code: with normals alone, a continuous generator must lay bridges between the modes
+    # one-hot, because a continuous generator of normal latents must connect the modes
     latent=Spec("one_hot_normal", latent_dim=258, categories=256),
     generator=Spec("mlp", widths=_WIDTHS, block="linear_relu"),
     discriminator=Spec("mlp", widths=_WIDTHS),
@@ -30,7 +30,7 @@ ring: Preset = Preset(
 
 grid: Preset = ring.replace(
     name="grid",
-    description="Twenty-five narrow Gaussians on a grid, a quarter of the usual size, as `ring` (Lin et al. 2018).",
+    description="Twenty-five narrow Gaussians on a grid, a quarter of the usual size, as in `ring` (Lin et al. 2018).",
     data=Spec("grid", spacing=0.5, standard_deviation=0.0125),
     latent=Spec("one_hot_normal", latent_dim=1026, categories=1024),
     regularizers=(Spec("r1_r2", weight=0.005, every=4),),

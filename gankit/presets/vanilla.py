@@ -1,4 +1,4 @@
-"""The vanilla GAN on MNIST, as the lecture teaches it."""
+"""The vanilla GAN on MNIST, as in the lecture."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ vanilla_mnist: Preset = Preset(
     batch_size=128,
     steps=3_120,  # 80 epochs of mnist_5k
 )
-"""The vanilla GAN on MNIST, as the lecture teaches it (Goodfellow et al. 2014)."""
+"""The vanilla GAN on MNIST, as in the lecture (Goodfellow et al. 2014)."""
 
 PRESETS.register(vanilla_mnist.name, vanilla_mnist)

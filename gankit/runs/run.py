@@ -137,7 +137,7 @@ class Run:
         trainer, batches = self._build()
         pictures = self._pictures(batches)
         trainer.ranks.first(self._make_folder)
-        return self._continue(trainer, batches, pictures, progress)
+        return self._train_and_write(trainer, batches, pictures, progress)
 
     def resume(self, *, progress: bool = True, override: bool = False) -> AdversarialTrainer:
         """Continue from the newest undamaged checkpoint, or from the start if there is no checkpoint yet.
@@ -175,7 +175,7 @@ class Run:
             # pictures at other steps, drawn when somebody stopped the run, are left out of the animation
             steps = range(0, trainer.steps_done + 1, pictures.every)
             pictures.written = [path for path in map(pictures.file_at, steps) if path.exists()]
-        return self._continue(trainer, batches, pictures, progress, save_first=bool(differs))
+        return self._train_and_write(trainer, batches, pictures, progress, save_first=bool(differs))
 
     def _check_recipe(self, checkpoint: Checkpoint | None, override: bool) -> set[str]:
         if checkpoint is None or checkpoint.recipe is None:
@@ -197,7 +197,7 @@ class Run:
             )
         return trainer, recipe.preset.batches(device=trainer.device, seed=recipe.seed, replicas=recipe.replicas)
 
-    def _continue(
+    def _train_and_write(
         self,
         trainer: AdversarialTrainer,
         batches: Iterable[Batch],
@@ -260,7 +260,7 @@ class Run:
     def draw_samples(
         self, trainer: AdversarialTrainer, path: str | Path, *, count: int | None = None, seed: int = 0
     ) -> None:
-        """Draw samples in the way of `train`: a grid of pictures, or points over real ones.
+        """Draw samples as `train` does: a grid of pictures, or points over real ones.
 
         Args:
             trainer: The trainer of this run, as `load_trainer` returns it.
