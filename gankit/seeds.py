@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-Stream = Literal["initial weights", "training noise", "sampling", "data order", "toy data", "dropout"]
+Stream = Literal["initial weights", "training noise", "sampling", "evaluation", "data order", "toy data", "dropout"]
 
 
 def stream_seed(seed: int, stream: Stream, rank: int = 0) -> int:

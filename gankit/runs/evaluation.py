@@ -12,10 +12,8 @@ import torch
 from gankit.data import Mixture, SampledBatches, TensorBatches
 from gankit.metrics import ModeCoverage, mode_coverage
 from gankit.protocols import Batch
-from gankit.seeds import stream_seed
-from gankit.training import (
-    AdversarialTrainer,
-)
+from gankit.seeds import replica_seeds, stream_seed
+from gankit.training import AdversarialTrainer
 
 POINTS = 2000
 """The number of points in a picture of points in the plane."""
@@ -24,16 +22,18 @@ POINTS = 2000
 def evaluate(
     trainer: AdversarialTrainer, batches: Iterable[Batch], *, samples: int = 2500, seed: int = 0
 ) -> list[ModeCoverage]:
-    """Return which modes of the data each trained generator found; none for data whose modes are not known.
+    """Count the modes of the data that each trained generator captures, where the modes are known.
+
+    The latents come from a stream of their own, so that they are not those of any other samples.
 
     Args:
-        trainer: its averaged generator is looked at, or the generator where there is no average.
-        batches: what `Preset.batches` returned.
-        samples: how many are generated; 2,500 as in Lin et al. 2018.
-        seed: of the latents; of replica i, `seed + i`.
+        trainer: The trainer, whose averaged generator is evaluated, or its generator if there is no average.
+        batches: The batches that `Preset.batches` returned.
+        samples: The number of samples to generate; 2,500 as in Lin et al. 2018.
+        seed: The seed of the latents. Replica i is evaluated as a single model with the seed `seed + i` is.
 
     Returns:
-        One coverage, or one of each replica.
+        One coverage, or one for each replica. An empty list for data whose modes are not known.
 
     Example:
         >>> from gankit.presets import ring
@@ -44,7 +44,8 @@ def evaluate(
     mixture = batches.sampler if isinstance(batches, SampledBatches) else None
     if not isinstance(mixture, Mixture):
         return []
-    generated = trainer.sample(samples, seed=stream_seed(seed, "sampling"))
+    seeds = [stream_seed(one, "evaluation") for one in replica_seeds(seed, trainer.replicas)]
+    generated = trainer.sample(samples, seed=seeds)
     each = [generated] if trainer.replicas is None else generated
     return [mode_coverage(one, mixture.modes, mixture.standard_deviation) for one in each]
 

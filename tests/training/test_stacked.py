@@ -572,6 +572,20 @@ def test_samples_are_those_of_the_runs_of_the_single_seeds(classes, averaging_de
         torch.testing.assert_close(unseeded[index], alone.sample(5, condition), rtol=1e-9, atol=1e-9)
 
 
+def test_each_replica_can_have_a_seed_of_its_own():
+    trainer = run(1, replicas=3)
+    samples = trainer.sample(5, seed=[9, 4, 9])
+    close(samples[0], trainer.sample(5, seed=9)[0])
+    close(samples[1], trainer.sample(5, seed=3)[1])
+    close(samples[2], trainer.sample(5, seed=7)[2])
+    with pytest.raises(BadValueError, match=r"seed must be one number, or 3, one per replica, got \[1, 2\]"):
+        trainer.sample(5, seed=[1, 2])
+    with pytest.raises(BadArgumentsError, match="seed must be an integer, got 'one'"):
+        trainer.sample(5, seed=[1, 2, "one"])
+    with pytest.raises(BadArgumentsError, match="seed must be an integer, got 'one'"):
+        trainer.sample(5, seed="one")
+
+
 @pytest.mark.parametrize("averaging_decay", [None, 0.8])
 def test_a_replica_of_the_trainer_is_the_pair_that_was_trained(averaging_decay):
     trainer = run(4, replicas=2, averaging_decay=averaging_decay)
