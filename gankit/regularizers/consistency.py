@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -15,16 +15,27 @@ from gankit.regularizers.penalty import Penalty
 from gankit.regularizers.registry import REGULARIZERS
 
 
-def _logit_change(context: StepContext, which: Source, augment: Augmentation) -> Tensor:
-    """Return `D(x) - D(T(x))` for the real or the fake samples."""
-    samples = context.real if which == "real" else context.fake
-    changed = context.changed(samples.detach(), augment)
-    return context.logits(which) - context.discriminate(changed)
+class _ConsistencyPenalty(Penalty):
+    """A penalty with an augmentation, which it builds once."""
+
+    augment: AugmentationRef
+    _built: Augmentation
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "_built", build_augmentation(self.augment))  # the dataclasses are frozen
+
+    def _logit_change(self, context: StepContext, which: Source) -> Tensor:
+        """Return `D(x) - D(T(x))` for the real or the fake samples."""
+        samples = context.real if which == "real" else context.fake
+        changed = context.changed(samples.detach(), self._built)
+        return context.logits(which) - context.discriminate(changed)
 
 
 @REGULARIZERS.register("consistency")
 @dataclass(frozen=True)
-class Consistency(Penalty):
+class Consistency(_ConsistencyPenalty):
     """Consistency: an augmentation should not change D's logits of real samples (Zhang et al. 2020, CR-GAN).
 
     Formula: `weight * (D(x) - D(T(x)))^2` at real x, where T is the augmentation. The gradient flows through both
@@ -51,22 +62,16 @@ class Consistency(Penalty):
     weight: float = 10.0
     augment: AugmentationRef = "translation"
     every: int = 1
-    _augment: Augmentation = field(init=False, repr=False, compare=False)
-
-    @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "_augment", build_augmentation(self.augment))
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
-        return self.weight * _logit_change(context, "real", self._augment).square()
+        return self.weight * self._logit_change(context, "real").square()
 
 
 @REGULARIZERS.register("balanced_consistency")
 @dataclass(frozen=True)
-class BalancedConsistency(Penalty):
+class BalancedConsistency(_ConsistencyPenalty):
     """Balanced consistency: an augmentation should not change any of D's logits, real or fake (Zhao et al. 2021, bCR).
 
     Formula: `real_weight * (D(x) - D(T(x)))^2 + fake_weight * (D(y) - D(T(y)))^2` at real x and y = G(z), where T is
@@ -97,16 +102,10 @@ class BalancedConsistency(Penalty):
     augment: AugmentationRef = "translation"
     every: int = 1
     weights: ClassVar[tuple[str, ...]] = ("real_weight", "fake_weight")
-    _augment: Augmentation = field(init=False, repr=False, compare=False)
-
-    @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "_augment", build_augmentation(self.augment))
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each pair of a real sample and a fake, `(..., N)`."""
-        real, fake = _logit_change(context, "real", self._augment), _logit_change(context, "fake", self._augment)
+        real, fake = self._logit_change(context, "real"), self._logit_change(context, "fake")
         check_same_batch(real, fake)
         return self.real_weight * real.square() + self.fake_weight * fake.square()
