@@ -1,4 +1,4 @@
-"""Which device to use."""
+"""The choice of the device."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from gankit.errors import DeviceError
 
 
 def resolve_device(device: torch.device | str | None = None) -> torch.device:
-    """Return a device that works here: the one asked for, or by default CUDA where there is one, else the CPU.
+    """Return the requested device, after a check that it works on this machine.
+
+    Args:
+        device: The device. None chooses CUDA if it is available, and the CPU otherwise.
 
     Raises:
-        DeviceError: for a device torch does not know, or this machine does not have.
+        DeviceError: If torch does not know the device, or this machine does not have it.
 
     Example:
         >>> resolve_device("cpu")

@@ -1,7 +1,7 @@
-"""Every error that gankit raises on purpose.
+"""The errors and warnings of gankit, and the checks of numbers that raise them.
 
-Each one also derives from the built-in error a person would expect, so that `except ValueError` keeps
-working, and each message is one sentence: which argument, what was given, what would be right.
+Each error is also a built-in error, so that `except ValueError` catches a wrong value. Each message is one sentence:
+which argument, what was given, what would be right.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import SupportsIndex
 _LARGEST_INTEGER = 2**63 - 1
 _LARGEST_FLOAT = 3.4028234663852886e38
 LARGEST = "at most 3.4e38, or 2^63 - 1 for an integer"
-"""What `is_too_large` holds numbers against, in words."""
+"""The limits of `is_too_large` in words, for messages."""
 
 
 class GankitError(Exception):
-    """The base of every error gankit raises on purpose."""
+    """Base class of the errors that gankit raises."""
 
 
 class GankitWarning(UserWarning):
@@ -37,19 +37,19 @@ class DuplicateNameError(GankitError, ValueError):
 
 
 class BadNameError(GankitError, ValueError):
-    """A part's name is not `snake_case`."""
+    """The name of a part is not in `snake_case`."""
 
 
 class BadArgumentsError(GankitError, TypeError):
-    """The arguments do not fit the signature of what they were meant for."""
+    """An argument has the wrong type, or the arguments do not match a signature."""
 
 
 class BadValueError(GankitError, ValueError):
-    """An argument has the right type and an impossible value."""
+    """An argument has the right type but a value that is not allowed."""
 
 
 class DeviceError(BadValueError, RuntimeError):
-    """The device is unknown or not available on this machine."""
+    """The device is unknown, or this machine does not have it."""
 
 
 class ShapeError(GankitError, ValueError):
@@ -57,11 +57,11 @@ class ShapeError(GankitError, ValueError):
 
 
 class DataError(GankitError, ValueError):
-    """The training data cannot be used: empty, too small, out of range or not finite."""
+    """The data cannot be used, for example because they are empty, too few, out of range or not finite."""
 
 
 class DataNotFoundError(DataError, FileNotFoundError):
-    """The training data is neither on the disk nor to be had from the network."""
+    """The data are neither on disk nor could they be downloaded."""
 
 
 class OutputError(GankitError, OSError):
@@ -69,23 +69,23 @@ class OutputError(GankitError, OSError):
 
 
 class OutputExistsError(OutputError, FileExistsError):
-    """Something is already there, and gankit does not overwrite it without being asked."""
+    """A file or folder already exists, and gankit does not overwrite it unless it is asked to."""
 
 
 class CheckpointError(GankitError, RuntimeError):
-    """A checkpoint is damaged, of another format, or does not fit."""
+    """A checkpoint is damaged, has another format, or does not match the training."""
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
-    """A folder holds no checkpoint, or none that is whole."""
+    """A folder contains no checkpoint, or only incomplete ones."""
 
 
 class RecipeDiffersError(GankitError, ValueError):
-    """A run is to be continued by another recipe than its own."""
+    """A run cannot be continued with a recipe that is not its own."""
 
 
 class DistributedError(GankitError, RuntimeError):
-    """Processes that train together have lost each other."""
+    """Processes that train together have lost their connection."""
 
 
 class NonFiniteError(GankitError, FloatingPointError):
@@ -93,43 +93,43 @@ class NonFiniteError(GankitError, FloatingPointError):
 
 
 class NonFiniteDataError(DataError, NonFiniteError):
-    """A batch held NaN or infinite values."""
+    """A batch contains NaN or infinite values."""
 
 
 class NonFiniteWarning(GankitWarning):
-    """Something was NaN or infinite, and training goes on as it was asked to; the message says how."""
+    """A value was NaN or infinite, and training continues according to `on_non_finite`; the message says how."""
 
 
 class CheckpointWarning(GankitWarning):
-    """A checkpoint was skipped, or could not be written; the reason is in the message."""
+    """A checkpoint was skipped, or could not be written; the message says why."""
 
 
 class InexactResumeWarning(GankitWarning):
-    """Something cannot be restored, so that training goes on otherwise than if it had never stopped."""
+    """A part of the state cannot be restored, so that training continues differently than without the interruption."""
 
 
 class MissingExtraError(GankitError, ImportError):
-    """An optional package is needed here and not installed."""
+    """An optional package is needed, but it is not installed."""
 
 
 class CannotCaptureError(GankitError, RuntimeError):
-    """A step, or a half of one, does something that a compiled or captured one cannot hold."""
+    """A step contains an operation that cannot be compiled or captured."""
 
 
 class CannotCompileError(CannotCaptureError):
-    """A half of a step cannot be traced as one function of tensors; it may still be captured."""
+    """A half of a step cannot be traced as one function of tensors; it may still be possible to capture it."""
 
 
 class ExecutionWarning(GankitWarning):
-    """A step could not be run as it was asked for, and runs operation by operation; the reason is in the message."""
+    """A step cannot be run in the requested way and runs operation by operation; the message says why."""
 
 
 class ConformanceError(GankitError, AssertionError):
-    """A part breaks a rule of its kind; raised by the checks of `gankit.testing`.
+    """A part breaks a rule for parts of its kind. The checks of `gankit.testing` raise this error.
 
     Args:
-        message: the part, the rule, the input that broke it, and the usual cause.
-        rule: the rule's name.
+        message: The part, the rule, the input that broke it, and the usual cause.
+        rule: The name of the rule.
     """
 
     def __init__(self, message: str, *, rule: str = "") -> None:
@@ -138,11 +138,11 @@ class ConformanceError(GankitError, AssertionError):
 
 
 class PluginWarning(GankitWarning):
-    """A third party's entry point could not be loaded; everything else goes on."""
+    """An entry point of another package could not be loaded; its part is not available."""
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the nearest known word, or nothing where none is near.
+    """Return `" Did you mean 'x'?"` with the most similar known word, or an empty string if none is similar.
 
     Example:
         >>> did_you_mean("hinje", ["hinge", "minimax"])
@@ -155,7 +155,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 
 
 def warn(message: str, category: type[GankitWarning]) -> None:
-    """Warn, and name the line outside gankit from which all this was called.
+    """Issue a warning that points to the line of the caller's code that called gankit.
 
     Example:
         >>> import warnings
@@ -172,7 +172,7 @@ def warn(message: str, category: type[GankitWarning]) -> None:
 
 
 def is_too_large(value: object) -> bool:
-    """Tell whether a number is finite and too large for torch: for a float32, or for an integer of 64 bits.
+    """Return whether a number is finite but too large for torch: for float32, or for an integer of 64 bits.
 
     Example:
         >>> is_too_large(1e30), is_too_large(1e300), is_too_large(10**30), is_too_large(float("inf"))
@@ -184,11 +184,11 @@ def is_too_large(value: object) -> bool:
 
 
 def check_positive(name: str, value: float, *, zero: bool = False) -> None:
-    """Raise unless `value` is a number above zero (or zero, with `zero=True`) that a float can hold.
+    """Raise unless `value` is a number above zero (with `zero=True`, zero or above) that float32 can hold.
 
     Raises:
-        BadArgumentsError: for something that is no number.
-        BadValueError: for another number.
+        BadArgumentsError: If it is not a number.
+        BadValueError: If it is a number out of this range.
 
     Example:
         >>> check_positive("weight", 0)
@@ -212,11 +212,11 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> None:
 
 
 def check_count(name: str, value: int, *, zero: bool = False) -> None:
-    """Raise unless `value` is an integer above zero (or zero, with `zero=True`) that torch can count to.
+    """Raise unless `value` is an integer above zero (with `zero=True`, zero or above) of at most 64 bits.
 
     Raises:
-        BadArgumentsError: for something that is no integer.
-        BadValueError: for another integer.
+        BadArgumentsError: If it is not an integer.
+        BadValueError: If it is an integer out of this range.
 
     Example:
         >>> check_count("steps", 0)
@@ -230,11 +230,11 @@ def check_count(name: str, value: int, *, zero: bool = False) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Raise unless `seed` is an integer that torch's generators take.
+    """Raise unless `seed` is an integer that torch's generators accept.
 
     Raises:
-        BadArgumentsError: for something that is no integer.
-        BadValueError: for an integer of more than 64 bits.
+        BadArgumentsError: If it is not an integer.
+        BadValueError: If it is an integer of more than 64 bits.
 
     Example:
         >>> check_seed("zero")

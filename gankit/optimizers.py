@@ -1,6 +1,6 @@
-"""Optimizers by name: `OPTIMIZERS` holds those of `torch.optim` that fit adversarial training.
+"""Optimizers by name: `OPTIMIZERS` contains those of `torch.optim` that suit adversarial training, and `ReplicaAdam`.
 
-Left out are the ones that need a closure (LBFGS), sparse gradients (SparseAdam) or only take matrices (Muon).
+It leaves out those that need a closure (LBFGS) or sparse gradients (SparseAdam), or accept only matrices (Muon).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gankit.errors import BadArgumentsError, BadValueError, GankitError, check_p
 from gankit.registry import Registry, Spec
 
 OPTIMIZERS = Registry[optim.Optimizer]("optimizer", group="gankit.optimizers")
-"""torch.optim's classes, by their names in lower case; built with the parameters first.
+"""The classes of torch.optim by their names in lower case; called with the parameters as first argument.
 
 Example:
     >>> OPTIMIZERS.build("sgd", [torch.nn.Parameter(torch.zeros(1))], lr=0.1).defaults["lr"]
@@ -40,14 +40,14 @@ for _optimizer in (
 ):
     OPTIMIZERS.register(_optimizer.__name__.lower(), _optimizer)
 
-_OWN_CHECKS = {"replica_adam"}
+_CHECKED_IN_CONSTRUCTOR = {"replica_adam"}
 _FUSED = {"cpu": {"adam", "adamw", "adagrad", "sgd"}, "cuda": {"adam", "adamw", "sgd"}}
 
 
 def with_fused_update(spec: Spec, device: torch.device) -> Spec:
-    """Return the spec with `fused=True` where torch has one kernel for the whole update on this device.
+    """Return the spec with `fused=True` if torch can run the whole update in one kernel on this device.
 
-    What the spec itself says of `fused`, `foreach` or `differentiable` stays.
+    A spec that sets `fused`, `foreach` or `differentiable` itself is returned unchanged.
 
     Example:
         >>> with_fused_update(Spec("adam", lr=0.1), torch.device("cpu"))
@@ -55,20 +55,24 @@ def with_fused_update(spec: Spec, device: torch.device) -> Spec:
         >>> with_fused_update(Spec("rmsprop"), torch.device("cpu"))
         Spec('rmsprop')
     """
-    chosen = spec.arguments.keys() & {"fused", "foreach", "differentiable"}
-    fused = spec.name in _FUSED.get(device.type, ()) and not chosen
-    return spec.with_defaults(fused=True) if fused else spec
+    is_chosen = bool(spec.arguments.keys() & {"fused", "foreach", "differentiable"})
+    has_kernel = spec.name in _FUSED.get(device.type, ())
+    return spec.with_defaults(fused=True) if has_kernel and not is_chosen else spec
 
 
 def build_optimizer(spec: Spec, parameters: Iterable[Tensor]) -> optim.Optimizer:
-    """Return the optimizer of a spec, having tried its arguments on a parameter of its own.
+    """Build the optimizer of a spec, after a trial of its arguments on a small parameter.
 
-    torch looks at some arguments in the constructor, at others in the first updates.
+    torch checks some arguments in the constructor and others only in the first updates.
+
+    Args:
+        spec: The optimizer's name and arguments.
+        parameters: The parameters that it will update.
 
     Raises:
-        UnknownNameError: for an unknown name.
-        BadArgumentsError: for arguments that do not fit the optimizer's signature.
-        BadValueError: for arguments that the optimizer cannot work with.
+        UnknownNameError: If no optimizer has this name.
+        BadArgumentsError: If the arguments do not match the optimizer's signature.
+        BadValueError: If the optimizer cannot work with the arguments.
 
     Example:
         >>> build_optimizer(Spec("adam", lr=-1.0), [torch.nn.Parameter(torch.zeros(1))])
@@ -76,17 +80,17 @@ def build_optimizer(spec: Spec, parameters: Iterable[Tensor]) -> optim.Optimizer
         gankit.errors.BadValueError: optimizer adam:lr=-1.0 must have arguments it can work with: Invalid learning \
 rate: -1.0
     """
-    if spec.name in _OWN_CHECKS:
+    if spec.name in _CHECKED_IN_CONSTRUCTOR:
         return OPTIMIZERS.build(spec, parameters)
     parameters = list(parameters)
     device = parameters[0].device if parameters else torch.device("cpu")
     probe = torch.nn.Parameter(torch.zeros(2, 2, device=device))
     try:
         with warnings.catch_warnings():
-            # a rate that became a root of a negative number
+            # torch warns when a learning rate becomes the square root of a negative number
             warnings.filterwarnings("error", message="Casting complex values")
             trial = OPTIMIZERS.build(spec, [probe])
-            if device.type == "cpu":  # as the trainer does: a recipe for CUDA can be looked at on the CPU
+            if device.type == "cpu":  # the trainer does the same, so that a recipe for CUDA can be used on the CPU
                 trial.param_groups[0]["capturable"] = False
             for _ in range(2):
                 probe.grad = torch.ones_like(probe)
@@ -104,18 +108,18 @@ class ReplicaAdam(optim.Optimizer):
     """Adam with a learning rate for each replica (Kingma & Ba 2015, alg. 1).
 
     Formula, with t the number of updates: `m <- beta_1 m + (1 - beta_1) g`, `v <- beta_2 v + (1 - beta_2) g^2`,
-    `w <- w - lr * (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + eps)`. It is torch's Adam, which takes no vector
-    of rates. The updates are counted on the device, in float64, so that a captured step does the same.
+    `w <- w - lr * (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + eps)`. torch's Adam computes the same, but accepts
+    no vector of learning rates. Updates are counted on the device, in float64, so that a captured step counts them too.
 
     Args:
-        parameters: whose first dimension is the replicas', as `Stacked` makes them.
-        lr: the rate of each replica, or one for all.
-        betas: how much of `m` and of `v` stays at an update.
-        eps: added to the root.
+        parameters: The parameters to update. Their first dimension is that of the replicas, as in `Stacked`.
+        lr: The learning rate of each replica, or one for all of them.
+        betas: The decay rates of `m` and `v`.
+        eps: The number that is added to the square root.
 
     Raises:
-        BadValueError: for a rate that is negative, or betas outside [0, 1).
-        BadArgumentsError: for another number of rates than of replicas.
+        BadValueError: If a learning rate is negative, or one of `betas` is outside [0, 1).
+        BadArgumentsError: If the numbers of learning rates and of replicas differ.
 
     Example:
         >>> weights = torch.nn.Parameter(torch.zeros(2, 3))

@@ -1,4 +1,4 @@
-"""Pictures of a training run: grids of samples, clouds of points, their animation, curves of the metrics."""
+"""Pictures of a training run: grids of samples, point clouds, animations, and curves of the metrics."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def save_grid(
     """Write samples as one picture, row by row.
 
     Args:
-        samples: `(N, C, H, W)` with 1 or 3 channels, floating point or bytes.
-        path: a `.png` file.
-        sample_range: the values of black and white.
-        columns: how many samples a row has.
-        zoom: the side, in pixels, of what one pixel of a sample becomes.
+        samples: The samples `(N, C, H, W)` with 1 or 3 channels, floating point or bytes.
+        path: The `.png` file to write.
+        sample_range: The values that are drawn black and white.
+        columns: The number of samples in a row.
+        zoom: The factor by which each sample is enlarged.
 
     Raises:
-        ShapeError: for samples that are no pictures, or none at all.
-        BadValueError: for `columns` or `zoom` under 1.
-        OutputError: where the file cannot be written.
+        ShapeError: If the samples are not pictures, or there are none.
+        BadValueError: If `columns` or `zoom` is less than 1.
+        OutputError: If the file cannot be written.
 
     Example:
         >>> save_grid(torch.rand(16, 1, 28, 28), "grid.png")
@@ -51,7 +51,7 @@ def save_grid(
 
 
 def _grid(samples: Tensor, sample_range: tuple[float, float], columns: int, zoom: int) -> Tensor:
-    """Return the pixels of a grid, `(height, width, 3)` bytes."""
+    """Return the pixels of a grid as bytes `(height, width, 3)`."""
     if samples.ndim != 4 or samples.shape[1] not in (1, 3) or not samples.numel():
         raise ShapeError(f"samples must be pictures (N, 1 or 3, H, W), got {tuple(samples.shape)}")
     check_count("columns", columns)
@@ -70,27 +70,27 @@ def save_points(
     logits: Callable[[Tensor], Tensor] | None = None,
     title: str = "",
 ) -> None:
-    """Draw samples in the plane: real ones grey, generated ones orange, and what the discriminator thinks.
+    """Draw samples in the plane, real ones in grey and generated ones in orange, over the discriminator's logits.
 
-    The frame is that of the real samples, so that pictures of one training fit each other.
+    The real samples determine the frame, so that all pictures of one training have the same frame.
 
     Args:
-        real: `(N, 2)`.
-        generated: `(M, 2)`.
-        path: a `.png` or `.svg` file.
-        logits: from points `(K, 2)` to `(K,)`, such as a discriminator; drawn as filled contours, blue where
-            it is above its middle in this frame (real), red where it is below.
-        title: above the picture.
+        real: The real samples, `(N, 2)`.
+        generated: The generated samples, `(M, 2)`.
+        path: The `.png` or `.svg` file to write.
+        logits: A function from points `(K, 2)` to `(K,)`, such as a discriminator. It is drawn as filled contours from
+            red, its lowest value in the frame (fake), to blue, its highest (real). None draws no contours.
+        title: The text above the picture.
 
     Raises:
-        ShapeError: for samples that are not in the plane, or none at all.
-        MissingExtraError: without matplotlib (the extra `plots`).
-        OutputError: where the file cannot be written.
+        ShapeError: If the samples are not points in the plane, or there are none.
+        MissingExtraError: If matplotlib is not installed (the extra `plots`).
+        OutputError: If the file cannot be written.
 
     Example:
         >>> save_points(torch.randn(50, 2), torch.randn(50, 2), "points.png", logits=lambda x: -x.norm(dim=1))
     """
-    figure = _figure("clouds of points", figsize=(5, 5))
+    figure = _figure("point clouds", figsize=(5, 5))
     _draw_points(figure.add_subplot(), real, generated, logits, title)
     with _writable(path) as file:
         figure.savefig(file, dpi=100)
@@ -103,19 +103,19 @@ def save_panels(
     real: Tensor | None = None,
     sample_range: tuple[float, float] = (0.0, 1.0),
 ) -> None:
-    """Draw the samples of several generators beside each other, a panel each.
+    """Draw the samples of several generators side by side, each in its own panel.
 
     Args:
-        panels: samples by title, points `(N, 2)` or pictures `(N, 1 or 3, H, W)`, of which 16 are drawn.
-        path: a `.png` or `.svg` file.
-        real: real samples, drawn behind generated points.
-        sample_range: the values of black and white, for pictures.
+        panels: The samples by title: points `(N, 2)`, or pictures `(N, 1 or 3, H, W)` of which 16 are drawn.
+        path: The `.png` or `.svg` file to write.
+        real: The real samples that are drawn behind generated points. None draws the generated points alone.
+        sample_range: The values that are drawn black and white in pictures.
 
     Raises:
-        DataError: for no panels.
-        ShapeError: for samples that cannot be drawn.
-        MissingExtraError: without matplotlib (the extra `plots`).
-        OutputError: where the file cannot be written.
+        DataError: If there are no panels.
+        ShapeError: If the samples are neither points nor pictures.
+        MissingExtraError: If matplotlib is not installed (the extra `plots`).
+        OutputError: If the file cannot be written.
 
     Example:
         >>> save_panels({"one": torch.rand(16, 1, 8, 8), "two": torch.rand(16, 1, 8, 8)}, "panels.png")
@@ -168,28 +168,28 @@ def _draw_contours(
     x, y = torch.linspace(*across, side), torch.linspace(*up, side)
     with torch.no_grad():
         heights = logits(torch.cartesian_prod(x, y).to(device)).reshape(side, side).T.float().cpu()
-    if bool(torch.isfinite(heights).all()):  # a network that has diverged draws nothing
+    if bool(torch.isfinite(heights).all()):  # the logits of a network that has diverged are not drawn
         axes.contourf(x.numpy(), y.numpy(), heights.numpy(), levels=16, cmap="RdBu", alpha=0.5)
 
 
 def save_animation(frames: Sequence[str | Path], path: str | Path, *, milliseconds: int = 250) -> None:
-    """Join pictures to an animated GIF, the last one standing for two seconds.
+    """Join pictures into an animated GIF, which shows the last picture for two seconds.
 
     Args:
-        frames: the pictures' files, in order.
-        path: a `.gif` file.
-        milliseconds: how long each picture stands.
+        frames: The files of the pictures, in order.
+        path: The `.gif` file to write.
+        milliseconds: The time for which each of the other pictures is shown.
 
     Raises:
-        DataError: for no frames.
-        OutputError: where the file cannot be written.
+        DataError: If there are no frames.
+        OutputError: If the file cannot be written.
 
     Example:
         >>> save_grid(torch.rand(4, 1, 8, 8), "a.png"); save_grid(torch.rand(4, 1, 8, 8), "b.png")
         >>> save_animation(["a.png", "b.png"], "both.gif")
     """
     if not frames:
-        raise DataError("an animation needs one frame or more, got none")
+        raise DataError("frames must be one or more pictures, got none")
     pillow = _pillow()
     first, *others = (pillow.open(frame).quantize(64) for frame in frames)
     durations = [milliseconds] * len(others) + [2000]
@@ -198,15 +198,15 @@ def save_animation(frames: Sequence[str | Path], path: str | Path, *, millisecon
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
-    """Draw the losses and the scores D(x), D(G(z)) over the steps.
+    """Draw the losses and the scores D(x) and D(G(z)) over the steps.
 
     Args:
-        history: `trainer.history`, or the lines of a `metrics.jsonl`.
-        path: a `.png` or `.svg` file.
+        history: The metrics of each logged step: `trainer.history`, or the lines of a `metrics.jsonl`.
+        path: The `.png` or `.svg` file to write.
 
     Raises:
-        MissingExtraError: without matplotlib (the extra `plots`).
-        OutputError: where the file cannot be written.
+        MissingExtraError: If matplotlib is not installed (the extra `plots`).
+        OutputError: If the file cannot be written.
 
     Example:
         >>> save_curves([{"step": 1, "real_score": 0.6}, {"step": 2, "real_score": 0.7}], "curves.png")

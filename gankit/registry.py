@@ -1,6 +1,6 @@
-"""Names for parts: `Registry` maps a name to the factory that builds the part.
+"""`Registry` maps names to the factories that build parts.
 
-Only the standard library is needed here.
+This module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ __all__ = [
 Part = TypeVar("Part")
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
-# what a command line or JSON can hold, beside lists
+# the types that a value from a command line or from JSON can have, apart from lists
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), Spec)
 _SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 class Registry(Generic[Part]):
-    """Factories by name, for one kind of part.
+    """The factories of one kind of part, by name.
 
     Args:
-        kind: what a part is called, for messages: `"loss"`.
-        group: the entry-point group in which other packages offer parts: `"gankit.losses"`. Their entry
-            points are loaded on the first look-up; one that fails warns and is passed over.
+        kind: The word for such a part in messages, such as `"loss"`.
+        group: The entry-point group in which other packages offer parts, such as `"gankit.losses"`. Entry points are
+            loaded when a name is first looked up; one that cannot be loaded is skipped with a warning. None for no
+            group.
 
     Example:
         >>> colours = Registry[str]("colour")
@@ -86,16 +87,18 @@ Did you mean 'depth'?
     def register(self, name: str, factory: Factory, *, replace: bool = False) -> Factory: ...
 
     def register(self, name: str, factory: Any = None, *, replace: bool = False) -> Any:
-        """Give `factory` a name; without one, return a decorator that does.
+        """Register a factory under a name, or return a decorator that registers one.
 
         Args:
-            name: in `snake_case`.
-            factory: a class or function that builds the part.
-            replace: take the name even from another part (a notebook cell that is run twice).
+            name: The name, in `snake_case`.
+            factory: The class or function that builds the part. None returns a decorator.
+            replace: Whether the name may be taken from another part, as by a notebook cell that is run twice.
 
         Raises:
-            BadNameError: for a name that is not `snake_case`, or none (`@register` for `@register(name)`).
-            DuplicateNameError: for a taken name; it names both owners.
+            BadNameError: If the name is not in `snake_case`, or is missing (`@register` instead of
+                `@register(name)`).
+            BadArgumentsError: If the factory cannot be called.
+            DuplicateNameError: If the name is taken; the message names both parts.
         """
         if not isinstance(name, str):
             raise BadNameError(f"a {self.kind}'s name must be a string, as in register('my_{self.kind}'), got {name!r}")
@@ -136,18 +139,18 @@ Did you mean 'depth'?
         raise UnknownNameError(f"unknown {self.kind} {name!r}.{hint} Known: {known}")
 
     def build(self, ref: Any, /, *args: Any, **kwargs: Any) -> Part:
-        """Return the part that `ref` means.
+        """Build the part that `ref` refers to.
 
         Args:
-            ref: a name, a `Spec`, a factory (class, function, partial), or a ready part, which is returned
-                as it is.
-            *args: arguments for the factory.
-            **kwargs: arguments for the factory, beside those of the spec.
+            ref: A name, a `Spec`, a factory (class, function or partial), or a finished part, which is returned
+                unchanged.
+            *args: Positional arguments for the factory.
+            **kwargs: Keyword arguments for the factory, in addition to those of the spec.
 
         Raises:
-            UnknownNameError: for an unknown name.
-            BadArgumentsError: for arguments that do not fit the factory's signature (found before it is
-                called), are given twice, or are meant for a ready part.
+            UnknownNameError: If no part has this name.
+            BadArgumentsError: If the arguments do not match the factory's signature (which is checked before the
+                call), are given twice, or are given for a finished part.
         """
         if isinstance(ref, Spec):
             twice = sorted(ref.arguments.keys() & kwargs.keys())
@@ -164,16 +167,16 @@ Did you mean 'depth'?
             factory, label = ref, f"{self.kind} {_qualified_name(ref)}"
         else:
             if args or kwargs:
+                given = ", ".join([*map(repr, args), *keywords(kwargs)])
                 raise BadArgumentsError(
-                    f"a ready {self.kind} takes no arguments, got {', '.join([*map(repr, args), *keywords(kwargs)])} "
-                    f"for {type(ref).__name__}"
+                    f"a finished {self.kind} takes no arguments, got {given} for {type(ref).__name__}"
                 )
             return ref
         _check_arguments(label, factory, args, kwargs)
         return factory(*args, **kwargs)
 
     def accepts(self, ref: Any, argument: str) -> bool:
-        """Tell whether building `ref` takes an argument of that name (a ready part takes none).
+        """Return whether the factory of `ref` has a parameter of this name. A finished part has none.
 
         Example:
             >>> colours = Registry[str]("colour")
@@ -194,12 +197,12 @@ Did you mean 'depth'?
         return named is not None and named.kind in (named.KEYWORD_ONLY, named.POSITIONAL_OR_KEYWORD)
 
     def signature(self, name: str) -> str:
-        """Return the arguments of a part as text: `(weight: float = 10.0, every: int = 1)`."""
+        """Return the signature of a part's factory as text: `(weight: float = 10.0, every: int = 1)`."""
         signature = _signature(self.get(name))
         return "(...)" if signature is None else _text(signature)
 
     def summary(self, name: str) -> str:
-        """Return the first sentence of a part's documentation."""
+        """Return the first line of a part's docstring."""
         return (inspect.getdoc(self.get(name)) or "").partition("\n")[0]
 
     def __contains__(self, name: object) -> bool:
@@ -221,15 +224,15 @@ Did you mean 'depth'?
         with self._lock:
             if self._loaded:
                 return
-            # before loading, because a plug-in may look something up while it is imported
+            # set before loading, because a plug-in may look up a name while it is imported
             self._loaded = True
             for entry in importlib.metadata.entry_points(group=cast(str, self.group)):
                 try:
                     factory = entry.load()
-                    # the module may already have registered the part itself, by decorator
+                    # the module may have registered the part itself, with the decorator
                     if self._factories.get(entry.name) is not factory:
                         self._register(entry.name, factory, replace=False)
-                except Exception as error:  # noqa: BLE001 (a stranger's import may raise anything)
+                except Exception as error:  # noqa: BLE001 (the import of another package may raise any error)
                     owner = entry.dist.name if entry.dist else "an unknown package"
                     warnings.warn(
                         f"{owner}: the entry point {entry.name!r} = {entry.value!r} in {self.group!r} failed "
@@ -259,7 +262,7 @@ def _check_arguments(label: str, factory: Callable[..., Any], args: tuple[Any, .
     try:
         hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     except (NameError, TypeError, AttributeError):
-        return  # annotations that only a type checker can read: nothing to hold the values against
+        return  # only a type checker can resolve these annotations, so that values cannot be compared with them
     for key, value in bound.arguments.items():
         if key in hints and key in named and not fits(value, hints[key]):
             wanted = _wanted(hints[key], signature.parameters[key])
@@ -269,7 +272,7 @@ def _check_arguments(label: str, factory: Callable[..., Any], args: tuple[Any, .
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Return whether `value` may be what `hint` says; True wherever that cannot be told simply.
+    """Return whether `value` may have the type `hint`; True if this cannot be decided simply.
 
     Example:
         >>> fits(3, int | None), fits("3", int), fits([3], tuple[int, ...])
@@ -291,14 +294,14 @@ def fits(value: object, hint: Any) -> bool:
     if origin is get_origin(Callable[..., Any]):
         return callable(value)
     if origin in (tuple, list) or (inspect.isclass(origin) and origin.__module__ == "collections.abc"):
-        # a string is a sequence too, and never the one that was meant
+        # a string is a sequence too, but never the intended one
         return not isinstance(value, _PLAIN) and _elements_fit(value, origin, inner)
-    # what a Spec may be replaced by is for the one who builds the part to say
+    # an argument annotated with Spec may also be a name or a finished part; whoever builds the part checks that
     if not inspect.isclass(hint) or hint in (Any, object, Spec) or getattr(hint, "_is_protocol", False):
         return True
-    if isinstance(value, str):  # it may stand for a path, and for nothing of torch's
+    if isinstance(value, str):  # a string may stand for a path, but never for an object of torch
         return issubclass(str, hint) or hint.__module__.partition(".")[0] != "torch"
-    # what behaves as the class does may stand for it, which what JSON holds does not
+    # an object of any class may behave like one of this class, but a value that comes from JSON does not
     return type(value) not in (*_PLAIN, tuple) or isinstance(value, hint)
 
 
@@ -325,7 +328,7 @@ def _is_factory(ref: object) -> bool:
 def _signature(factory: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(factory)
-    except (ValueError, TypeError):  # some built-in callables have none
+    except (ValueError, TypeError):  # some built-in callables have no signature
         return None
 
 

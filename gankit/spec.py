@@ -1,6 +1,6 @@
-"""`Spec`: a part's name together with the arguments to build it with.
+"""`Spec`: the name of a part together with the arguments for building it.
 
-Only the standard library is needed here.
+This module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _BARE_WORD = re.compile(r"[A-Za-z_][\w./-]*")
 
 
 class Spec:
-    """A part's name together with the arguments to build it with.
+    """The name of a part together with the arguments for building it.
 
-    A spec is hashable and comparable. Its JSON form is `{"name": "mlp", "hidden_dim": 128}`, its short
-    form, for the command line, `mlp:hidden_dim=128`.
+    A spec is hashable and comparable. Its JSON form is `{"name": "mlp", "hidden_dim": 128}`; its short form, for the
+    command line, is `mlp:hidden_dim=128`.
 
     Args:
-        name: the part's name in its registry.
-        **arguments: keyword arguments for the part's factory. Lists become tuples, so that the spec can
-            be hashed. For `to_dict` they must be what JSON knows, or another `Spec`.
+        name: The name of the part in its registry.
+        **arguments: The keyword arguments for the part's factory. Lists become tuples, so that the spec can be hashed.
+            For `to_dict` they must be values that JSON can hold, or specs.
 
     Raises:
-        BadArgumentsError: for an argument called `name`, or one that cannot be hashed.
+        BadArgumentsError: If an argument is called `name`, or cannot be hashed.
 
     Example:
         >>> spec = Spec("mlp", hidden_dim=128)
@@ -52,7 +52,7 @@ class Spec:
 
     @property
     def name(self) -> str:
-        """The part's name."""
+        """The name of the part."""
         return self._name
 
     @property
@@ -61,7 +61,7 @@ class Spec:
         return dict(self._arguments)
 
     def with_defaults(self, /, **arguments: Any) -> Spec:
-        """Return this spec with those of `arguments` added that it does not set itself.
+        """Return a spec that has, in addition, those of `arguments` that this spec does not set itself.
 
         Example:
             >>> Spec("adam", lr=0.1).with_defaults(lr=0.5, fused=True)
@@ -72,7 +72,7 @@ class Spec:
 
     @classmethod
     def of(cls, ref: str | Spec) -> Spec:
-        """Return `ref` itself if it is a spec, or the spec of a bare name.
+        """Return `ref` itself if it is a spec, or a spec without arguments if it is a name.
 
         Example:
             >>> Spec.of("mlp")
@@ -81,13 +81,21 @@ class Spec:
         return ref if isinstance(ref, Spec) else cls(ref)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; `BadArgumentsError` where an argument has none."""
+        """Return the JSON form.
+
+        Raises:
+            BadArgumentsError: If JSON cannot hold an argument.
+        """
         arguments = {key: to_json(value, f"{self._name}:{key}") for key, value in self._arguments.items()}
         return {"name": self._name} | arguments
 
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> Spec:
-        """Return the spec of a JSON form; `BadArgumentsError` where it has no name."""
+        """Return the spec of a JSON form.
+
+        Raises:
+            BadArgumentsError: If `form` is not a mapping with a name.
+        """
         if not isinstance(form, Mapping):
             raise BadArgumentsError(f"a spec's JSON form must be a mapping with a 'name', got {form!r}")
         if not isinstance(form.get("name"), str):
@@ -98,10 +106,10 @@ class Spec:
     def parse(cls, text: str) -> Spec:
         """Return the spec of a short form such as `mlp:hidden_dim=128,block="maxout",widths=[64,32]`.
 
-        A value is read as JSON or a Python literal, and as a plain word where it is neither.
+        A value is read as JSON or as a Python literal; if it is neither, it is read as a plain word.
 
         Raises:
-            BadArgumentsError: for an argument without a value, without a name, or given twice.
+            BadArgumentsError: If an argument has no value or no name, or is given twice.
 
         Example:
             >>> Spec.parse("mlp:hidden_dim=128,block=maxout,widths=[64, 32]")
@@ -158,7 +166,7 @@ def _freeze(key: str, value: Any) -> Any:
         hash(value)
     except TypeError:
         raise BadArgumentsError(
-            f"a spec's argument must be hashable, got {key}={value!r}; hand over the ready part instead"
+            f"a spec's argument must be hashable, got {key}={value!r}; pass the finished part instead"
         ) from None
     return value
 
@@ -199,15 +207,15 @@ def from_json(value: Any) -> Any:
 
 
 def _read_value(text: str) -> tuple[Any, str, str]:
-    """Read one value off `text`: the value, the comma behind it (or nothing), and the rest."""
+    """Read the first value of `text`; return it, the comma after it (or an empty string), and the rest."""
     stripped = text.lstrip()
     try:
         value, end = json.JSONDecoder().raw_decode(stripped)
         after = stripped[end:].lstrip()
         if not after or after[0] == ",":
             return from_json(value), after[:1], after[1:]
-    except (ValueError, RecursionError):  # also of a number with too many digits
-        pass  # then it is a Python literal or a plain word
+    except (ValueError, RecursionError):  # ValueError also for a number with too many digits
+        pass  # the value is a Python literal or a plain word
     word, comma, rest = stripped.partition(",")
     word = word.strip()
     try:
@@ -223,7 +231,7 @@ def _short(name: str, key: str, value: Any) -> str:
 
 
 def keywords(arguments: Mapping[str, Any]) -> list[str]:
-    """Return arguments as a call shows them.
+    """Return the arguments as they are written in a call.
 
     Example:
         >>> keywords({"lr": 0.1, "block": "maxout"})

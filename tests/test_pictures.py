@@ -159,7 +159,7 @@ def test_frames_stand_as_long_as_asked_and_the_last_one_for_two_seconds():
 
 
 def test_an_animation_without_frames_is_refused():
-    with pytest.raises(DataError, match="^an animation needs one frame or more, got none$"):
+    with pytest.raises(DataError, match="^frames must be one or more pictures, got none$"):
         save_animation([], "all.gif")
 
 
@@ -337,5 +337,5 @@ def test_no_panels_and_panels_of_nothing_are_refused():
 
 def test_points_need_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"clouds of points need matplotlib: pip install 'gankit\[plots\]'"):
+    with pytest.raises(MissingExtraError, match=r"point clouds need matplotlib: pip install 'gankit\[plots\]'"):
         save_points(SQUARE, SQUARE, "points.png")

@@ -165,7 +165,7 @@ def test_a_ready_part_is_returned_as_it_is(losses, part):
 def test_arguments_for_a_ready_part_are_refused(losses):
     with pytest.raises(BadArgumentsError) as refusal:
         losses.build(Hinge(), 3, margin=2.0)
-    assert str(refusal.value) == "a ready loss takes no arguments, got 3, margin=2.0 for Hinge"
+    assert str(refusal.value) == "a finished loss takes no arguments, got 3, margin=2.0 for Hinge"
 
 
 def test_an_argument_given_twice_is_refused(losses):

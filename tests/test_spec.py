@@ -198,7 +198,7 @@ def test_an_argument_called_name_is_refused():
 
 
 def test_an_argument_that_cannot_be_hashed_is_refused():
-    with pytest.raises(BadArgumentsError, match=r"must be hashable, got numbers=\{1\}; hand over the ready part"):
+    with pytest.raises(BadArgumentsError, match=r"must be hashable, got numbers=\{1\}; pass the finished part"):
         Spec("mlp", numbers={1})
 
 

@@ -1,4 +1,4 @@
-"""Metrics: how good samples are, in numbers."""
+"""Metrics of the quality of samples."""
 
 from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
 

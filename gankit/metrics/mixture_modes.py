@@ -1,4 +1,4 @@
-"""How many modes of a known mixture a generator found, and how well it hits them."""
+"""How many modes of a known mixture a generator has found, and how close its samples are to them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from gankit.errors import DataError, ShapeError, check_positive
 
 @dataclass(frozen=True)
 class ModeCoverage:
-    """What `mode_coverage` found.
+    """The result of `mode_coverage`.
 
     Args:
-        captured_modes: how many modes have a high-quality sample.
-        modes: how many there are.
-        high_quality_share: the part of all samples that is of high quality, in [0, 1].
-        reverse_kl: in nats, 0 where every mode gets equally many samples; NaN where no sample is finite.
-        samples: how many samples were looked at.
+        captured_modes: The number of modes with at least one high-quality sample.
+        modes: The number of all modes.
+        high_quality_share: The fraction of the samples that are of high quality, in [0, 1].
+        reverse_kl: The reverse KL divergence in nats. It is 0 if every mode gets equally many samples, and NaN if no
+            sample is finite.
+        samples: The number of samples.
     """
 
     captured_modes: int
@@ -31,25 +32,26 @@ class ModeCoverage:
 
 
 def mode_coverage(samples: Tensor, modes: Tensor, standard_deviation: float) -> ModeCoverage:
-    """Hold samples against a mixture of round Gaussians (Srivastava et al. 2017; Lin et al. 2018, section 4.1).
+    """Compare samples with a mixture of round Gaussians (Srivastava et al. 2017; Lin et al. 2018, section 4.1).
 
-    Formula: a sample is of *high quality* within three standard deviations of its nearest mode. A mode is
+    Formula: a sample is of *high quality* if it is within three standard deviations of its nearest mode. A mode is
     *captured* if it is the nearest mode of a high-quality sample. The *reverse KL* divergence is
-    `sum_k q_k log(q_k / p_k)`, where `q` is the share of samples whose nearest mode is `k`, and `p` is uniform:
-    `log(modes)` for a generator that knows one mode alone.
+    `sum_k q_k log(q_k / p_k)`, where `q_k` is the fraction of samples whose nearest mode is `k`, and `p` is uniform.
+    It is `log(modes)` if all samples are in one mode.
 
-    Perfect samples of two dimensions are of high quality with probability `1 - exp(-9 / 2)`, 98.89 %, so more
-    than that means modes that are too narrow. The reverse KL of `n` perfect samples is about `(modes - 1) / 2n`.
+    Perfect samples in two dimensions are of high quality with probability `1 - exp(-9 / 2)`, 98.89 %, so a larger
+    share means that the generator's modes are too narrow. The reverse KL of `n` perfect samples is about
+    `(modes - 1) / 2n`.
 
     Args:
-        samples: `(N, dimensions)`; those that are not finite are of low quality, and in no mode.
-        modes: the centres, `(modes, dimensions)`.
-        standard_deviation: of each mode, along each axis.
+        samples: The samples, `(N, dimensions)`. Those that are not finite count as low quality and belong to no mode.
+        modes: The centres of the modes, `(modes, dimensions)`.
+        standard_deviation: The standard deviation of each mode, along each axis.
 
     Raises:
-        ShapeError: for samples and modes that do not fit each other.
-        DataError: for no samples.
-        BadValueError: for a standard deviation that is not positive.
+        ShapeError: If the shapes of samples and modes do not match.
+        DataError: If there are no samples.
+        BadValueError: If the standard deviation is not positive.
 
     Example:
         >>> modes = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
@@ -68,7 +70,7 @@ def mode_coverage(samples: Tensor, modes: Tensor, standard_deviation: float) -> 
     finite = samples[torch.isfinite(samples).all(1)].cpu().double()
     if not len(finite):
         return ModeCoverage(0, len(modes), 0.0, math.nan, len(samples))
-    # one by one, as a matrix product would lose the small distances
+    # not by a matrix product, in which small distances are lost to rounding
     distances = torch.cdist(finite, modes.cpu().double(), compute_mode="donot_use_mm_for_euclid_dist")
     distance, nearest = distances.min(1)
     is_good = distance <= 3 * standard_deviation
