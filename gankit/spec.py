@@ -191,7 +191,7 @@ def to_json(value: Any, where: str) -> Any:
         return [to_json(one, where) for one in cast("tuple[Any, ...]", value)]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise BadArgumentsError(f"{where} has no JSON form: {value!r}; name the part instead of handing it over")
+    raise BadArgumentsError(f"{where} has no JSON form: {value!r}; use the name of the part instead of the object")
 
 
 def from_json(value: Any) -> Any:

@@ -88,7 +88,7 @@ def end_workers_if_lost(error: BaseException, release_iterator: Callable[[], obj
         ('DataError', [])
     """
     lost: DataError | None = None
-    # torch's handler raises once for each worker that dies, even while the lines below run: then they run again
+    # torch's handler raises once for each worker that dies, even while these lines run; they then start over
     for _ in range(_MOST_SIGNALS):
         try:
             lost = lost or lost_worker_error(error)

@@ -158,11 +158,11 @@ def test_every_kind_of_reference_is_built(losses):
 
 
 @pytest.mark.parametrize("part", [Hinge(3.0), nn.ReLU(), 3, None], ids=repr)
-def test_a_ready_part_is_returned_as_it_is(losses, part):
+def test_a_finished_part_is_returned_unchanged(losses, part):
     assert losses.build(part) is part
 
 
-def test_arguments_for_a_ready_part_are_refused(losses):
+def test_arguments_for_a_finished_part_are_refused(losses):
     with pytest.raises(BadArgumentsError) as refusal:
         losses.build(Hinge(), 3, margin=2.0)
     assert str(refusal.value) == "a finished loss takes no arguments, got 3, margin=2.0 for Hinge"
@@ -393,7 +393,7 @@ def test_annotations_that_only_a_type_checker_can_read_stop_nobody(losses):
     ],
     ids=str,
 )
-def test_it_tells_which_arguments_can_be_named(losses, ref, argument, answer):
+def test_accepts_finds_the_arguments_that_can_be_named(losses, ref, argument, answer):
     assert losses.accepts(ref, argument) is answer
 
 

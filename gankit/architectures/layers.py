@@ -45,7 +45,8 @@ class MinibatchStandardDeviation(nn.Module):
         group = self.group_size or x.shape[0]
         if x.shape[0] % group:
             raise ShapeError(
-                f"minibatch_std in groups of {group} needs a batch that is a multiple of it, got {x.shape[0]}"
+                f"minibatch_std with groups of {group} needs a batch size that is a multiple of {group}, got "
+                f"{x.shape[0]}"
             )
         groups = x.reshape(-1, group, *x.shape[1:])
         # 1e-8 as in the paper's code: the square root has no gradient at zero

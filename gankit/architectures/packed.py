@@ -81,7 +81,7 @@ class PackedDiscriminator(nn.Module):
         features = features_of(self.discriminator)
         if features is None:
             raise BadArgumentsError(
-                f"features need a discriminator that offers them, got {type(self.discriminator).__name__}"
+                f"features need a discriminator with a method features, got {type(self.discriminator).__name__}"
             )
         return self._repeat_per_sample(features(self._packs(x, condition), None), x)
 
@@ -93,7 +93,7 @@ class PackedDiscriminator(nn.Module):
         check_samples(self, x, self.sample_shape)
         if x.shape[0] % self.batch_multiple:
             raise ShapeError(
-                f"{type(self).__name__} needs batches that are a multiple of packing={self.batch_multiple}, got "
+                f"{type(self).__name__} needs batch sizes that are a multiple of packing={self.batch_multiple}, got "
                 f"{x.shape[0]}"
             )
         # consecutive samples are adjacent in memory, so that joining them copies nothing

@@ -43,7 +43,7 @@ def check_values(x: Tensor, sample_range: SampleRange, what: str) -> None:
     Example:
         >>> check_values(torch.tensor([0.5, 200.0]), (0.0, 1.0), "the data")
         Traceback (most recent call last):
-        gankit.errors.DataError: the data must be in [0, 1], got values from 0.5 to 200; scale them, or give bytes
+        gankit.errors.DataError: the data must be in [0, 1], got values from 0.5 to 200; scale them, or pass bytes
     """
     if x.dtype == torch.uint8 or not x.numel():
         return
@@ -63,5 +63,5 @@ def check_values(x: Tensor, sample_range: SampleRange, what: str) -> None:
     if low_value < low - slack or high_value > high + slack:
         raise DataError(
             f"{what} must be in [{low:g}, {high:g}], got values from {low_value:g} to {high_value:g}; "
-            "scale them, or give bytes"
+            "scale them, or pass bytes"
         )

@@ -119,7 +119,7 @@ def test_minibatch_std_of_equal_samples_has_a_finite_gradient():
 
 
 def test_minibatch_std_refuses_a_batch_that_is_no_whole_number_of_groups():
-    with pytest.raises(ShapeError, match="groups of 4 needs a batch that is a multiple of it, got 6"):
+    with pytest.raises(ShapeError, match="groups of 4 needs a batch size that is a multiple of 4, got 6"):
         MinibatchStandardDeviation(4)(torch.zeros(6, 3))
 
 

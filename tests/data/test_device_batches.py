@@ -128,7 +128,7 @@ def test_a_slot_keeps_its_place_in_memory():
     assert batches._rows[0].data_ptr() == place
 
 
-def test_what_is_drawn_from_is_told():
+def test_the_generators_that_batches_are_drawn_from_are_listed():
     assert list(resident(replicas=2).generators) == []
     batches = sampled(replicas=2)
     before = [one.get_state() for one in batches.generators]

@@ -1,4 +1,4 @@
-"""A position in foreign batches is saved and restored where the source allows it, and where it does not, that is said.
+"""The position in batches from outside gankit is saved and restored if their source allows it.
 
 That training resumes exactly with each kind of source is tested in `tests/test_resume.py`.
 """

@@ -248,7 +248,7 @@ def with_one(value, row=3):
         (with_one(1.5), {}, "the data must be in [0, 1], got values from"),
         (with_one(-0.5), {}, "the data must be in [0, 1], got values from -0.5"),
         (with_one(-1.5), {"sample_range": (-1.0, 1.0)}, "the data must be in [-1, 1], got values from -1.5"),
-        (filled(255.0), {}, "got values from 255 to 255; scale them, or give bytes"),
+        (filled(255.0), {}, "got values from 255 to 255; scale them, or pass bytes"),
         (filled(7, dtype=torch.int64), {}, "the data must be bytes or floating point, got torch.int64"),
         (
             filled(7, dtype=torch.uint8),

@@ -170,14 +170,14 @@ def test_points_in_the_plane_are_drawn_and_their_modes_counted():
 def latents_of(monkeypatch, trainer, function) -> list[torch.Tensor]:
     """The latents from which the trainer generates while a function is called."""
     drawn = []
-    draw = type(trainer).draw_latents
+    draw = type(trainer.state).draw_latents
 
     def note(self, *args):
         drawn.append(draw(self, *args))
         return drawn[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(trainer), "draw_latents", note)
+        patch.setattr(type(trainer.state), "draw_latents", note)
         function(trainer)
     return drawn
 
