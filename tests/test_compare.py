@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from gankit import Preset, Spec
-from gankit.cli import main
 from gankit.compare import Comparison, Entry, Outcome, split_entries
 from gankit.errors import BadArgumentsError, BadValueError, OutputError, OutputExistsError, UnknownNameError
 from gankit.presets import ring, vanilla_mnist
@@ -196,56 +195,3 @@ def test_without_matplotlib_the_table_is_written_all_the_same(monkeypatch):
     with pytest.warns(UserWarning, match=r"comparison.png is missing: .*gankit\[plots\]"):
         compared("minimax").run()
     assert Path("out/table.md").exists()
-
-
-# --- the command -----------------------------------------------------------------------------------------
-
-QUICK = ["--steps", "2", "--batch-size", "8", "--device", "cpu"]
-
-
-def test_the_command_prints_the_table_and_a_line_after_each_training(capsys):
-    losses = ["--loss", "minimax,hinge+none", "--loss", "f_divergence:divergence=kl", "--regularizer", "r1:weight=1"]
-    assert main(["compare", "ring", *losses, *QUICK, "--seeds", "2", "--out", "out"]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith(Path("out/table.md").read_text())
-    assert said.err.count("reverse KL") == 6
-    content = json.loads(Path("out/results.json").read_text())
-    assert content["losses"] == ["minimax", "hinge+none", "f_divergence:divergence=kl"]
-    assert content["preset"]["regularizers"] == [{"name": "r1", "weight": 1}]
-    assert content["preset"]["steps"] == 2
-    assert content["seeds"] == [0, 1]
-
-
-def test_the_default_folder_is_named_after_preset_and_time():
-    assert main(["compare", "grid", "--loss", "minimax", *QUICK, "--seeds", "1", "--no-progress"]) == 0
-    (folder,) = Path("runs/compare_grid").iterdir()
-    assert (folder / "table.md").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["nothing", "--loss", "minimax"], "unknown preset 'nothing'"),
-        (["ring", "--loss", "minimaks"], "Did you mean 'minimax'?"),
-        (["ring", "--loss", "minimax+r3"], "unknown regularizer 'r3'"),
-        (["ring", "--loss", "minimax,minimax"], "must be different"),
-        (["ring", "--loss", ","], "losses to compare must be one or more"),
-        (["ring", "--loss", "minimax", "--seeds", "0"], "--seeds must be above 0, got 0"),
-        (["ring", "--loss", "minimax", "--steps", "0"], "steps must be above 0, got 0"),
-    ],
-)
-def test_a_mistake_is_one_sentence_and_leaves_nothing(arguments, says, capsys):
-    assert main(["compare", *arguments, "--out", "out"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("gankit: error: ")
-    assert says in error
-    assert error.count("\n") == 1
-    assert not Path("out").exists()
-
-
-def test_under_a_launcher_nothing_is_compared(monkeypatch, capsys):
-    names = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for name, value in names.items():
-        monkeypatch.setenv(name, value)
-    assert main(["compare", "ring", "--loss", "hinge"]) == 2
-    assert "compare trains in one process, got it under a launcher" in capsys.readouterr().err

@@ -8,12 +8,38 @@ from pathlib import Path
 
 import pytest
 
+import gankit.cli
 from gankit.cli import main
+from gankit.cli.entry import COMMANDS
 
 
 def test_the_module_is_a_command():
     done = subprocess.run([sys.executable, "-m", "gankit", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("gankit 0.")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_help_and_has_help_of_its_own(command, capsys):
+    for arguments in (["--help"], [command, "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert COMMANDS[command] in shown
+    assert f"usage: gankit {command} [-h]" in shown
+
+
+def test_the_commands_are_the_files_that_add_arguments():
+    files = Path(gankit.cli.__file__).parent.glob("*.py")
+    found = {file.stem for file in files if "def add_arguments(" in file.read_text(encoding="utf-8")}
+    assert found == COMMANDS.keys()
+
+
+def test_without_a_command_it_says_what_is_missing(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+    assert "the following arguments are required: COMMAND" in capsys.readouterr().err
 
 
 def test_an_unknown_option_is_one_line_whatever_it_holds(capsys):
