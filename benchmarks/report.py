@@ -18,7 +18,7 @@ import torch
 import gankit
 from benchmarks.floors import Peaks, arithmetic_floor, emulates_bfloat16, memory_floor
 from benchmarks.rows import GANKIT, RESIDENT, TUTORIAL, VANILLA, Measured, all_rows
-from benchmarks.timing import ratios, spread
+from benchmarks.timing import DEFAULT, ratios, spread, wait_policy
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -72,10 +72,26 @@ class Report:
         return stem(self.device, self.date) + ("-fast" if self.fast else "")
 
     def add(self, row: Measured) -> None:
-        """Put a row into its place in the table."""
+        """Put a row into its place in the table; of two policies of waiting, the default comes first."""
         places = {one.name: number for number, one in enumerate(all_rows(self.device))}
         self.rows.append(row)
-        self.rows.sort(key=lambda one: places[one.name])
+        self.rows.sort(key=lambda one: (one.wait_policy != DEFAULT, places[one.name]))
+
+    @property
+    def policies(self) -> list[str]:
+        """The policies of waiting under which rows were measured, the default first."""
+        return list(dict.fromkeys(row.wait_policy for row in self.rows)) or [wait_policy()]
+
+    @property
+    def first_rows(self) -> list[Measured]:
+        """The rows under the first policy, which most tables show."""
+        return [row for row in self.rows if row.wait_policy == self.policies[0]]
+
+    @property
+    def hardware(self) -> dict[str, str]:
+        """What it ran on, and how its threads waited."""
+        found = hardware(self.device)
+        return found | {"waiting threads": ", then ".join(self.policies)} if "waiting threads" in found else found
 
     def write(self, folder: Path = RESULTS) -> Path:
         """Write both files, each complete or not at all; return the Markdown's path."""
@@ -92,45 +108,54 @@ class Report:
             "date": self.date,
             "fast": self.fast,
             "minutes": self.minutes,
-            "hardware": hardware(self.device),
+            "hardware": self.hardware,
             "versions": versions(),
             "peaks": {"flops_a_second": self.peaks.flops, "copied_bytes_a_second": self.peaks.copied},
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "overhead": self.overhead,
+            "overhead_wait_policy": wait_policy(),
             "goals": [dataclasses.asdict(goal) for goal in self.goals()],
             "left_out": self.left_out,
         }
 
     def goals(self) -> list[Goal]:
         """Return what was wanted beside what was measured."""
-        return goals(self.rows, self.device, self.overhead)
+        return goals(self.first_rows, self.device, self.overhead)
 
     # --- Markdown ----------------------------------------------------------------------------------------
 
     def to_markdown(self) -> str:
         """Return the tables."""
         is_cuda = self.device.type == "cuda"
+        rows = self.first_rows
         clock = "CUDA events" if is_cuda else "the clock of the CPU: there is no GPU here"
         parts = [
             f"# Benchmark, {self.date}" + (", short run" if self.fast else ""),
-            table(("", ""), [*hardware(self.device).items(), *versions().items()]),
+            table(("", ""), [*self.hardware.items(), *versions().items()]),
             f"Measured by {clock}, in interleaved rounds: each contender in turn, each first in turn. Numbers are "
             "medians over the rounds, with quartiles; ratios are taken round by round. The scripts beside gankit are "
             f"float32 and eager always, on the same networks. The run took {self.minutes:.1f} minutes.",
             "## Speed",
-            speed_table(self.rows),
+            speed_table(rows),
             "`tutorial`: how many times as fast as the tutorial's script with its `DataLoader`; `resident`: with the "
             "data on the device. Images are the real ones that discriminators see."
-            + (" With replicas, a script's step counts once a replica." if _any(self.rows, "replicas") else ""),
+            + (" With replicas, a script's step counts once a replica." if _any(rows, "replicas") else ""),
             "## What a step has to do, and what it took to get there",
-            cost_table(self.rows, self.peaks),
+            cost_table(rows, self.peaks),
             self._peaks() + (" Memory is what training allocated." if is_cuda else " Memory is the whole process's."),
         ]
-        if penalties := penalty_table(self.rows):
+        if penalties := penalty_table(rows):
             parts += ["## What losses and penalties cost", penalties]
-        if others := others_table(self.rows):
+        if others := others_table(rows):
             parts += ["## Beside other libraries", others]
-        parts += ["## In absolute numbers", contender_table(self.rows)]
+        parts += ["## In absolute numbers", contender_table(rows)]
+        for policy in self.policies[1:]:
+            parts += [
+                f"## With threads that wait by `OMP_WAIT_POLICY={policy}`",
+                policy_table(rows, [row for row in self.rows if row.wait_policy == policy]),
+                f"The tables above show the policy `{self.policies[0]}`. Each row was measured under one policy right "
+                "after the other, each time in a new process.",
+            ]
         if self.overhead:
             parts += ["## The trainer over the loop by hand", overhead_table(self.overhead)]
         parts += ["## Reach", goal_table(self.goals())]
@@ -163,7 +188,7 @@ def hardware(device: torch.device) -> dict[str, str]:
         "threads": threads,
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "bfloat16 instructions": "no: it is emulated" if emulates_bfloat16(device) else "yes",
-        "waiting threads": os.environ.get("OMP_WAIT_POLICY", "torch's default"),
+        "waiting threads": wait_policy(),
         "load": " ".join(f"{one:.1f}" for one in os.getloadavg()) + " (1, 5, 15 minutes, at the end)",
     }
 
@@ -270,6 +295,34 @@ def speed_table(rows: Sequence[Measured]) -> str:
             )
         )
     return table(("row", "a step", "steps/s", "images/s", "tutorial", "resident"), lines)
+
+
+def policy_table(rows: Sequence[Measured], others: Sequence[Measured]) -> str:
+    """Return the table of rows that were measured under two policies of waiting.
+
+    Args:
+        rows: The rows under the first policy.
+        others: The rows under the other one.
+    """
+    lines = []
+    other_rows = {row.name: row for row in others}
+    for row in rows:
+        if other := other_rows.get(row.name):
+            here, there = row.seconds[GANKIT], other.seconds[GANKIT]
+            factor = statistics.median(there) / statistics.median(here)
+            beside = [faster(other, than) for than in (TUTORIAL, RESIDENT)]
+            lines.append(
+                (
+                    row.name,
+                    spread_of(here, short),
+                    spread_of(there, short),
+                    f"{digits3(factor)} x",
+                    *("-" if one is None else f"{spread_of(one)} x" for one in beside),
+                )
+            )
+    first, second = rows[0].wait_policy, others[0].wait_policy
+    heads = ("row", f"a step, {first}", f"a step, {second}", f"{second} / {first}")
+    return table((*heads, f"tutorial, {second}", f"resident, {second}"), lines)
 
 
 def cost_table(rows: Sequence[Measured], peaks: Peaks) -> str:

@@ -18,7 +18,7 @@ from benchmarks.floors import Peaks, Work
 from benchmarks.others import OTHERS, missing
 from benchmarks.row import Row
 from benchmarks.scripts import tutorial_with_loader, tutorial_with_resident_data
-from benchmarks.timing import Contender, interleaved, seconds_a_step, steps_that_fit
+from benchmarks.timing import DEFAULT, Contender, interleaved, seconds_a_step, steps_that_fit, wait_policy
 
 GANKIT, TUTORIAL, RESIDENT, VANILLA = "gankit", "tutorial", "tutorial, resident data", "gankit, no penalty"
 
@@ -133,6 +133,7 @@ class Measured:
         peak_memory_bytes: of gankit's training: on a GPU what it allocated, on a CPU the whole process; None unknown.
         work: what one step has to do.
         left_out: contenders that could not take part, with the reason.
+        wait_policy: How OpenMP's threads waited: `default`, or the value of `OMP_WAIT_POLICY`.
     """
 
     row: dict[str, Any]
@@ -148,6 +149,7 @@ class Measured:
     peak_memory_bytes: int | None
     work: Work
     left_out: dict[str, str] = field(default_factory=dict)
+    wait_policy: str = DEFAULT
 
 
 class TooSlowError(Exception):
@@ -209,6 +211,7 @@ def measure(row: Row, device: torch.device, effort: Effort, peaks: Peaks) -> Mea
         peak_memory_bytes=peak[0] if peak else None,
         work=row.work(),
         left_out=left_out,
+        wait_policy=wait_policy(),
     )
 
 

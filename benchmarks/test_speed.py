@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks.conftest import DEVICE
+from benchmarks.policies import measure_under, policies_for
 from benchmarks.row import Row
 from benchmarks.rows import TooSlowError, measure, rows_for
 
@@ -17,16 +18,26 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     fast = metafunc.config.getoption("--benchmark-fast", False)
-    metafunc.parametrize("row", rows_for(DEVICE, fast=fast), ids=lambda row: row.name.replace(", ", "-"))
+    chosen = [(row, policy) for row in rows_for(DEVICE, fast=fast) for policy in policies_for(DEVICE, fast=fast)]
+    metafunc.parametrize(
+        ("row", "policy"), chosen, ids=[name(row, policy).replace(", ", "-") for row, policy in chosen]
+    )
 
 
-def test_speed(row: Row, device: torch.device, session) -> None:
+def name(row: Row, policy: str | None) -> str:
+    return row.name if policy is None else f"{row.name}, {policy}"
+
+
+def test_speed(row: Row, policy: str | None, device: torch.device, session) -> None:
     if session.minutes_so_far > session.minutes:
-        leave_out(session, row, f"{session.minutes:g} minutes had passed")
+        leave_out(session, name(row, policy), f"{session.minutes:g} minutes had passed")
     try:
-        measured = measure(row, device, session.effort, session.report.peaks)
+        if policy is None:
+            measured = measure(row, device, session.effort, session.report.peaks)
+        else:
+            measured = measure_under(policy, row, device, session.effort, session.report.peaks)
     except TooSlowError as error:
-        leave_out(session, row, str(error))
+        leave_out(session, name(row, policy), str(error))
     finally:
         torch.compiler.reset()
         gc.collect()
@@ -34,6 +45,6 @@ def test_speed(row: Row, device: torch.device, session) -> None:
     session.save()
 
 
-def leave_out(session, row: Row, reason: str) -> None:
-    session.report.left_out[row.name] = reason
+def leave_out(session, what: str, reason: str) -> None:
+    session.report.left_out[what] = reason
     pytest.skip(reason)

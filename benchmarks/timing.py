@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,14 @@ import torch
 
 Contender = Callable[[int], float | None]
 """Makes so many steps. It returns the seconds they took where it has to start something before them, else None."""
+
+DEFAULT, PASSIVE = "default", "PASSIVE"
+"""How OpenMP's threads wait on a CPU: they spin for a while, or they sleep."""
+
+
+def wait_policy() -> str:
+    """Return how OpenMP's threads wait in this process: the value of `OMP_WAIT_POLICY`, or `default`."""
+    return os.environ.get("OMP_WAIT_POLICY", DEFAULT)
 
 
 def seconds_a_step(run: Contender, steps: int, device: torch.device) -> float:

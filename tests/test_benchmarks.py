@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,15 @@ import gankit
 from benchmarks import checkouts, saving
 from benchmarks.checkouts import COUNTED, differences, ratio_of
 from benchmarks.floors import Peaks, Work, arithmetic_floor, memory_floor, step_bytes, step_flops, update_bytes
+from benchmarks.policies import answer_to, measure_under, policies_for
 from benchmarks.ranks import bytes_sent, measure
 from benchmarks.ranks import report as ranks_report
 from benchmarks.report import GANKIT, RESIDENT, TUTORIAL, VANILLA, Report
 from benchmarks.row import Row
-from benchmarks.rows import Measured, all_rows, cpu_rows, cuda_rows, rows_for
+from benchmarks.rows import Effort, Measured, TooSlowError, all_rows, cpu_rows, cuda_rows, rows_for
 from benchmarks.saving import Saving
 from benchmarks.scripts import Networks, tutorial
-from benchmarks.timing import interleaved, order, ratios
+from benchmarks.timing import DEFAULT, PASSIVE, interleaved, order, ratios
 from gankit import AdversarialTrainer
 from gankit.latents import Normal
 from gankit.losses import LOSSES, NonSaturating
@@ -318,6 +320,55 @@ def test_goals_of_a_gpu():
     assert goals["64 replicas, batch 128, tf32"].measured == "32,000 GAN-steps/s"
     # 8 times a vanilla step for 5 critic steps
     assert goals["WGAN-GP over vanilla, a critic step"].measured == "1.60 (1.60 to 1.60) x"
+
+
+def test_rows_under_two_policies_of_waiting_are_both_published_the_default_first(tmp_path):
+    row = Row(128, "float32", "eager")
+    run = report([])
+    for policy, ours in ((PASSIVE, (2e-3, 4e-3, 6e-3)), (DEFAULT, (1e-3, 2e-3, 3e-3))):
+        run.add(measured(row, ours, wait_policy=policy))
+    text = run.to_markdown()
+    assert "| waiting threads | default, then PASSIVE |" in text
+    first, second = text.split("## With threads that wait by `OMP_WAIT_POLICY=PASSIVE`")
+    assert line(first, row.name).startswith(f"| {row.name} | 2.00 ms (1.50 ms to 2.50 ms) | 500 |")
+    assert "4.00 ms" not in first.split("## In absolute numbers")[0]
+    wanted = [row.name, "2.00 ms (1.50 ms to 2.50 ms)", "4.00 ms (3.00 ms to 5.00 ms)", "2.00 x"]
+    assert [cell.strip() for cell in line(second, row.name).strip("|").split("|")][:4] == wanted
+    written = json.loads(run.write(tmp_path).with_suffix(".json").read_text(encoding="utf-8"))
+    assert [one["wait_policy"] for one in written["rows"]] == [DEFAULT, PASSIVE]
+    assert len(run.goals()) == len(report([measured(row)]).goals())
+
+
+def test_rows_under_the_policy_of_one_process_have_no_second_table():
+    text = report([measured(Row(128, "float32", "eager"), wait_policy=PASSIVE)]).to_markdown()
+    assert "| waiting threads | PASSIVE |" in text
+    assert "## With threads" not in text
+
+
+def test_the_full_run_on_a_cpu_measures_under_both_policies():
+    assert policies_for(CPU, fast=False) == [DEFAULT, PASSIVE]
+    assert policies_for(CPU, fast=True) == policies_for(CUDA, fast=False) == [None]
+
+
+def test_a_row_is_measured_in_a_process_with_its_policy():
+    row, peaks = Row(8, "float32", "eager"), Peaks(CPU)
+    found = measure_under(PASSIVE, row, CPU, Effort(2, 1, 1e-3, 1e3), peaks)
+    assert found.wait_policy == PASSIVE
+    assert found.row == dataclasses.asdict(row)
+    assert {name: len(values) for name, values in found.seconds.items()} == dict.fromkeys(found.seconds, 2)
+    assert found.work.flops > 0
+    assert peaks.flops["float32"] > 0
+    assert peaks.copied > 0
+
+
+def test_a_row_that_is_too_slow_in_another_process_says_so(monkeypatch):
+    request = {"row": dataclasses.asdict(Row(8, "float32", "eager")), "device": "cpu"}
+    answer = answer_to(request | {"effort": dataclasses.asdict(Effort(2, 1, 1e-3, 0.0))})
+    assert "the row would take about" in answer["too_slow"]
+    done = subprocess.CompletedProcess([], 0, stdout=json.dumps(answer))
+    monkeypatch.setattr("benchmarks.policies.subprocess.run", lambda *args, **options: done)
+    with pytest.raises(TooSlowError, match="the row would take about"):
+        measure_under(DEFAULT, Row(8, "float32", "eager"), CPU, Effort(2, 1, 1e-3, 0.0), Peaks(CPU))
 
 
 def test_both_files_are_written_and_nothing_else(tmp_path):

@@ -36,7 +36,7 @@ LAYOUT = {
         ["scripts"],
         ["others"],
         ["rows"],
-        ["report"],
+        ["policies", "report"],
         ["ranks", "saving", "checkouts", "checkout_worker"],
         ["conftest"],
         ["test_overhead", "test_speed"],
