@@ -1,4 +1,4 @@
-"""What holds for every error gankit raises on purpose."""
+"""Every error of gankit is also a built-in error, and numbers are checked."""
 
 from __future__ import annotations
 

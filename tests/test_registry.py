@@ -1,4 +1,4 @@
-"""Names become parts, and what does not fit is answered in one readable sentence."""
+"""A registry builds parts by name, and refuses wrong names and arguments in one sentence."""
 
 from __future__ import annotations
 
@@ -496,7 +496,7 @@ def test_a_module_may_look_parts_up_while_it_is_loaded(site):
 def test_a_broken_package_warns_by_name_and_stops_nobody(site, code, reason):
     site.add_module("broken_parts", code)
     site.add_module("leaf_parts", "class Leaf: pass\n")
-    # one before and one behind it, in whatever order they are loaded
+    # one part before and one after the broken package, whatever the order of loading
     site.add_distribution("a-leaf-package", leaf="leaf_parts:Leaf")
     site.add_distribution("broken-package", broken="broken_parts:Broken")
     site.add_distribution("z-leaf-package", other_leaf="leaf_parts:Leaf")

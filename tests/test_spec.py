@@ -1,4 +1,4 @@
-"""A spec survives its short form, its JSON form and pickling, and refuses what has none."""
+"""A spec can be restored from its short form, its JSON form and a pickle, and refuses values without a form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gankit makes of a `DataLoader` that has lost a worker."""
+"""A `DataLoader` that has lost a worker is reported in one sentence, and its other workers are ended."""
 
 from __future__ import annotations
 

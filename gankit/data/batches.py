@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import Any, cast
 
 import torch
@@ -81,16 +81,22 @@ def make_batches(
     if isinstance(data, StreamBatches) and replicas is None:
         return data
     if isinstance(data, Sampler):
-        return _sampled(data, batch_size, device, seed, sample_range, sample_shape, with_labels, replicas, shard[0])
+        _check_sample_shape(data, sample_shape)
+        if with_labels:
+            raise DataError("data must have labels for a conditional model, got a sampler, which has none")
+        if sample_range is not None:  # a sampler has no fixed samples, so that only some can be checked
+            check_values(data.sample(1000, generator=torch.Generator().manual_seed(seed)), sample_range, "the data")
+        rank, _ = shard
+        return SampledBatches(data, batch_size=batch_size, device=device, seed=seed, replicas=replicas, rank=rank)
     if replicas is not None:
         raise BadArgumentsError(
             "data for replicas must be in memory or a Sampler, so that each replica gets its own batches, got "
             f"{type(data).__name__}"
         )
     if isinstance(data, Dataset):
-        data = _loader(data, batch_size, seed, shard)
+        data = _shuffling_loader(data, batch_size, seed, shard)
     if shard[1] > 1:
-        _check_sharded(data)
+        _check_divided(data)
     if isinstance(data, str) or not isinstance(data, Iterable):
         raise BadArgumentsError(
             f"data must be a tensor, a TensorData, a Sampler, a Dataset, or an iterable of batches, got {data!r}"
@@ -105,27 +111,8 @@ def _check_sample_shape(data: TensorData | Sampler, sample_shape: tuple[int, ...
         raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
 
 
-def _sampled(
-    data: Sampler,
-    batch_size: int,
-    device: torch.device | str,
-    seed: int,
-    sample_range: SampleRange,
-    sample_shape: tuple[int, ...] | None,
-    with_labels: bool,
-    replicas: int | None,
-    rank: int,
-) -> SampledBatches:
-    _check_sample_shape(data, sample_shape)
-    if with_labels:
-        raise DataError("data must have labels for a conditional model, got a sampler, which has none")
-    if sample_range is not None:
-        check_values(data.sample(1000, generator=torch.Generator().manual_seed(seed)), sample_range, "the data")
-    return SampledBatches(data, batch_size=batch_size, device=device, seed=seed, replicas=replicas, rank=rank)
-
-
-def _check_sharded(data: object) -> None:
-    """Raise if the loader would give the same samples to every rank."""
+def _check_divided(data: object) -> None:
+    """Raise if `data` is a loader that would give the same samples to every rank."""
     sampler = getattr(data, "sampler", None)
     if isinstance(data, DataLoader) and isinstance(sampler, (RandomSampler, SequentialSampler)):
         raise BadArgumentsError(
@@ -134,15 +121,15 @@ def _check_sharded(data: object) -> None:
         )
 
 
-def _loader(dataset: Dataset[Any], batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)) -> DataLoader[Any]:
-    if isinstance(dataset, IterableDataset):
+def _shuffling_loader(dataset: Dataset[Any], batch_size: int, seed: int, shard: tuple[int, int]) -> DataLoader[Any]:
+    if isinstance(dataset, IterableDataset):  # its order is its own
         return DataLoader(cast("Dataset[Any]", dataset), batch_size, drop_last=True)
     rank, ranks = shard
-    check_fills(len(cast(Any, dataset)), batch_size, ranks)
+    check_fills(len(cast(Sized, dataset)), batch_size, ranks)
     if ranks > 1:
         sampler: Any = DistributedSampler[Any](
             dataset, ranks, rank, seed=stream_seed(seed, "data order") % 2**32, drop_last=True
         )
         return DataLoader(dataset, batch_size, sampler=sampler, drop_last=True)
-    random = torch.Generator().manual_seed(stream_seed(seed, "data order"))
-    return DataLoader(dataset, batch_size, shuffle=True, drop_last=True, generator=random)
+    generator = torch.Generator().manual_seed(stream_seed(seed, "data order"))
+    return DataLoader(dataset, batch_size, shuffle=True, drop_last=True, generator=generator)

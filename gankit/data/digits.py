@@ -169,5 +169,5 @@ def _read_idx(file: Path | Traversable) -> Tensor:
     except (OSError, EOFError, zlib.error, IndexError) as error:
         raise DataError(f"{file} must be a file in the IDX format, and cannot be read: {error}") from error
     if content[:3] != b"\0\0\x08" or len(content) != head + math.prod(sizes):
-        raise DataError(f"{file} must be a complete file in the IDX format, got another format or an incomplete file")
+        raise DataError(f"{file} must be a file in the IDX format, got another format or an incomplete file")
     return torch.frombuffer(bytearray(content[head:]), dtype=torch.uint8).reshape(sizes)

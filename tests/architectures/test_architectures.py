@@ -1,4 +1,4 @@
-"""What holds for every registered generator and discriminator, and the pictures dcgan knows."""
+"""Checks of every registered generator and discriminator, and the sizes of pictures that dcgan supports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build(role, name, **arguments):
 
 
 def inputs_for(role, num_classes=None, count=ODD_BATCH, dtype=torch.float32):
-    """What the network is called with: latents or samples, and labels where it is conditional."""
+    """The inputs of the network: latents or samples, and labels if it is conditional."""
     first = (
         torch.randn(count, LATENT_DIM, dtype=dtype) if role == "generator" else torch.rand(count, *SHAPE, dtype=dtype)
     )
@@ -391,7 +391,7 @@ def test_dcgan_refuses_other_pictures(role, shape):
 
 
 def maps(network, x):
-    """The shapes of what the layers of a sequence give, without the batch."""
+    """The output shapes of the layers of a sequence, without the batch."""
     shapes = []
     for layer in network:
         x = layer(x)

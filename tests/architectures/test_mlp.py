@@ -62,7 +62,7 @@ class Discriminator(nn.Module):
 
 
 def moved(network, inputs):
-    """The network after some steps, so that no weight and no running statistic is what it was made with."""
+    """The network after some steps, so that every weight and every running statistic has changed."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     for _ in range(3):
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""What holds for every registered block, and the layers of ours."""
+"""Checks of every registered block, and the layers of gankit's own."""
 
 from __future__ import annotations
 

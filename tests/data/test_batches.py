@@ -1,4 +1,4 @@
-"""Whatever people have becomes batches."""
+"""`make_batches` makes batches of every kind of data."""
 
 from __future__ import annotations
 

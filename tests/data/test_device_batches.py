@@ -1,4 +1,4 @@
-"""A step can draw for itself the batches that iterating gives; replicas have orders of their own."""
+"""A step can draw the same batches as iterating yields; each replica has an order of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEEDS = st.integers(0, 2**40)
 
 
 def numbered(count):
-    """Samples that say their own number, which is also their label."""
+    """Samples whose value and label are their number."""
     return TensorData(torch.arange(float(count)).unsqueeze(1), torch.arange(count))
 
 
@@ -45,7 +45,7 @@ def iterated(batches, count):
 
 
 def drawn(batches, count, slots=1):
-    """As steps that take `slots` batches each draw them: first the host's part of all, then the device's."""
+    """Batches as a step with `slots` batches draws them: first the host's part of all, then the device's."""
     found = []
     while len(found) < count:
         for slot in range(slots):
@@ -116,7 +116,7 @@ def test_reading_again_gives_the_same_resident_batch_and_the_next_sampled_one():
 
 
 def test_a_slot_keeps_its_place_in_memory():
-    """Where a captured step reads the numbers of its samples from must not move."""
+    """A captured step always reads the numbers of its samples from the same memory."""
     batches = resident()
     batches.advance(0)
     place = batches._rows[0].data_ptr()

@@ -31,7 +31,7 @@ def idx(values):
 
 
 class Files:
-    """A data set's files in torchvision's layout, and the digests they are held against."""
+    """The files of a data set in torchvision's layout, and the digests that they must have."""
 
     def __init__(self, name, root, monkeypatch):
         self.root = root
@@ -50,7 +50,7 @@ class Files:
         self.write(f"{prefix}-labels-idx1-ubyte", idx(labels), compressed=compressed)
 
     def trust(self):
-        """Make the known digests those of the files that are there now."""
+        """Replace the known digests by those of the present files."""
         md5 = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in self.folder.glob("*.gz")]
         self._monkeypatch.setattr(self._source, "resources", md5)
         for path in self.folder.glob("*-ubyte"):

@@ -23,7 +23,7 @@ def save(path, colour, *, size=(28, 28), mode=None):
 
 
 def colours(data):
-    """Each sample's one colour, a value a channel."""
+    """The colour of each sample, one value per channel."""
     assert torch.equal(data.samples, data.samples[:, :, :1, :1].expand_as(data.samples))
     return data.samples[:, :, 0, 0].tolist()
 

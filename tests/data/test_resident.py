@@ -1,4 +1,4 @@
-"""Resident batches give each sample once an epoch, in an order the seed decides, and go on where they stopped."""
+"""Batches in memory contain each sample once per epoch, in the order of the seed, and continue where they stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEDS = st.integers(0, 2**40)
 
 
 def numbered(count):
-    """Samples that say their own number."""
+    """Samples whose value is their number."""
     return torch.arange(float(count)).unsqueeze(1)
 
 
@@ -26,7 +26,7 @@ def numbered_batches(count, batch_size, seed=0, **arguments):
 
 
 def epoch(batches):
-    """The numbers of one epoch's samples, a list a batch."""
+    """The numbers of the samples of one epoch, one list per batch."""
     return [batch.squeeze(1).int().tolist() for batch in batches]
 
 

@@ -1,4 +1,4 @@
-"""Foreign batches arrive on the device, in range, in one form; the first one is looked at."""
+"""Batches from outside gankit are moved, scaled and brought into one form, and the first one is checked."""
 
 from __future__ import annotations
 

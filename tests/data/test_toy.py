@@ -1,4 +1,4 @@
-"""Toy distributions have the moments their formulas say, and their batches keep their place."""
+"""Toy distributions have the moments of their formulas, and their batches keep their position."""
 
 from __future__ import annotations
 
