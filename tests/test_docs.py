@@ -154,6 +154,16 @@ def test_a_walk_names_what_is_there(file: str, name: str) -> None:
     assert name in set(names_in(tree))
 
 
+WALKS = re.findall(r"^## (Walk \d.*?)\n(.*?)(?=^## )", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("walk", [text for _, text in WALKS], ids=[title for title, _ in WALKS])
+def test_a_walk_enters_a_file_once(walk: str) -> None:
+    files = re.findall(r"`gankit/([\w/]+\.py)`", walk)
+    assert len(files) > 5
+    assert sorted(files) == sorted(set(files))
+
+
 def imports_of(room: str) -> set[str]:
     folder = PACKAGE / room
     found = set()
