@@ -1,4 +1,4 @@
-"""Checks of every registered generator and discriminator, and the sizes of pictures that dcgan supports."""
+"""Checks of every registered generator and discriminator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gankit import BLOCKS, DISCRIMINATORS, GENERATORS, Spec
-from gankit.architectures import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from gankit.architectures import DCGANGenerator, MLPGenerator
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 
 LATENT_DIM = 6
@@ -18,7 +18,7 @@ SHAPE = (1, 28, 28)
 CLASSES = 3
 ODD_BATCH = 3
 
-# `packed` wraps another discriminator and wants whole packs: test_options.py
+# `packed` wraps another discriminator and wants whole packs: test_packed.py
 WHOLE = [name for name in DISCRIMINATORS if name != "packed"]
 ROLES = [("generator", name) for name in GENERATORS.names()] + [("discriminator", name) for name in WHOLE]
 EVERY = pytest.mark.parametrize(("role", "name"), ROLES)
@@ -356,79 +356,3 @@ def test_blocks_that_spoil_the_picture_are_never_taken_for_a_smaller_batch():
     for network, role in [(G, "generator"), (D, "discriminator")]:
         with pytest.raises(RuntimeError, match="invalid for input of size"):
             network(*inputs_for(role, count=4))
-
-
-# --- dcgan's pictures ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [8, 16, 32, 64])
-def test_dcgan_makes_and_judges_pictures_of_powers_of_two(size, channels):
-    shape = (channels, size, size)
-    pictures = build("generator", "dcgan", sample_shape=shape, hidden_dim=4)(torch.randn(ODD_BATCH, LATENT_DIM))
-    assert pictures.shape == (ODD_BATCH, *shape)
-    assert pictures.abs().max() <= 1
-    assert build("discriminator", "dcgan", sample_shape=shape, hidden_dim=4)(pictures).shape == (ODD_BATCH,)
-
-
-@pytest.mark.parametrize("size", [10, 12, 20, 24, 28, 40, 48, 56])
-def test_dcgan_makes_and_judges_pictures_of_5_6_and_7_times_powers_of_two(size):
-    shape = (1, size, size)
-    pictures = build("generator", "dcgan", sample_shape=shape, hidden_dim=2)(torch.randn(ODD_BATCH, LATENT_DIM))
-    assert pictures.shape == (ODD_BATCH, *shape)
-    assert build("discriminator", "dcgan", sample_shape=shape, hidden_dim=2)(pictures).shape == (ODD_BATCH,)
-
-
-@pytest.mark.parametrize("role", ["generator", "discriminator"])
-@pytest.mark.parametrize(
-    "shape", [(784,), (28, 28), (1, 28, 32), (1, 30, 30), (1, 9, 9), (1, 7, 7), (1, 2, 2), (1, 1, 28, 28)]
-)
-def test_dcgan_refuses_other_pictures(role, shape):
-    with pytest.raises(ShapeError) as refusal:
-        build(role, "dcgan", sample_shape=shape)
-    assert str(refusal.value).startswith("dcgan needs square pictures (C, S, S)")
-    assert str(refusal.value).endswith(f"got {shape}")
-
-
-def maps(network, x):
-    """The output shapes of the layers of a sequence, without the batch."""
-    shapes = []
-    for layer in network:
-        x = layer(x)
-        shapes.append(tuple(x.shape[1:]))
-    return shapes
-
-
-def test_dcgans_maps_for_28_pixels_are_those_of_the_documentation():
-    G, D = DCGANGenerator(100, SHAPE, output_activation="identity"), DCGANDiscriminator(SHAPE)
-    assert maps(G.network, torch.randn(2, 100)) == [(100, 1, 1), (128, 7, 7), (64, 14, 14), (1, 28, 28)]
-    assert maps(D.network, torch.rand(2, *SHAPE)) == [(64, 14, 14), (128, 7, 7), (1, 1, 1)]
-
-
-def test_dcgans_channels_follow_hidden_dim():
-    G = DCGANGenerator(5, (3, 32, 32), hidden_dim=2, output_activation="identity")
-    D = DCGANDiscriminator((3, 32, 32), hidden_dim=2)
-    assert maps(G.network, torch.randn(2, 5)) == [(5, 1, 1), (8, 4, 4), (4, 8, 8), (2, 16, 16), (3, 32, 32)]
-    assert maps(D.network, torch.rand(2, 3, 32, 32)) == [(2, 16, 16), (4, 8, 8), (8, 4, 4), (1, 1, 1)]
-
-
-@pytest.mark.parametrize("network", [DCGANGenerator(100, SHAPE), DCGANDiscriminator(SHAPE)], ids=["G", "D"])
-def test_dcgan_starts_from_the_papers_weights(network):
-    for layer in network.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            assert layer.weight.mean().abs() < 0.003
-            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
-        if isinstance(layer, nn.BatchNorm2d):
-            assert layer.weight.mean().item() == pytest.approx(1.0, abs=0.01)
-            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.4)
-
-
-def test_the_papers_discriminator_has_no_norm_on_its_first_layer():
-    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in DCGANDiscriminator(SHAPE).network[0].modules())
-
-
-@pytest.mark.parametrize("shape", [(2,), (5, 3), (2, 3, 4, 5)])
-def test_mlp_takes_samples_of_any_shape(shape):
-    samples = MLPGenerator(LATENT_DIM, shape, hidden_dim=4)(torch.randn(ODD_BATCH, LATENT_DIM))
-    assert samples.shape == (ODD_BATCH, *shape)
-    assert MLPDiscriminator(shape, hidden_dim=4)(samples).shape == (ODD_BATCH,)

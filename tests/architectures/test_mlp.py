@@ -12,6 +12,8 @@ from gankit.architectures import MLPDiscriminator, MLPGenerator, load_lecture_st
 from gankit.errors import BadArgumentsError, BadValueError
 
 SHAPE = (1, 28, 28)
+LATENT_DIM = 6
+ODD_BATCH = 3
 
 
 # --- the lecture's classes, written by hand --------------------------------------------------------------
@@ -216,3 +218,10 @@ def test_impossible_widths_are_refused(network, arguments, sentence):
     with pytest.raises(BadValueError) as refusal:
         network(**arguments)
     assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 3), (2, 3, 4, 5)])
+def test_mlp_takes_samples_of_any_shape(shape):
+    samples = MLPGenerator(LATENT_DIM, shape, hidden_dim=4)(torch.randn(ODD_BATCH, LATENT_DIM))
+    assert samples.shape == (ODD_BATCH, *shape)
+    assert MLPDiscriminator(shape, hidden_dim=4)(samples).shape == (ODD_BATCH,)

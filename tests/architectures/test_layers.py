@@ -1,4 +1,4 @@
-"""Spectral normalisation, minibatch standard deviation, packing, and the autoencoder."""
+"""Spectral normalisation and minibatch standard deviation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from gankit import DISCRIMINATORS, AdversarialTrainer, Spec
-from gankit.architectures import AutoencoderDiscriminator, MLPDiscriminator, MLPGenerator, PackedDiscriminator
+from gankit import DISCRIMINATORS
+from gankit.architectures import MLPDiscriminator
 from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
-from gankit.errors import BadArgumentsError, BadValueError, ShapeError
-from gankit.latents import Normal
-from gankit.losses import EnergyBased, Hinge
-from gankit.presets import vanilla_mnist
+from gankit.errors import ShapeError
 from gankit.training import Stacked
 
 SHAPE = (1, 28, 28)
@@ -132,92 +129,3 @@ def test_with_minibatch_std_the_answer_depends_on_the_batch(name):
     )
     torch.testing.assert_close(plain(x)[:2], plain(x[:2]))
     assert not torch.allclose(seeing(x)[:2], seeing(x[:2]), rtol=1e-4, atol=1e-6)
-
-
-# --- packing ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("inner", ["mlp", "dcgan", Spec("mlp", widths=[8])])
-@pytest.mark.parametrize("packing", [1, 2, 4])
-def test_a_packed_discriminator_judges_joined_samples(inner, packing):
-    D = PackedDiscriminator(SHAPE, packing=packing, discriminator=inner).eval()
-    x = torch.rand(8, *SHAPE)
-    logits = D(x)
-    packs = torch.stack([torch.cat(list(x[i : i + packing])) for i in range(0, 8, packing)])
-    expected = D.discriminator(packs)
-    assert expected.shape == (8 // packing,)
-    for i in range(8):
-        assert logits[i] == expected[i // packing]
-    assert D.features(x).shape[0] == 8
-    assert D.network is D.discriminator.network
-
-
-def test_packs_of_points_are_joined_too():
-    D = PackedDiscriminator((2,), packing=3, discriminator=Spec("mlp", widths=[4]))
-    assert D.discriminator.sample_shape == (6,)
-    assert D(torch.randn(6, 2)).shape == (6,)
-
-
-@pytest.mark.parametrize("packing", [2, 3, 4])
-def test_a_packed_discriminator_trains(packing):
-    preset = vanilla_mnist.replace(batch_size=12)
-    trainer = preset(discriminator=Spec("packed", packing=packing), device="cpu")
-    trainer.fit(preset.batches(device="cpu"), steps=2)
-    assert all(value.isfinite() for value in trainer.metrics.values())
-
-
-def test_what_a_packed_discriminator_cannot_judge_is_refused():
-    D = PackedDiscriminator(SHAPE, packing=4)
-    with pytest.raises(ShapeError, match="a multiple of packing=4, got 6"):
-        D(torch.rand(6, *SHAPE))
-    with pytest.raises(ShapeError, match=r"samples of shape \(N, 1, 28, 28\), got \(8, 1, 14, 14\)"):
-        D(torch.rand(8, 1, 14, 14))
-    with pytest.raises(BadArgumentsError, match="takes no condition, because the samples of a pack"):
-        D(torch.rand(8, *SHAPE), torch.zeros(8, dtype=torch.long))
-    with pytest.raises(BadValueError, match="packing must be above 0, got 0"):
-        PackedDiscriminator(SHAPE, packing=0)
-
-
-# --- the autoencoder -------------------------------------------------------------------------------------
-
-
-def test_its_logit_is_minus_the_reconstruction_error():
-    D = AutoencoderDiscriminator(SHAPE, widths=[16, 4])
-    x = torch.rand(3, *SHAPE)
-    reconstruction = D.network(x.flatten(1)).detach()
-    expected = [-float(((r - s) ** 2).sum().sqrt()) for r, s in zip(reconstruction, x.flatten(1), strict=True)]
-    torch.testing.assert_close(D(x), torch.tensor(expected))
-    assert D.features(x).shape == (3, 4)
-
-
-def test_a_perfect_reconstruction_has_energy_zero_and_a_finite_gradient():
-    D = AutoencoderDiscriminator((3,), widths=[4])
-    with torch.no_grad():
-        for parameter in D.network.parameters():
-            parameter.zero_()
-    logits = D(torch.zeros(2, 3))
-    assert logits.tolist() == [0.0, 0.0]
-    logits.sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in D.parameters())
-
-
-def test_with_the_energy_based_loss_it_learns_to_reconstruct_the_data():
-    G, D = MLPGenerator(4, (6,), widths=[8]), AutoencoderDiscriminator((6,), widths=[16, 3])
-    trainer = AdversarialTrainer(
-        G,
-        D,
-        EnergyBased(margin=1.0),
-        latent=Normal(4),
-        generator_optimizer=torch.optim.Adam(G.parameters(), 1e-3),
-        discriminator_optimizer=torch.optim.Adam(D.parameters(), 1e-2),
-    )
-    data = torch.rand(32, 1) * torch.ones(32, 6)
-    before = -D(data).mean()
-    trainer.fit([data], steps=100)
-    assert -D(data).mean() < before / 2
-
-
-def test_the_generic_loss_takes_its_logits_too():
-    D = AutoencoderDiscriminator((6,), widths=[4])
-    x = torch.rand(5, 6)
-    assert Hinge().discriminator_loss(D(x), D(x + 1)).shape == (5,)
