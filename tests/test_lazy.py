@@ -19,8 +19,11 @@ WITHOUT_TORCH = {
     "gankit list": "sys.argv[1:] = ['list']; run()",
 }
 SCRIPT = """
+import importlib.metadata
 import runpy
 import sys
+
+importlib.metadata.entry_points = lambda **_: ()  # parts of other packages would have to be imported
 
 def run():
     try:
