@@ -111,9 +111,27 @@ def grid(side: int = 5, *, spacing: float = 2.0, standard_deviation: float = 0.0
     return GaussianMixture(torch.cartesian_prod(places, places).view(-1, 2), standard_deviation)
 
 
+class _NoisyCurve:
+    """Points of a curve in the plane, with normally distributed noise."""
+
+    standard_deviation: float
+
+    def __post_init__(self) -> None:
+        check_positive("standard_deviation", self.standard_deviation, zero=True)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """`(2,)`."""
+        return (2,)
+
+    def _with_noise(self, points: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.randn(points.shape, generator=generator, device=points.device)
+        return points.add_(noise, alpha=self.standard_deviation)
+
+
 @DATASETS.register("swiss_roll")
 @dataclass(frozen=True)
-class SwissRoll:
+class SwissRoll(_NoisyCurve):
     """A spiral in the plane, the cross-section of a swiss roll (Gulrajani et al. 2017, figure 2).
 
     Formula: `x = t (cos t, sin t) / 7.5 + standard_deviation * e`, `t` uniform in `[1.5 pi, 4.5 pi)` and `e`
@@ -134,26 +152,18 @@ class SwissRoll:
 
     standard_deviation: float = 0.03
 
-    def __post_init__(self) -> None:
-        check_positive("standard_deviation", self.standard_deviation, zero=True)
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """`(2,)`."""
-        return (2,)
-
     def sample(
         self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Draw `(count, 2)`."""
         t = torch.rand(count, generator=generator, device=device).mul_(3).add_(1.5).mul_(math.pi)
         points = torch.stack([t.cos(), t.sin()], dim=1).mul_(t.unsqueeze(1) / 7.5)
-        return points.add_(torch.randn(count, 2, generator=generator, device=device), alpha=self.standard_deviation)
+        return self._with_noise(points, generator)
 
 
 @DATASETS.register("two_moons")
 @dataclass(frozen=True)
-class TwoMoons:
+class TwoMoons(_NoisyCurve):
     """Two interleaved half circles (Pedregosa et al. 2011, `make_moons`, centred here).
 
     Formula: with `t` uniform in `[0, pi)` and `e` standard normal, one half circle is `(cos t, sin t)`, the other is
@@ -172,14 +182,6 @@ class TwoMoons:
 
     standard_deviation: float = 0.05
 
-    def __post_init__(self) -> None:
-        check_positive("standard_deviation", self.standard_deviation, zero=True)
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """`(2,)`."""
-        return (2,)
-
     def sample(
         self, count: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> Tensor:
@@ -188,4 +190,4 @@ class TwoMoons:
         # the second half circle is the first one rotated by 180 degrees around the centre of both
         side = torch.randint(2, (count, 1), generator=generator, device=device) * 2 - 1
         points = torch.stack([t.cos() - 0.5, t.sin() - 0.25], dim=1) * side
-        return points.add_(torch.randn(count, 2, generator=generator, device=device), alpha=self.standard_deviation)
+        return self._with_noise(points, generator)
