@@ -33,7 +33,7 @@ TIMED: dict[str, dict[str, Any]] = {
     "ring": {"preset": "ring"},
 }
 PERIOD = 4
-"""Blocks have a multiple of so many steps: as often as the penalty of `ring` is due."""
+"""The number of steps in a block is a multiple of this one, the period of the penalty of `ring`."""
 
 
 def _small(**training: Any) -> dict[str, Any]:
@@ -302,7 +302,7 @@ class Comparison:
                 for name, found in self.seconds.items()
             ]
             parts.append(
-                table(("training", "old, a step", "new, a step", "new / old (95 % interval)", "rounds"), times)
+                table(("training", "old, per step", "new, per step", "new / old (95 % interval)", "rounds"), times)
             )
         if self.operators:
             totals = [(name, count[OLD], count[NEW]) for name, count in self.operators.items()]

@@ -1,4 +1,4 @@
-"""`pytest benchmarks --benchmark` measures; without the option everything here is skipped."""
+"""`pytest benchmarks --benchmark` measures; without the option, all benchmarks are skipped."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("benchmarks")
     group.addoption("--benchmark", action="store_true", help="measure, and write benchmarks/results")
-    group.addoption("--benchmark-fast", action="store_true", help="measure batch 128 alone, in about two minutes")
+    group.addoption("--benchmark-fast", action="store_true", help="measure only batch 128, in about two minutes")
     group.addoption(
         "--benchmark-minutes",
         type=float,
         default=None,
-        help="start no further row after so many minutes (by default 8, on a CPU 18; 1.2 with --benchmark-fast)",
+        help="start no row after this many minutes (default: 8; on a CPU 18; with --benchmark-fast 1.2)",
     )
 
 
 @dataclass
 class Session:
-    """What the tests of one session share."""
+    """The state that the benchmarks of one session share."""
 
     report: Report
     effort: Effort
@@ -45,7 +45,7 @@ class Session:
         return self.report.fast
 
     def save(self) -> Path:
-        """Write what there is by now; a run that is stopped keeps what it measured."""
+        """Write the results so far, so that a run that is stopped keeps them."""
         self.report.minutes = self.minutes_so_far
         return self.report.write()
 
@@ -60,7 +60,7 @@ WRITTEN = pytest.StashKey[Path]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Measure in one process, whatever `-n` says: two that measure at once would slow each other down."""
+    """Measure in one process even if `-n` asks for more, because two at once would slow each other down."""
     if _measures(config) and config.pluginmanager.hasplugin("xdist"):
         config.option.numprocesses = 0
 
@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not _measures(config):
         for item in items:
             if Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.skip(reason="measures time: add --benchmark"))
+                item.add_marker(pytest.mark.skip(reason="a benchmark: add --benchmark to run it"))
 
 
 @pytest.fixture(scope="session")
@@ -90,13 +90,13 @@ def session(request: pytest.FixtureRequest) -> Session:
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
-    """What is measured: the GPU where there is one, else the CPU."""
+    """The device to measure: the GPU if there is one, and the CPU otherwise."""
     return DEVICE
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiles_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let `compile seconds` be those of a machine that has compiled nothing before."""
+    """Start with an empty cache of compiled code, so that `compile seconds` are those of a first run."""
     with pytest.MonkeyPatch.context() as patch:
         if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
             patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))

@@ -1,11 +1,11 @@
-"""The least time a step can take: what it must compute, and what it must move.
+"""Two lower bounds on the time of a step: what it must compute, and what it must move.
 
     arithmetic floor = FLOPs of one step / FLOP/s of a large matrix product in the same precision
     memory floor     = bytes of one step / bytes/s of a large copy
 
 Both rates are measured on the device in the run that uses them. A step that takes exactly as long as its floor has the
-fraction 1. Networks as small as `vanilla_mnist`'s can have a memory floor that is no floor: what stays in a GPU's
-cache from one step to the next moves faster than the copy.
+fraction 1. For networks as small as those of `vanilla_mnist`, the memory floor may be too high, because data that stay
+in a GPU's cache from one step to the next move faster than a large copy.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.timing import seconds_a_step
+from benchmarks.timing import seconds_per_step
 from gankit import AdversarialTrainer
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class _Counting(TorchDispatchMode):
-    """Adds up operations. `FlopCounterMode` cannot: its hooks refuse `autograd.grad`, which penalties use."""
+    """Adds up operations. `FlopCounterMode` cannot, because its hooks refuse `autograd.grad`, which penalties use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,24 +43,24 @@ class _Counting(TorchDispatchMode):
 
 
 def step_flops(trainer: AdversarialTrainer, batch: torch.Tensor) -> float:
-    """Return the floating-point operations of one step: those of its matrix products and convolutions.
+    """Return the floating-point operations of one step in matrix products and convolutions.
 
-    An eager step is made and counted by torch's own formulas (`torch.utils.flop_counter`): 2 for each multiplication
-    with its addition, forward and backward, in both networks; activations, losses and optimizers count as nothing. For
-    perceptrons without penalties it is, with N samples a batch,
+    The function makes an eager step and counts by torch's own formulas (`torch.utils.flop_counter`): 2 for each
+    multiplication with its addition, forward and backward, in both networks. Activations, losses and optimizers do not
+    count. For perceptrons without penalties, and with N samples in a batch, the number is
 
         2 N (4 g + 8 d - g1 - 2 d1)
 
-    where g and d are the numbers of weights of G and D, and g1 and d1 those of their first layers: D's half runs G
-    once and D twice forward, and D twice backward, to its weights and, but for the first layer, to what is before
-    them; G's half runs both once forward, D backward to its input alone, and G backward to its weights and between its
+    where g and d are the numbers of weights of G and D, and g1 and d1 those of their first layers. D's half runs G once
+    and D twice forward, and D twice backward: to its weights and, except in the first layer, to the inputs of its
+    layers. G's half runs both once forward, D backward to its input only, and G backward to its weights and between its
     layers.
 
-    Penalties that are due in every n-th step count as an n-th.
+    A penalty that is due in every n-th step counts one n-th of its operations.
 
     Args:
-        trainer: eager and without replicas; its steps are really made.
-        batch: real samples; the FLOPs are proportional to their number.
+        trainer: An eager trainer without replicas. Its steps are really made.
+        batch: Real samples. The operations are proportional to their number.
     """
     period = math.lcm(*(part.every for part in trainer.regularizers.values())) if trainer.regularizers else 1
     total = 0
@@ -72,11 +72,12 @@ def step_flops(trainer: AdversarialTrainer, batch: torch.Tensor) -> float:
 
 
 def update_bytes(network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Return the bytes that one update of a network moves: parameters, gradients and states, read and written once.
+    """Return the bytes that one update of a network moves.
 
         2 x (parameters + gradients + the optimizer's states of their shape)
 
-    Adam has two such states: 2 x 4 x 4 bytes for each float32 parameter. The optimizer must have made a step.
+    Each of them is read once and written once. Adam has two such states, which makes 2 x 4 x 4 bytes for each float32
+    parameter. The optimizer must have made a step.
     """
     total = 0
     for parameter in network.parameters():
@@ -88,19 +89,19 @@ def update_bytes(network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
 
 
 def step_bytes(trainer: AdversarialTrainer, batch: torch.Tensor, activation_bytes: int = 4) -> int:
-    """Return the bytes that one step must move at least.
+    """Return the least number of bytes that one step must move.
 
         updates of D x update_bytes(D) + update_bytes(G)
         + 2 x the outputs of every Linear and convolution in every pass of the step (written once, read once)
         + one byte for each value of each real batch (the pixels, read once)
 
-    Whatever lies between two such layers, BatchNorm and activations, could be computed where their outputs are read;
-    so could a penalty's second backward pass, which counts as nothing.
+    BatchNorm and activations between two such layers do not count, because they could be computed where the outputs
+    are read. A penalty's second backward pass does not count for the same reason.
 
     Args:
-        trainer: eager and without replicas; one of its steps is really made.
-        batch: real samples.
-        activation_bytes: of one value between layers: 4, or 2 in bfloat16.
+        trainer: An eager trainer without replicas. One of its steps is really made.
+        batch: Real samples.
+        activation_bytes: The size of one value between layers: 4, or 2 in bfloat16.
     """
     values = 0
 
@@ -122,9 +123,14 @@ def step_bytes(trainer: AdversarialTrainer, batch: torch.Tensor, activation_byte
 
 @dataclass(frozen=True)
 class Work:
-    """What one step has to do; `of` makes it for any batch size and number of replicas from two small steps.
+    """The work of one step. `of` derives it from two small steps for any batch size and number of replicas.
 
-    FLOPs are proportional to the batch. Bytes are a constant (updates) and a part that is proportional to it.
+    The operations are proportional to the batch size. The bytes are the sum of a constant, for the updates, and a part
+    that is proportional to the batch size.
+
+    Args:
+        flops: The floating-point operations.
+        bytes: The bytes to move.
     """
 
     flops: float
@@ -143,11 +149,11 @@ class Work:
         """Count the work of a step.
 
         Args:
-            make_trainer: builds the trainer, eager, on the CPU, without replicas.
-            sample_shape: the shape of one sample.
-            batch_size: samples a batch.
-            replicas: how many networks train side by side.
-            activation_bytes: see `step_bytes`.
+            make_trainer: A function that builds an eager trainer on the CPU, without replicas.
+            sample_shape: The shape of one sample.
+            batch_size: The number of samples in a batch.
+            replicas: The number of models that are trained side by side, or None for a single one.
+            activation_bytes: The size of one value between layers; see `step_bytes`.
         """
         trainer = make_trainer()
         two, four = (torch.zeros(count, *sample_shape) for count in (2, 4))
@@ -160,14 +166,12 @@ class Work:
 
 @dataclass
 class Peaks:
-    """The device's rates: the fastest that were seen, since a busy machine only ever shows less.
+    """The highest rates of a device that were measured. A busy machine can only show lower ones.
 
     Args:
-        device: whose.
-
-    Attributes:
-        flops: FLOP/s of a large square matrix product, by precision.
-        copied: bytes/s of a large copy, read and written bytes together; 0 before it was measured.
+        device: The device.
+        flops: The FLOP/s of a large square matrix product, for each precision.
+        copied: The bytes/s of a large copy, which counts bytes read and bytes written; 0 if it was not measured.
     """
 
     device: torch.device
@@ -175,11 +179,11 @@ class Peaks:
     copied: float = 0.0
 
     def measure(self, precision: str) -> None:
-        """Measure the copy, and the product in `float32`, `tf32` or `bfloat16`; keep what is faster than before."""
+        """Measure a copy, and a product in `float32`, `tf32` or `bfloat16`; keep the higher rates."""
         is_cuda = self.device.type == "cuda"
         if is_cuda and precision in self.flops:
-            return  # nobody else is on it
-        # an emulated product of the larger size takes seconds
+            return  # a GPU is not shared, so one measurement is enough
+        # an emulated product of large matrices would take seconds
         size = 8192 if is_cuda else 512 if precision == "bfloat16" and emulates_bfloat16(self.device) else 1024
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         a, b = (torch.randn(size, size, device=self.device).to(dtype) for _ in range(2))
@@ -201,20 +205,20 @@ class Peaks:
 
         start, found = time.perf_counter(), []
         while len(found) < 3 or time.perf_counter() - start < 0.3:
-            found.append(seconds_a_step(repeat, 10 if self.device.type == "cuda" else 1, self.device))
+            found.append(seconds_per_step(repeat, 10 if self.device.type == "cuda" else 1, self.device))
         return min(found)
 
 
 def emulates_bfloat16(device: torch.device) -> bool:
-    """Return whether the device is a CPU without instructions for products of bfloat16 matrices."""
+    """Return whether the device is a CPU without instructions for products in bfloat16."""
     return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def arithmetic_floor(work: Work, flops_a_second: float) -> float:
-    """Return the seconds that the arithmetic of one step takes at least: `FLOPs / (FLOP/s)`."""
-    return work.flops / flops_a_second
+def arithmetic_floor(work: Work, flops_per_second: float) -> float:
+    """Return the least time in seconds for the arithmetic of one step: `FLOPs / (FLOP/s)`."""
+    return work.flops / flops_per_second
 
 
-def memory_floor(work: Work, bytes_a_second: float) -> float:
-    """Return the seconds that moving the bytes of one step takes at least: `bytes / (bytes/s)`."""
-    return work.bytes / bytes_a_second
+def memory_floor(work: Work, bytes_per_second: float) -> float:
+    """Return the least time in seconds for moving the bytes of one step: `bytes / (bytes/s)`."""
+    return work.bytes / bytes_per_second

@@ -1,6 +1,6 @@
-"""The same training in other libraries, where they are installed, after their own examples.
+"""The same training in other libraries, if they are installed, following their own examples.
 
-Each works on the batches of the tutorial's `DataLoader`, on the same networks, with the same Adam.
+Each of them trains the same networks with the same Adam, on batches from the tutorial's `DataLoader`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from benchmarks.scripts import Networks, loaded, loader, tutorial
 from benchmarks.timing import Contender
 
 
-def missing(package: str, version: str | None = None) -> str | None:
-    """Return why a package cannot take part, or None where it can."""
+def why_unusable(package: str, version: str | None = None) -> str | None:
+    """Return why a package cannot take part, or None if it can."""
     try:
         found = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -41,7 +41,7 @@ def missing(package: str, version: str | None = None) -> str | None:
 
 
 def accelerate_loop(row: Row, device: torch.device) -> Contender:
-    """Accelerate leaves the loop to its user: the tutorial's, with what it prepared."""
+    """Return the tutorial's loop over objects that Accelerate has prepared; the library has no loop of its own."""
     accelerator = importlib.import_module("accelerate").Accelerator(cpu=device.type == "cpu")
     networks, batches = Networks(row, device), loader(row)
     (
@@ -62,7 +62,7 @@ def accelerate_loop(row: Row, device: torch.device) -> Contender:
 
 
 def lightning_loop(row: Row, device: torch.device) -> Contender:
-    """Lightning's own GAN example: manual optimization, `toggle_optimizer`, both losses logged in each step."""
+    """Return Lightning's own GAN example: manual optimization, `toggle_optimizer`, both losses logged in each step."""
     lightning: Any = importlib.import_module("lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     networks = Networks(row, device)
@@ -100,11 +100,11 @@ def lightning_loop(row: Row, device: torch.device) -> Contender:
             self.untoggle_optimizer(optimizer_D)
 
     class Watch(lightning.Callback):
-        """Leaves out what `fit` does before its first batch and after its last."""
+        """Measures the time from the first batch to the last, without what `fit` does before and after them."""
 
         def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
             if batch_idx == 0:
-                # the first batch was loaded before this: its step is not counted
+                # the first batch has been loaded already, so its step is not measured
                 self.start = None
 
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -136,7 +136,7 @@ def lightning_loop(row: Row, device: torch.device) -> Contender:
 
 
 def torchgan_loop(row: Row, device: torch.device) -> Contender:
-    """torchgan's `Trainer` with its minimax losses (non-saturating, as by default), an epoch of so many batches."""
+    """Return torchgan's `Trainer` with its minimax losses (by default non-saturating); a block of steps is an epoch."""
     with warnings.catch_warnings(action="ignore"):
         models: Any = importlib.import_module("torchgan.models")
         losses: Any = importlib.import_module("torchgan.losses")
@@ -160,7 +160,7 @@ def torchgan_loop(row: Row, device: torch.device) -> Contender:
             return self.network(networks.shaped(x))
 
     class Epoch:
-        """So many batches; it notes when the first was asked for and when the last was done with."""
+        """An epoch of a given number of batches that measures its own time, from the first request to the end."""
 
         batch_size = row.batch_size
 
@@ -185,9 +185,8 @@ def torchgan_loop(row: Row, device: torch.device) -> Contender:
         epochs=1,
         sample_size=1,
     )
-    # the pictures at an epoch's end want a shape
     batches = loaded(row, device)
-    trainer.logger.logger_end_epoch.clear()
+    trainer.logger.logger_end_epoch.clear()  # pictures at the end of an epoch, which need a shape
 
     def steps(count: int) -> float:
         epoch = Epoch(batches, count)
@@ -208,4 +207,4 @@ OTHERS = {
     "lightning": (lightning_loop, None),
     "accelerate": (accelerate_loop, None),
 }
-"""By package: what builds the contender, and the version it has to be."""
+"""For each package the function that builds the contender, and the version that is required, or None for any."""

@@ -1,14 +1,14 @@
-"""What training with several processes costs: `torchrun --nproc-per-node 2 -m benchmarks.ranks`.
+"""The cost of training in several processes: `torchrun --nproc-per-node 2 -m benchmarks.ranks`.
 
-Each rank has batches of the same size, whatever their number (weak scaling). Three things are timed in turn, in each
-round on the same trainers:
+The batch of a rank has the same size for any number of ranks (weak scaling). In each round, the same trainers are timed
+in three ways:
 
-- **alone**: the first rank steps, the others wait;
-- **apart**: all step at once and exchange nothing, which shows what they take from each other: memory, caches, clock;
-- **together**: all step at once, as they train.
+- **alone**: the first rank trains while the others wait;
+- **apart**: all ranks train at once and exchange nothing, which shows how they compete for memory, caches and clock;
+- **together**: all ranks train at once and exchange gradients, as usual.
 
-Efficiency is alone / together. The rest of the time is lost to the machine (alone / apart) and to the exchange
-(apart / together). A CPU rank has one thread.
+The efficiency is alone / together. It is the product of what the machine costs (alone / apart) and what the exchange
+costs (apart / together). A rank on a CPU has one thread.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from gankit.training import AdversarialTrainer, Launch, Ranks
 PRESET_NAMES = ("vanilla_mnist", "dcgan_mnist", "ring")
 
 
-def bytes_a_step(step: Callable[[], object]) -> int:
-    """Return how many bytes a step hands to its exchanges."""
+def bytes_per_step(step: Callable[[], object]) -> int:
+    """Return the number of bytes that a step passes to its exchanges."""
     counted = [0]
     exchange = dist.all_reduce
 
@@ -49,7 +49,7 @@ def bytes_a_step(step: Callable[[], object]) -> int:
 
 
 def bytes_sent(exchanged: float, ranks: int) -> float:
-    """Return what a rank sends in a ring's all-reduce of so many bytes: it hands on each part but its own, twice.
+    """Return the bytes that a rank sends in a ring all-reduce: it passes on every part but its own, twice.
 
     Example:
         >>> bytes_sent(1000, 2), bytes_sent(1000, 8)
@@ -59,7 +59,7 @@ def bytes_sent(exchanged: float, ranks: int) -> float:
 
 
 def stepper(trainer: AdversarialTrainer, batches: list[torch.Tensor]) -> Callable[[], object]:
-    """Return a function that makes a step on the next batch."""
+    """Return a function that makes one step on the next batch."""
     place = [0]
 
     def step() -> object:
@@ -70,13 +70,13 @@ def stepper(trainer: AdversarialTrainer, batches: list[torch.Tensor]) -> Callabl
 
 
 def measure(name: str, ranks: Ranks, device: torch.device, rounds: int, seconds: float) -> dict[str, object]:
-    """Return the seconds a step in each round, of the slowest rank, and the bytes exchanged."""
+    """Return the seconds per step of the slowest rank in each round, and the bytes exchanged."""
     preset = PRESETS.get(name)
     made = iter(preset.batches(device=device))
     batches = [next(made) for _ in range(8)]
     together = stepper(preset(device=device), batches)
     apart = stepper(preset(device=device, ranks=Ranks()), batches)
-    exchanged = bytes_a_step(together)
+    exchanged = bytes_per_step(together)
 
     def timed(step: Callable[[], object], count: int) -> float:
         if device.type == "cuda":
@@ -112,7 +112,7 @@ def report(found: dict[str, dict[str, object]], ranks: int) -> str:
         exchanged = float(str(row["bytes_exchanged"]))
         lines.append(
             [
-                f"`{name}`, batch {row['batch_size']} a rank",
+                f"`{name}`, batch {row['batch_size']} per rank",
                 spread_of([1e3 * one for one in alone]),
                 spread_of([1e3 * one for one in together]),
                 spread_of(ratios(alone, together)),
@@ -122,8 +122,8 @@ def report(found: dict[str, dict[str, object]], ranks: int) -> str:
                 f"{bytes_sent(exchanged, ranks) / 1e6:.2f}",
             ]
         )
-    heads = ["preset", "alone, ms a step", f"{ranks} ranks, ms a step", "efficiency", "of it the machine"]
-    return table([*heads, "of it the exchange", "MB exchanged a step", "MB a rank sends"], lines)
+    heads = ["preset", "alone, ms per step", f"{ranks} ranks, ms per step", "efficiency", "the machine's part"]
+    return table([*heads, "the exchange's part", "MB exchanged per step", "MB sent per rank"], lines)
 
 
 def main() -> None:
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--presets", nargs="+", default=PRESET_NAMES)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each kind in each round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="the time for each way in each round; default: 1")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     launch = Launch()

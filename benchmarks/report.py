@@ -1,4 +1,4 @@
-"""What was measured, on disk: a JSON file with every number, and the same as Markdown tables."""
+"""The results on disk: a JSON file with every number, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Goal:
     """One line of the table of goals.
 
     Args:
-        what: in words.
-        wanted: in words.
-        measured: in words, or "not measured".
-        met: whether, or None where it was not measured.
+        what: The goal in words.
+        wanted: The value to reach, in words.
+        measured: The value that was measured, in words, or "not measured".
+        met: Whether the goal was met, or None if it was not measured.
     """
 
     what: str
@@ -42,19 +42,17 @@ class Goal:
 
 @dataclass
 class Report:
-    """What one run measured.
+    """The results of one run.
 
     Args:
-        device: on which.
-        date: of the run, as 2026-01-31.
-        peaks: the device's rates.
-        fast: whether it was the short run.
-
-    Attributes:
-        rows: what came out of each.
-        overhead: seconds a step of the loop by hand and of the trainer, in each round; empty if not measured.
-        left_out: what was not measured, with the reason.
-        minutes: how long the run took.
+        device: The device that was measured.
+        date: The date of the run, such as 2026-01-31.
+        peaks: The rates of the device.
+        fast: Whether it was the short run.
+        rows: The results of each row.
+        overhead: The seconds per step of the loop by hand and of the trainer in each round; empty if not measured.
+        left_out: What was not measured, with the reasons.
+        minutes: The time that the run took.
     """
 
     device: torch.device
@@ -68,7 +66,7 @@ class Report:
 
     @property
     def stem(self) -> str:
-        """The files' name, without its ending."""
+        """The name of the files, without the extension."""
         return stem(self.device, self.date) + ("-fast" if self.fast else "")
 
     def add(self, row: Measured) -> None:
@@ -89,12 +87,12 @@ class Report:
 
     @property
     def hardware(self) -> dict[str, str]:
-        """What it ran on, and how its threads waited."""
+        """The hardware, and how threads waited."""
         found = hardware(self.device)
         return found | {"waiting threads": ", then ".join(self.policies)} if "waiting threads" in found else found
 
     def write(self, folder: Path = RESULTS) -> Path:
-        """Write both files, each complete or not at all; return the Markdown's path."""
+        """Write both files, each completely or not at all; return the path of the Markdown file."""
         folder.mkdir(parents=True, exist_ok=True)
         for ending, text in (("json", json.dumps(self.to_dict(), indent=2) + "\n"), ("md", self.to_markdown())):
             aside = folder / f"{self.stem}.{ending}.tmp"
@@ -103,14 +101,14 @@ class Report:
         return folder / f"{self.stem}.md"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything in plain containers."""
+        """Return all results as dictionaries and lists."""
         return {
             "date": self.date,
             "fast": self.fast,
             "minutes": self.minutes,
             "hardware": self.hardware,
             "versions": versions(),
-            "peaks": {"flops_a_second": self.peaks.flops, "copied_bytes_a_second": self.peaks.copied},
+            "peaks": {"flops_per_second": self.peaks.flops, "copied_bytes_per_second": self.peaks.copied},
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "overhead": self.overhead,
             "overhead_wait_policy": wait_policy(),
@@ -119,7 +117,7 @@ class Report:
         }
 
     def goals(self) -> list[Goal]:
-        """Return what was wanted beside what was measured."""
+        """Return the goals with what was measured."""
         return goals(self.first_rows, self.device, self.overhead)
 
     # --- Markdown ----------------------------------------------------------------------------------------
@@ -128,52 +126,58 @@ class Report:
         """Return the tables."""
         is_cuda = self.device.type == "cuda"
         rows = self.first_rows
-        clock = "CUDA events" if is_cuda else "the clock of the CPU: there is no GPU here"
+        clock = "CUDA events" if is_cuda else "the clock of the CPU, because there is no GPU"
         parts = [
             f"# Benchmark, {self.date}" + (", short run" if self.fast else ""),
             table(("", ""), [*self.hardware.items(), *versions().items()]),
-            f"Measured by {clock}, in interleaved rounds: each contender in turn, each first in turn. Numbers are "
-            "medians over the rounds, with quartiles; ratios are taken round by round. The scripts beside gankit are "
-            f"float32 and eager always, on the same networks. The run took {self.minutes:.1f} minutes.",
+            f"Measured by {clock}. All contenders of a row run in interleaved rounds, and each goes first in turn. "
+            "Figures are medians over the rounds, with quartiles; ratios are taken round by round. The scripts that "
+            "gankit is compared with train the same networks, always in float32 and eager mode. "
+            f"The run took {self.minutes:.1f} minutes.",
             "## Speed",
             speed_table(rows),
-            "`tutorial`: how many times as fast as the tutorial's script with its `DataLoader`; `resident`: with the "
-            "data on the device. Images are the real ones that discriminators see."
-            + (" With replicas, a script's step counts once a replica." if _any(rows, "replicas") else ""),
-            "## What a step has to do, and what it took to get there",
+            "`tutorial` and `resident` say how many times as fast gankit is as the script of a tutorial, with a "
+            "`DataLoader` and with its data on the device. Images are the real ones that discriminators see."
+            + (
+                " With replicas, gankit's step counts as one step of the script per replica."
+                if _any(rows, "replicas")
+                else ""
+            ),
+            "## Work, memory, and time to build",
             cost_table(rows, self.peaks),
-            self._peaks() + (" Memory is what training allocated." if is_cuda else " Memory is the whole process's."),
+            self._peaks()
+            + (" Memory is what training allocated." if is_cuda else " Memory is that of the whole process."),
         ]
         if penalties := penalty_table(rows):
             parts += ["## What losses and penalties cost", penalties]
         if others := others_table(rows):
-            parts += ["## Beside other libraries", others]
-        parts += ["## In absolute numbers", contender_table(rows)]
+            parts += ["## Compared with other libraries", others]
+        parts += ["## Times of the scripts", contender_table(rows)]
         for policy in self.policies[1:]:
             parts += [
-                f"## With threads that wait by `OMP_WAIT_POLICY={policy}`",
+                f"## Times with `OMP_WAIT_POLICY={policy}`",
                 policy_table(rows, [row for row in self.rows if row.wait_policy == policy]),
-                f"The tables above show the policy `{self.policies[0]}`. Each row was measured under one policy right "
+                f"The tables above show the policy `{self.policies[0]}`. Each row was measured with one policy right "
                 "after the other, each time in a new process.",
             ]
         if self.overhead:
-            parts += ["## The trainer over the loop by hand", overhead_table(self.overhead)]
-        parts += ["## Reach", goal_table(self.goals())]
+            parts += ["## The trainer and the loop by hand", overhead_table(self.overhead)]
+        parts += ["## Goals", goal_table(self.goals())]
         if left := {**self.left_out, **{k: v for row in self.rows for k, v in row.left_out.items()}}:
-            parts += ["## Left out", table(("what", "why"), left.items())]
+            parts += ["## Not measured", table(("what", "reason"), left.items())]
         return "\n\n".join(parts) + "\n"
 
     def _peaks(self) -> str:
         flops = ", ".join(f"{value / 1e12:.3g} TFLOP/s in {name}" for name, value in sorted(self.peaks.flops.items()))
         return (
-            "Floors are the FLOPs of a step over the rate of a large matrix product, and its bytes over the rate of a "
-            f"large copy, both measured in this run: {flops}; {self.peaks.copied / 1e9:.3g} GB/s read and written. "
-            "100 % would be a step that takes no longer than its floor."
+            "The floors are the FLOPs of a step divided by the rate of a large matrix product, and its bytes divided "
+            f"by the rate of a large copy. Rates in this run: {flops}; {self.peaks.copied / 1e9:.3g} GB/s read and "
+            "written. A step at 100 % takes no longer than its floor."
         )
 
 
 def hardware(device: torch.device) -> dict[str, str]:
-    """Return what it ran on."""
+    """Return the hardware of a run, and the settings that matter for its speed."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return {
@@ -203,13 +207,13 @@ def _cpu() -> str:
 
 
 def stem(device: torch.device, date: str) -> str:
-    """Return what the name of a file of results begins with."""
+    """Return the beginning of the name of a file of results."""
     words = re.sub(r"[^a-z0-9]+", "-", hardware(device)["device"].lower()).strip("-")
     return f"{words}-{date}"
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that matter."""
+    """Return the versions of Python, torch and gankit."""
     return {"Python": platform.python_version(), "torch": torch.__version__, "gankit": gankit.__version__}
 
 
@@ -228,7 +232,7 @@ def table(heads: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
 
 
 def short(seconds: float) -> str:
-    """Return a time in the unit that suits it.
+    """Return a time in a suitable unit.
 
     Example:
         >>> short(0.000123), short(0.01234), short(2.5)
@@ -241,7 +245,7 @@ def short(seconds: float) -> str:
 
 
 def digits3(value: float) -> str:
-    """Return three digits of a number, and no exponent.
+    """Return a number with about three digits and without an exponent.
 
     Example:
         >>> digits3(0.01234), digits3(12.345), digits3(123456.0)
@@ -253,7 +257,7 @@ def digits3(value: float) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction in words.
+    """Return a fraction as a percentage.
 
     Example:
         >>> percent(0.00321), percent(0.55), percent(1.5)
@@ -263,20 +267,20 @@ def percent(fraction: float) -> str:
 
 
 def spread_of(values: Sequence[float], write: Any = digits3) -> str:
-    """Return a median with its quartiles in words."""
+    """Return the median and the quartiles of values as text."""
     low, middle, high = spread(values)
     return f"{write(middle)} ({write(low)} to {write(high)})"
 
 
 def faster(row: Measured, than: str) -> list[float] | None:
-    """Return round by round how many times as fast gankit is, or None where `than` took no part."""
+    """Return for each round how many times as fast gankit is, or None if the contender `than` took no part."""
     if than not in row.seconds:
         return None
     return ratios(row.seconds[than], row.seconds[GANKIT], row.row["replicas"] or 1)
 
 
 def speed_table(rows: Sequence[Measured]) -> str:
-    """Return the first table: how fast."""
+    """Return the table of speeds."""
     lines = []
     for row in rows:
         step = statistics.median(row.seconds[GANKIT])
@@ -294,7 +298,7 @@ def speed_table(rows: Sequence[Measured]) -> str:
                 *("-" if one is None else f"{spread_of(one)} x" for one in beside),
             )
         )
-    return table(("row", "a step", "steps/s", "images/s", "tutorial", "resident"), lines)
+    return table(("row", "time per step", "steps/s", "images/s", "tutorial", "resident"), lines)
 
 
 def policy_table(rows: Sequence[Measured], others: Sequence[Measured]) -> str:
@@ -321,12 +325,12 @@ def policy_table(rows: Sequence[Measured], others: Sequence[Measured]) -> str:
                 )
             )
     first, second = rows[0].wait_policy, others[0].wait_policy
-    heads = ("row", f"a step, {first}", f"a step, {second}", f"{second} / {first}")
+    heads = ("row", f"{first}, per step", f"{second}, per step", f"{second} / {first}")
     return table((*heads, f"tutorial, {second}", f"resident, {second}"), lines)
 
 
 def cost_table(rows: Sequence[Measured], peaks: Peaks) -> str:
-    """Return the second table: what a step needs."""
+    """Return the table of work, memory, and time to build."""
     lines = []
     for row in rows:
         step = statistics.median(row.seconds[GANKIT])
@@ -353,46 +357,46 @@ def cost_table(rows: Sequence[Measured], peaks: Peaks) -> str:
 
 
 def others_table(rows: Sequence[Measured]) -> str | None:
-    """Return the table of other libraries; None where there are none."""
+    """Return the table of other libraries, or None if there are none."""
     lines = []
     for row in rows:
         for name in row.seconds:
             if name not in (GANKIT, TUTORIAL, RESIDENT, VANILLA):
                 line = spread_of(faster(row, name) or [])
                 lines.append((row.name, name, spread_of(row.seconds[name], short), f"{line} x"))
-    return table(("row", "beside", "a step of it", "gankit is so many times as fast"), lines) if lines else None
+    return table(("row", "library", "time per step", "gankit is faster by"), lines) if lines else None
 
 
 def penalty_table(rows: Sequence[Measured]) -> str | None:
-    """Return the table of losses and penalties against the vanilla GAN; None where there are none."""
+    """Return the table of losses and penalties compared with the vanilla GAN, or None if there are none."""
     lines = [
         (row.name, spread_of(row.seconds[VANILLA], short), f"{spread_of(over_vanilla(row))} x")
         for row in rows
         if VANILLA in row.seconds
     ]
-    return table(("row", "vanilla, a step", "a critic step of the row costs"), lines) if lines else None
+    return table(("row", "time per vanilla step", "a critic step of the row takes"), lines) if lines else None
 
 
 def over_vanilla(row: Measured) -> list[float]:
-    """Return round by round how many vanilla steps a row's step costs, for each of its updates of D."""
+    """Return for each round how many vanilla steps each update of D of a row takes."""
     return ratios(row.seconds[GANKIT], row.seconds[VANILLA], 1 / row.row["discriminator_steps"])
 
 
 def contender_table(rows: Sequence[Measured]) -> str:
-    """Return the table of the scripts' own times, and how many steps stand behind each median."""
+    """Return the table of the scripts' times, and of the steps that each median is taken over."""
     lines = []
     for row in rows:
         times = [spread_of(row.seconds[name], short) for name in (TUTORIAL, RESIDENT)]
         steps = " / ".join(str(row.steps[name]) for name in (GANKIT, TUTORIAL, RESIDENT))
         lines.append((row.name, *times, f"{len(row.seconds[GANKIT])} rounds of {steps} steps"))
-    return table(("row", "tutorial, a step", "resident, a step", "gankit / tutorial / resident"), lines)
+    return table(("row", "tutorial, per step", "resident, per step", "gankit / tutorial / resident"), lines)
 
 
 def overhead_table(seconds: Mapping[str, Sequence[float]]) -> str:
-    """Return the table of the trainer against the loop by hand."""
+    """Return the table of the trainer and the loop by hand."""
     lines = [(name, spread_of(values, short)) for name, values in seconds.items()]
     over = ratios(seconds["trainer"], seconds["by hand"])
-    return table(("what", "a step"), [*lines, ("trainer / by hand", spread_of(over, lambda x: f"{x:.3f}"))])
+    return table(("what", "time per step"), [*lines, ("trainer / by hand", spread_of(over, lambda x: f"{x:.3f}"))])
 
 
 def goal_table(found: Iterable[Goal]) -> str:
@@ -402,7 +406,7 @@ def goal_table(found: Iterable[Goal]) -> str:
 
 
 def goals(rows: Sequence[Measured], device: torch.device, overhead: Mapping[str, Sequence[float]]) -> list[Goal]:
-    """Return the goals for this kind of device."""
+    """Return the goals for a kind of device."""
     found = []
     if overhead:
         middle = statistics.median(ratios(overhead["trainer"], overhead["by hand"]))

@@ -27,20 +27,20 @@ def digits() -> TensorData:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a preset with its settings, on one batch size.
+    """One row: a preset with its settings, for one batch size.
 
     Args:
-        batch_size: samples a batch.
-        precision: gankit's; the scripts beside it are float32 always.
-        execution: gankit's.
-        preset: whose networks, latent and optimizers.
-        loss: a name.
-        penalty: a name, or None.
-        penalty_every: in steps.
-        discriminator_steps: updates of D a step.
-        replicas: how many networks train side by side.
-        others: hold other libraries against it, too.
-        reach: it answers for a goal, so it comes before others if time runs short.
+        batch_size: The number of samples in a batch.
+        precision: gankit's precision. The scripts that it is compared with always run in float32.
+        execution: How gankit runs a step.
+        preset: The name of the preset that defines networks, latent and optimizers.
+        loss: The name of the loss.
+        penalty: The name of the penalty, or None.
+        penalty_every: The number of steps from one penalty to the next.
+        discriminator_steps: The number of updates of D in each step.
+        replicas: The number of models that are trained side by side, or None for a single one.
+        others: Whether other libraries are compared too.
+        reach: Whether a goal depends on the row. Such rows are measured first, in case time runs short.
     """
 
     batch_size: int
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def what(self) -> str:
-        """Which training, in words."""
+        """The training, in words."""
         if self.replicas is not None:
             return f"{self.preset}, {self.replicas} replicas"
         if self.loss == "wasserstein":
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def images(self) -> int:
-        """How many real images the discriminators see in a step."""
+        """The number of real images that the discriminators see in a step."""
         return self.batch_size * self.discriminator_steps * (self.replicas or 1)
 
     @property
@@ -87,16 +87,16 @@ class Row:
         return PRESETS.get(self.preset).latent.arguments["latent_dim"]
 
     def trainer(self, device: torch.device) -> AdversarialTrainer:
-        """Return gankit's trainer of this row."""
+        """Return gankit's trainer for this row."""
         options = {"precision": self.precision, "execution": self.execution, "replicas": self.replicas}
         return PRESETS.get(self.preset)(device=device, **options, **self._parts())
 
     def one_trainer(self, device: torch.device) -> AdversarialTrainer:
-        """Return a trainer of one network each, in float32, eager: whose networks others train, or that counts work."""
+        """Return a float32, eager trainer without replicas: it provides networks for the scripts, and counts work."""
         return PRESETS.get(self.preset)(device=device, execution="eager", **self._parts())
 
     def contender(self, device: torch.device) -> tuple[AdversarialTrainer, Contender]:
-        """Return gankit's trainer, and what makes steps of it: `fit` on resident batches, its logs included."""
+        """Return gankit's trainer and its contender, which calls `fit` on resident batches, logs included."""
         trainer = self.trainer(device)
         batches = PRESETS.get(self.preset).batches(
             digits(), device=device, batch_size=self.batch_size, replicas=self.replicas
@@ -108,7 +108,7 @@ class Row:
         return trainer, steps
 
     def work(self) -> Work:
-        """Return what one step has to do."""
+        """Return the work of one step."""
         return Work.of(
             lambda: self.one_trainer(torch.device("cpu")),
             PRESETS.get(self.preset).sample_shape,
@@ -118,7 +118,7 @@ class Row:
         )
 
     def without_penalty(self) -> Row:
-        """Return the row that this one's loss or penalty is held against."""
+        """Return the row without loss or penalty that this one is compared with."""
         return Row(self.batch_size, self.precision, self.execution, self.preset)
 
     def _parts(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is measured: the rows of the table, and how one of them is measured."""
+"""The rows of the table, and how one of them is measured."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 import torch
 
 from benchmarks.floors import Peaks, Work
-from benchmarks.others import OTHERS, missing
+from benchmarks.others import OTHERS, why_unusable
 from benchmarks.row import Row
 from benchmarks.scripts import tutorial_with_loader, tutorial_with_resident_data
-from benchmarks.timing import DEFAULT, Contender, interleaved, seconds_a_step, steps_that_fit, wait_policy
+from benchmarks.timing import DEFAULT, Contender, interleaved, seconds_per_step, steps_that_fit, wait_policy
 
 GANKIT, TUTORIAL, RESIDENT, VANILLA = "gankit", "tutorial", "tutorial, resident data", "gankit, no penalty"
 
 
 def loss_rows(precision: str, execution: str, batch_size: int = 128) -> list[Row]:
-    """Return the rows of losses and penalties; the vanilla GAN is among the others."""
+    """Return the rows for losses and penalties; the vanilla GAN is among the other rows."""
     settings = (batch_size, precision, execution)
     return [
         Row(
@@ -84,7 +84,7 @@ def all_rows(device: torch.device) -> list[Row]:
 
 
 def rows_for(device: torch.device, *, fast: bool) -> list[Row]:
-    """Return the rows of a run: those that answer for a goal first, then what is not one of the many vanilla ones."""
+    """Return the rows in the order of measuring: those that a goal depends on, then other trainings, then vanilla."""
     rows = all_rows(device)
     if fast:
         rows = [row for row in rows if row.batch_size == 128 and (row.reach or row.others) and row.penalty is None]
@@ -96,10 +96,10 @@ class Effort:
     """How long to measure.
 
     Args:
-        rounds: interleaved repetitions.
-        least_steps: that gankit makes in a round.
-        round_seconds: that a contender may take in a round, if `least_steps` are not more.
-        row_seconds: that a row may take in all: one that would take longer is left out.
+        rounds: The number of interleaved rounds.
+        least_steps: The least number of steps that gankit makes in a round.
+        round_seconds: About the time that a contender takes in a round, unless `least_steps` take longer.
+        row_seconds: The longest time for a row. A row that would take longer is left out.
     """
 
     rounds: int
@@ -117,22 +117,23 @@ class Effort:
 
 @dataclass
 class Measured:
-    """What came out of one row.
+    """The results of one row.
 
     Args:
-        row: its settings.
-        name: the row's name.
-        images: see `Row.images`.
-        seconds: a step, in each round, by contender.
-        steps: made in a round, by contender.
-        mode: how gankit's steps were run in fact.
-        reason: why so.
-        kernels: a step launches; None on a CPU.
-        compile_seconds: spent on tracing and compiling.
-        capture_seconds: spent on warming up and capturing, compiling included.
-        peak_memory_bytes: of gankit's training: on a GPU what it allocated, on a CPU the whole process; None unknown.
-        work: what one step has to do.
-        left_out: contenders that could not take part, with the reason.
+        row: The settings of the row.
+        name: The name of the row.
+        images: The number of images in a step; see `Row.images`.
+        seconds: The seconds per step in each round, for each contender.
+        steps: The number of steps in a round, for each contender.
+        mode: How gankit's steps were really run.
+        reason: Why they were run in this way.
+        kernels: The number of kernels that a step launches, or None on a CPU.
+        compile_seconds: The time for tracing and compiling.
+        capture_seconds: The time for warming up and capturing, including compiling.
+        peak_memory_bytes: The most memory during gankit's training: allocated on a GPU, of the whole process on a CPU.
+            None if it is not known.
+        work: The work of one step.
+        left_out: The contenders that could not take part, with the reasons.
         wait_policy: How OpenMP's threads waited: `default`, or the value of `OMP_WAIT_POLICY`.
     """
 
@@ -153,23 +154,23 @@ class Measured:
 
 
 class TooSlowError(Exception):
-    """A row that would take too long."""
+    """A row would take too long."""
 
 
 def measure(row: Row, device: torch.device, effort: Effort, peaks: Peaks) -> Measured:
-    """Measure one row: gankit and what it is held against, in interleaved rounds.
+    """Measure gankit and what it is compared with in interleaved rounds.
 
     Raises:
-        TooSlowError: for a row that would take longer than the effort allows.
+        TooSlowError: If the row would take longer than the effort allows.
     """
     with peak_memory(device) as peak:
         trainer, ours = row.contender(device)
-        # the first step is eager whatever the mode, the second builds what there is to build; with a penalty that is
-        # due now and then, there is as much to build at the first step that is not the first and has it
+        # the first step is eager in every mode, and the second one builds programs; a lazy penalty needs programs of
+        # its own, which are built when it is due for the second time
         ours(row.penalty_every + 2)
-        once = seconds_a_step(ours, 1, device)
+        once = seconds_per_step(ours, 1, device)
         expected = effort.rounds * max(effort.least_steps * once, effort.round_seconds)
-        expected += effort.rounds * 2 * max(once, effort.round_seconds)  # the scripts, which make one step at least
+        expected += effort.rounds * 2 * max(once, effort.round_seconds)  # the two scripts make at least one step each
         if expected > effort.row_seconds:
             raise TooSlowError(f"a step takes {once:.2g} s, the row would take about {expected:.0f} s")
     contenders: dict[str, Contender] = {GANKIT: ours}
@@ -179,7 +180,7 @@ def measure(row: Row, device: torch.device, effort: Effort, peaks: Peaks) -> Mea
         _, contenders[VANILLA] = row.without_penalty().contender(device)
     left_out: dict[str, str] = {}
     for package, (build, version) in OTHERS.items() if row.others else ():
-        reason = missing(package, version)
+        reason = why_unusable(package, version)
         if reason is None:
             contenders[package] = build(row, device)
         else:
@@ -187,12 +188,12 @@ def measure(row: Row, device: torch.device, effort: Effort, peaks: Peaks) -> Mea
     steps: dict[str, int] = {}
     for name, run in contenders.items():
         if name != GANKIT:
-            seconds_a_step(run, 2, device)
+            seconds_per_step(run, 2, device)
         least = effort.least_steps if name in (GANKIT, VANILLA) else 1
-        guess = seconds_a_step(run, least, device)
-        # 400 steps are less than an epoch, which Lightning measures by
+        guess = seconds_per_step(run, least, device)
+        # Lightning's block is one epoch at most, and 400 steps are less than an epoch
         fitting = steps_that_fit(guess, effort.round_seconds, least, 400)
-        # whole periods, so that every round has its share of a penalty that is due now and then
+        # whole periods, so that a lazy penalty is due equally often in each round
         steps[name] = row.penalty_every * math.ceil(fitting / row.penalty_every)
     seconds = interleaved(contenders, device, rounds=effort.rounds, steps=steps)
     peaks.measure(row.precision)
@@ -217,9 +218,10 @@ def measure(row: Row, device: torch.device, effort: Effort, peaks: Peaks) -> Mea
 
 @contextlib.contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """Yield a list that holds, afterwards, the most bytes that were in use inside; it stays empty where nobody knows.
+    """Yield a list to which the peak memory inside the block, in bytes, is appended at its end.
 
-    On a GPU those that were allocated beyond what there was before; on a CPU the resident memory of the whole process.
+    On a GPU, this is the memory allocated beyond what was allocated before; on a CPU, the resident memory of the whole
+    process.
     """
     gc.collect()
     found: list[int] = []
@@ -229,7 +231,7 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
         before = torch.cuda.memory_allocated()
     else:
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the earlier peak: Linux
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # on Linux, this resets the peak
     yield found
     if device.type == "cuda":
         found.append(torch.cuda.max_memory_allocated() - before)

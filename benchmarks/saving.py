@@ -1,7 +1,8 @@
-"""What checkpoints cost a training in time: `python -m benchmarks.saving`.
+"""The time that checkpoints cost: `python -m benchmarks.saving`.
 
-Two trainings of `vanilla_mnist` at batch 128 run in interleaved blocks, in turn first: one with a `Checkpointer`, one
-without. Beside that, single saves are timed: the copy in the training thread, and the writing behind it.
+Two trainings of `vanilla_mnist` at batch 128 run in interleaved blocks, one with a `Checkpointer` and one without, and
+each goes first in turn. In addition, single saves are timed: the copy in the training thread, and the write in the
+other thread.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.report import RESULTS, hardware, short, spread_of, stem, table, versions
-from benchmarks.timing import Contender, interleaved, ratios, seconds_a_step
+from benchmarks.timing import Contender, interleaved, ratios, seconds_per_step
 from gankit.presets import vanilla_mnist
 from gankit.training import Checkpointer
 
@@ -30,15 +31,15 @@ WARMUP = 4
 
 @dataclass(frozen=True)
 class Saving:
-    """What one run measured.
+    """The results of one run.
 
     Args:
-        steps: of a block.
-        every_steps: between two checkpoints.
-        seconds: of a step, in each block, `with` and `without` checkpoints.
-        snapshot_seconds: that the training thread took for each save.
-        write_seconds: that the writing took behind it, with nothing else to do.
-        checkpoint_bytes: of one checkpoint, all of its files.
+        steps: The number of steps in a block.
+        every_steps: The number of steps from one checkpoint to the next.
+        seconds: The seconds per step in each block, `with` and `without` checkpoints.
+        snapshot_seconds: The seconds that each save took in the training thread.
+        write_seconds: The seconds that each write took in the other thread, while the training thread waited.
+        checkpoint_bytes: The size of one checkpoint: all of its files.
     """
 
     steps: int
@@ -50,12 +51,12 @@ class Saving:
 
     @property
     def lost(self) -> list[float]:
-        """The share of the time that checkpoints took, block by block."""
+        """The share of the time that checkpoints add to a block, for each pair of blocks."""
         return [ratio - 1 for ratio in ratios(self.seconds["with"], self.seconds["without"])]
 
     @property
     def lost_in_snapshots(self) -> list[float]:
-        """The share that the snapshots alone take of as many steps as lie between two of them."""
+        """The time of each snapshot as a share of the steps from one checkpoint to the next."""
         between = self.every_steps * statistics.median(self.seconds["without"])
         return [seconds / between for seconds in self.snapshot_seconds]
 
@@ -68,7 +69,7 @@ class Saving:
             ("time lost", spread_of(self.lost, percent), "block by block"),
             ("one save, in the training thread", spread_of(self.snapshot_seconds, short), f"{saves} saves"),
             ("the same, as a share", spread_of(self.lost_in_snapshots, percent), f"of {self.every_steps} steps"),
-            ("one write, behind it", spread_of(self.write_seconds, short), f"{saves} saves"),
+            ("one write, in the other thread", spread_of(self.write_seconds, short), f"{saves} saves"),
             ("a checkpoint", f"{self.checkpoint_bytes / 2**20:.1f} MiB", "all of its files"),
         ]
         return table(("what", "median (quartiles)", "of"), rows)
@@ -89,23 +90,23 @@ def measure(device: torch.device, folder: Path, *, rounds: int, steps: int, ever
     """Train in interleaved blocks, then save a trained model again and again.
 
     Args:
-        device: where it trains.
-        folder: where checkpoints go.
-        rounds: how many blocks of each kind.
-        steps: of a block; a multiple of `every_steps`, so that each block saves as often, at its end.
-        every_steps: between two checkpoints.
-        saves: how many single saves are timed.
+        device: The device of the trainings.
+        folder: The folder for checkpoints.
+        rounds: The number of blocks with checkpoints, and of blocks without.
+        steps: The number of steps in a block. A multiple of `every_steps` lets every block save equally often.
+        every_steps: The number of steps from one checkpoint to the next.
+        saves: The number of single saves that are timed.
     """
     with Checkpointer(folder / "blocks", every_steps=every_steps) as checkpointer:
         contenders = {"without": steps_of(device, None), "with": steps_of(device, checkpointer)}
         for run in contenders.values():
-            seconds_a_step(run, every_steps, device)  # so that blocks begin behind a checkpoint
+            seconds_per_step(run, every_steps, device)  # so that each block begins right after a checkpoint
         seconds = interleaved(contenders, device, rounds=rounds, steps=dict.fromkeys(contenders, steps))
     trainer = vanilla_mnist(device=device)
     trainer.fit(vanilla_mnist.batches(device=device), steps=WARMUP)
     snapshots, writes = [], []
     with Checkpointer(folder / "saves", every_steps=1) as checkpointer:
-        for number in range(saves + 1):  # the first one makes the folder and the thread
+        for number in range(saves + 1):  # the first save also creates the folder and the thread, and is not timed
             started = time.perf_counter()
             checkpointer.save(trainer)
             copied = time.perf_counter()
@@ -125,11 +126,11 @@ def to_dict(saving: Saving, device: torch.device, date: str) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.saving", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=9, help="blocks of each kind; default: 9")
-    parser.add_argument("--steps", type=int, default=EVERY_STEPS, help=f"of a block; default: {EVERY_STEPS}")
-    parser.add_argument("--every-steps", type=int, default=EVERY_STEPS, help=f"default: {EVERY_STEPS}")
-    parser.add_argument("--saves", type=int, default=21, help="single saves; default: 21")
-    parser.add_argument("--folder", type=Path, help="where checkpoints go; default: a temporary folder")
+    parser.add_argument("--rounds", type=int, default=9, help="the number of blocks of each kind; default: 9")
+    parser.add_argument("--steps", type=int, default=EVERY_STEPS, help=f"steps in a block; default: {EVERY_STEPS}")
+    parser.add_argument("--every-steps", type=int, default=EVERY_STEPS, help="steps from one checkpoint to the next")
+    parser.add_argument("--saves", type=int, default=21, help="the number of single saves; default: 21")
+    parser.add_argument("--folder", type=Path, help="the folder for checkpoints; default: a temporary one")
     parser.add_argument("--out", type=Path, help=f"the JSON file; default: a new one in {RESULTS.name}/")
     options = parser.parse_args(arguments)
     device, date = torch.device(options.device), datetime.date.today().isoformat()

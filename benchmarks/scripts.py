@@ -1,9 +1,9 @@
-"""What gankit is held against: the training script of a tutorial, in plain PyTorch, in float32.
+"""The script that gankit is compared with: a tutorial's training loop in plain PyTorch and float32.
 
-It does what beginners' tutorials do: a `DataLoader` over pictures that become tensors one by one, D on real and on
-fake samples separately, G's forward with its graph in D's half, `fake.detach()`, a default Adam, and `.item()` of both
-losses in every step. It computes what gankit computes, with fresh noise in both halves. The same script with
-resident data shows what remains when the loading is out of the way.
+It does what tutorials for beginners do: a `DataLoader` over pictures that become tensors one by one, D on real and on
+fake samples separately, G's forward pass with its graph in D's half, `fake.detach()`, a default Adam, and `.item()` of
+both losses in every step. It computes the same step as gankit, with fresh noise in both halves. The same script with
+resident data shows the time without loading.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.timing import Contender
 
 
 class Pictures(Dataset[Any]):
-    """The digits as torchvision's MNIST gives them: each a PIL image, made a tensor when it is asked for."""
+    """The digits as in torchvision's MNIST: each is a PIL image that becomes a tensor when it is requested."""
 
     def __init__(self, sample_range: tuple[float, float]) -> None:
         self.pixels, self.labels = digits().samples.squeeze(1), digits().labels
@@ -46,7 +46,7 @@ def loader(row: Row) -> DataLoader[Any]:
 
 
 def loaded(row: Row, device: torch.device) -> Iterator[Tensor]:
-    """Batches from the loader, without an end."""
+    """Return batches from the loader, without end."""
     batches = loader(row)
     while True:
         for real, _ in batches:
@@ -54,7 +54,7 @@ def loaded(row: Row, device: torch.device) -> Iterator[Tensor]:
 
 
 def resident(row: Row, device: torch.device) -> Iterator[Tensor]:
-    """Batches of a tensor on the device, without an end."""
+    """Return batches from a tensor on the device, without end."""
     pictures = digits().samples.to(device).float() / 255
     if row.sample_range != (0.0, 1.0):
         low, high = row.sample_range
@@ -66,7 +66,7 @@ def resident(row: Row, device: torch.device) -> Iterator[Tensor]:
 
 
 class Networks:
-    """G and D of a row, as plain modules, with the tutorial's optimizers and noise."""
+    """G and D of a row as plain modules, with the optimizers and the noise of the tutorial."""
 
     def __init__(self, row: Row, device: torch.device) -> None:
         trainer = row.one_trainer(device)
@@ -126,7 +126,7 @@ def tutorial(
     *,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> Contender:
-    """Return the script's loop over a row's networks, loss and penalty."""
+    """Return the script's training loop for the networks, the loss and the penalty of a row."""
     G, D = networks.generator, networks.discriminator
     discriminator_loss, generator_loss = LOSSES[row.loss]
     penalty = PENALTIES[row.penalty] if row.penalty else None

@@ -1,4 +1,4 @@
-"""What the trainer costs over the same loop written by hand."""
+"""The time of the trainer compared with the same loop written by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import Contender, interleaved, ratios, seconds_a_step, steps_that_fit
+from benchmarks.timing import Contender, interleaved, ratios, seconds_per_step, steps_that_fit
 from gankit.presets import vanilla_mnist
 
 WARMUP = 4
@@ -15,7 +15,7 @@ LIMIT = 1.02
 
 
 def loop_by_hand(device: torch.device) -> Contender:
-    """Steps of `vanilla_mnist` in plain PyTorch, with its networks, its optimizers and its batches."""
+    """Return `vanilla_mnist` in plain PyTorch, with its networks, its optimizers and its batches."""
     trainer = vanilla_mnist(device=device, execution="eager")
     G, D = trainer.generator.network, trainer.discriminator.network
     optimizer_G, optimizer_D = trainer.generator_optimizer, trainer.discriminator_optimizer
@@ -53,7 +53,7 @@ def loop_by_hand(device: torch.device) -> Contender:
 
 
 def trainer_steps(device: torch.device) -> Contender:
-    """The same through `fit`, its logs included."""
+    """Return the same training by `fit`, logs included."""
     trainer = vanilla_mnist(device=device, execution="eager")
     batches = vanilla_mnist.batches(device=device)
     return lambda count: trainer.fit(batches, steps=trainer.steps_done + count) and None
@@ -62,8 +62,8 @@ def trainer_steps(device: torch.device) -> Contender:
 def test_the_trainer_costs_at_most_two_percent_over_the_loop_by_hand(device, session):
     contenders = {"by hand": loop_by_hand(device), "trainer": trainer_steps(device)}
     for run in contenders.values():
-        seconds_a_step(run, WARMUP, device)
-    guess = max(seconds_a_step(run, 2, device) for run in contenders.values())
+        seconds_per_step(run, WARMUP, device)
+    guess = max(seconds_per_step(run, 2, device) for run in contenders.values())
     steps = steps_that_fit(guess, 0.06, 2, 50)
     rounds = 40 if session.fast else 100
     seconds = interleaved(contenders, device, rounds=rounds, steps=dict.fromkeys(contenders, steps))

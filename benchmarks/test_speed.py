@@ -1,4 +1,4 @@
-"""Every row of the table: gankit beside the tutorial's script, and beside other libraries."""
+"""Every row of the table: gankit compared with the tutorial's script and with other libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.policies import measure_under, policies_for
 from benchmarks.row import Row
 from benchmarks.rows import TooSlowError, measure, rows_for
 
-# compilers and profilers warn of their own affairs; what falls back says so in the table
+# compilers and profilers warn about their own matters; a row that falls back says so in the table
 pytestmark = pytest.mark.filterwarnings("default")
 
 

@@ -1,4 +1,4 @@
-"""Interleaved timing: what is compared runs in turn, so that a machine that slows down slows all of it down."""
+"""Interleaved timing: contenders run in turn, so that a machine that slows down slows all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 Contender = Callable[[int], float | None]
-"""Makes so many steps. It returns the seconds they took where it has to start something before them, else None."""
+"""A function that makes a given number of steps. It returns None, or the seconds that the steps took if it measures
+them itself, for example because it has to start something before them."""
 
 DEFAULT, PASSIVE = "default", "PASSIVE"
 """How OpenMP's threads wait on a CPU: they spin for a while, or they sleep."""
@@ -21,8 +22,8 @@ def wait_policy() -> str:
     return os.environ.get("OMP_WAIT_POLICY", DEFAULT)
 
 
-def seconds_a_step(run: Contender, steps: int, device: torch.device) -> float:
-    """Let a contender make `steps` steps; return the seconds a step: by CUDA events on a GPU, else by the clock."""
+def seconds_per_step(run: Contender, steps: int, device: torch.device) -> float:
+    """Return the seconds per step of a contender: measured by CUDA events on a GPU, and by the clock on a CPU."""
     if device.type == "cuda":
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
@@ -39,7 +40,7 @@ def seconds_a_step(run: Contender, steps: int, device: torch.device) -> float:
 
 
 def order(names: Sequence[str], number: int) -> list[str]:
-    """Return the order in a round: each goes first in turn.
+    """Return the order of the contenders in a round. Each of them goes first in turn.
 
     Example:
         >>> [order(["a", "b", "c"], number) for number in range(2)]
@@ -56,23 +57,23 @@ def interleaved(
     rounds: int,
     steps: Mapping[str, int],
 ) -> dict[str, list[float]]:
-    """Return, for each contender, the seconds a step in each round.
+    """Return for each contender the seconds per step in each round.
 
     Args:
-        contenders: by name.
-        device: where they run.
-        rounds: in each of them every contender runs once.
-        steps: how many steps a contender makes in a round.
+        contenders: The contenders by name.
+        device: The device on which they run.
+        rounds: The number of rounds. In each round, every contender runs once.
+        steps: The number of steps that each contender makes in a round.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name in order(list(contenders), number):
-            seconds[name].append(seconds_a_step(contenders[name], steps[name], device))
+            seconds[name].append(seconds_per_step(contenders[name], steps[name], device))
     return seconds
 
 
 def steps_that_fit(seconds: float, budget: float, least: int, most: int) -> int:
-    """Return how many steps of `seconds` each fit into `budget` seconds, from `least` to `most`.
+    """Return how many steps fit into a time, but at least `least` and at most `most`.
 
     Example:
         >>> steps_that_fit(0.01, 0.5, 2, 400), steps_that_fit(3.0, 0.5, 2, 400)
@@ -93,12 +94,12 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def ratios(theirs: Sequence[float], ours: Sequence[float], work: float = 1.0) -> list[float]:
-    """Return round by round how many times as fast `ours` is.
+    """Return for each round how many times as fast `ours` is.
 
     Args:
-        theirs: seconds a step in each round.
-        ours: likewise, of the same rounds.
-        work: how many of their steps one of ours is worth: the number of replicas, say.
+        theirs: The seconds per step of the others in each round.
+        ours: Our seconds per step in the same rounds.
+        work: The number of their steps that do the work of one of ours, such as the number of replicas.
 
     Example:
         >>> ratios([2.0, 3.0], [1.0, 2.0])

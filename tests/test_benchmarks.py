@@ -69,7 +69,7 @@ def test_the_flops_of_a_step_are_those_of_its_matrix_products(critic_steps):
         assert wanted == 2 * N * (4 * g + 8 * d - g1 - 2 * d1)  # as the docstring has it
 
 
-def test_a_penalty_now_and_then_costs_its_share():
+def test_a_lazy_penalty_counts_its_share():
     none, often, seldom = (
         step_flops(little(regularizers=parts), torch.zeros(N, 6)) for parts in ([], [R1()], [R1(every=4)])
     )
@@ -99,7 +99,7 @@ def test_the_bytes_of_a_step(critic_steps):
 
 
 @pytest.mark.parametrize("replicas", [None, 3])
-def test_the_work_of_a_large_batch_is_told_from_small_ones(replicas):
+def test_the_work_of_a_large_batch_follows_from_small_ones(replicas):
     work = Work.of(little, (6,), batch_size=N, replicas=replicas)
     trainer = little()
     models = replicas or 1
@@ -117,7 +117,7 @@ def test_convolutions_count():
     }
     trainer = AdversarialTrainer(G, D, NonSaturating(), latent=Normal(3), execution="eager", **optimizers)
     g, d = 3 * 2 * 16, 2 * 16
-    # D is its first layer: forward and to its weights on real and fake, then forward and to its input; G likewise
+    # D is a single layer: forward and to its weights on real and fake, then forward and to its input; so is G
     assert step_flops(trainer, torch.zeros(N, 2, 4, 4)) == 2 * N * (g + 2 * 2 * d + g + d + d + g)
 
 
@@ -139,7 +139,7 @@ def test_contenders_take_turns_and_each_goes_first_in_turn():
     assert order(["a"], 5) == ["a"]
 
 
-def test_a_contender_may_tell_its_own_seconds():
+def test_a_contender_may_measure_its_own_seconds():
     assert interleaved({"own": lambda steps: 8.0}, CPU, rounds=2, steps={"own": 4}) == {"own": [2.0, 2.0]}
 
 
@@ -174,7 +174,7 @@ def test_a_cpu_has_no_rows_that_need_a_gpu():
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
-def test_what_answers_for_a_goal_comes_first(device):
+def test_rows_that_a_goal_depends_on_come_first(device):
     reach = [row.reach for row in rows_for(device, fast=False)]
     assert reach == sorted(reach, reverse=True)
 
@@ -271,7 +271,7 @@ def test_a_row_says_how_fast():
     assert cells[4:6] == ["10.0 (10.0 to 10.0) x", "2.00 (2.00 to 2.00) x"]
 
 
-def test_a_row_says_what_it_costs():
+def test_a_row_shows_work_memory_and_floors():
     text = report([measured(Row(128, "float32", "eager"), kernels=9, capture_seconds=2.0)]).to_markdown()
     costs = [one for one in text.splitlines() if "GFLOP |" in one]
     # 1 GFLOP at 1 TFLOP/s is 1 ms, 1 MB at 1 GB/s too, and the step takes 2
@@ -285,7 +285,7 @@ def test_a_replica_is_a_gan():
     assert "80.0 (80.0 to 80.0) x" in found
 
 
-def test_a_penalty_is_held_against_a_critic_step_without_it():
+def test_a_penalty_is_compared_with_a_critic_step_without_it():
     wgan = next(row for row in cpu_rows() if row.loss == "wasserstein")
     # 8 times a vanilla step for 5 critic steps
     assert "| 1.60 (1.60 to 1.60) x |" in report([measured(wgan)]).to_markdown()
@@ -329,9 +329,9 @@ def test_rows_under_two_policies_of_waiting_are_both_published_the_default_first
         run.add(measured(row, ours, wait_policy=policy))
     text = run.to_markdown()
     assert "| waiting threads | default, then PASSIVE |" in text
-    first, second = text.split("## With threads that wait by `OMP_WAIT_POLICY=PASSIVE`")
+    first, second = text.split("## Times with `OMP_WAIT_POLICY=PASSIVE`")
     assert line(first, row.name).startswith(f"| {row.name} | 2.00 ms (1.50 ms to 2.50 ms) | 500 |")
-    assert "4.00 ms" not in first.split("## In absolute numbers")[0]
+    assert "4.00 ms" not in first.split("## Times of the scripts")[0]
     wanted = [row.name, "2.00 ms (1.50 ms to 2.50 ms)", "4.00 ms (3.00 ms to 5.00 ms)", "2.00 x"]
     assert [cell.strip() for cell in line(second, row.name).strip("|").split("|")][:4] == wanted
     written = json.loads(run.write(tmp_path).with_suffix(".json").read_text(encoding="utf-8"))
@@ -342,7 +342,7 @@ def test_rows_under_two_policies_of_waiting_are_both_published_the_default_first
 def test_rows_under_the_policy_of_one_process_have_no_second_table():
     text = report([measured(Row(128, "float32", "eager"), wait_policy=PASSIVE)]).to_markdown()
     assert "| waiting threads | PASSIVE |" in text
-    assert "## With threads" not in text
+    assert "## Times with" not in text
 
 
 def test_the_full_run_on_a_cpu_measures_under_both_policies():
@@ -387,7 +387,7 @@ def test_both_files_are_written_and_nothing_else(tmp_path):
 # --- what saving costs -----------------------------------------------------------------------------------
 
 
-def test_the_time_lost_to_checkpoints_is_told_block_by_block():
+def test_the_time_lost_to_checkpoints_is_taken_block_by_block():
     seconds = {"without": [0.1, 0.2, 0.1], "with": [0.11, 0.22, 0.11]}
     found = Saving(100, 100, seconds, snapshot_seconds=[0.5] * 3, write_seconds=[1.0] * 3, checkpoint_bytes=2**21)
     assert found.lost == pytest.approx([0.1] * 3)
@@ -426,7 +426,7 @@ def measured_on_ranks():
     return measure("ring", Ranks.present(), CPU, rounds=3, seconds=0.01)
 
 
-def test_what_ranks_cost_is_measured_of_the_slowest_and_told_in_a_table():
+def test_the_cost_of_ranks_is_that_of_the_slowest_one():
     row, _ = on_ranks(2, measured_on_ranks)
     assert [len(row["seconds"][kind]) for kind in ("alone", "apart", "together")] == [3, 3, 3]
     assert min(min(times) for times in row["seconds"].values()) > 0
@@ -474,7 +474,7 @@ def test_intervals_hold_the_true_ratio_as_often_as_they_say():
     assert 180 <= held <= 199
 
 
-def test_differing_operators_are_told_step_by_step():
+def test_differing_operators_are_listed_step_by_step():
     same = {"aten.mul": 2}
     assert differences([same, {"aten.add": 1}, {}], [same, {"aten.add": 3}, {"aten.item": 1}]) == [
         ("step 2", "aten.add", 1, 3),

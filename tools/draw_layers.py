@@ -25,7 +25,7 @@ WIDTH, MARGIN, GAP, PADDING = 880, 56, 9, 9
 MOST_IN_A_ROW = 3
 LINE_HEIGHT = 18
 WIDE, NAME_COLUMN = 500, 150
-"""From which width on a box has its text beside its name, and the width of the name's column then."""
+"""A box of at least the first width has its text to the right of its name, which takes the second width."""
 TEXT_WIDTH, CODE_WIDTH = 6.9, 8.0
 """The average widths of a character, in the units of the picture."""
 
