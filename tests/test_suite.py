@@ -31,7 +31,7 @@ def run_pytest(folder: Path, *arguments: str, **variables: str) -> str:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PYTEST_", "OMP_")) and name != "PYTHONPATH"
+        if not name.startswith(("PYTEST_", "OMP_", "GANKIT_")) and name != "PYTHONPATH"
     }
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments],
