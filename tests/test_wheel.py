@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ def test_the_wheel_lists_and_trains_with_a_loss_from_another_package(tmp_path):
     for name, text in THIRD_PARTY.items():
         (plugin / name).write_text(text)
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", "wheels", ROOT, plugin)
+    (wheel,) = (tmp_path / "wheels").glob("gankit-*.whl")
+    # neither tests, benchmarks nor tools
+    assert {name.partition("/")[0].partition("-")[0] for name in zipfile.ZipFile(wheel).namelist()} == {"gankit"}
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     # torch comes from the environment of the tests, as a plain path: its editable gankit does not come along
