@@ -11,18 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from gankit.protocols import AdversarialLoss, Half, has_log_odds
-from gankit.testing.common import (
-    HostReads,
-    Offence,
-    Rules,
-    Subject,
-    global_random_state,
-    normal,
-    same_random_state,
-    shape_text,
-    snake_case,
-    title_of,
-)
+from gankit.testing.host_reads import HostReads
+from gankit.testing.isolation import global_random_state, same_random_state
+from gankit.testing.rules import Rules, Subject, Violation, snake_case, title_of
+from gankit.testing.tensors import shape_text, standard_normal
 
 HALVES: tuple[Half, Half] = ("discriminator", "generator")
 EXTREMES = (-1e4, -50.0, 0.0, 50.0, 1e4)
@@ -32,7 +24,7 @@ _REAL = (-1.7, -0.6, 0.45, 1.3)
 _FAKE = (0.8, -1.45, 0.3, -0.2)
 
 
-class _Loss(Subject):
+class _LossSubject(Subject):
     def __init__(self, loss: AdversarialLoss, bounded: bool, saturating: bool | None) -> None:
         super().__init__(title_of(loss))
         self.loss = loss
@@ -63,7 +55,7 @@ class _Loss(Subject):
         return of_real, of_fake
 
 
-RULES = Rules[_Loss]("check_loss")
+RULES = Rules[_LossSubject]("check_loss")
 
 
 def check_loss(
@@ -100,7 +92,7 @@ def check_loss(
 discriminator_loss has the slopes 0.378 and -0.378; the usual cause is targets of real and fake that are swapped, or \
 a sign
     """
-    RULES.check(_Loss(loss, bounded, saturating), skip)
+    RULES.check(_LossSubject(loss, bounded, saturating), skip)
 
 
 def _logits(values: Collection[float], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -108,7 +100,7 @@ def _logits(values: Collection[float], dtype: torch.dtype = torch.float32) -> Te
 
 
 @RULES.rule("protocol", "a missing member, a needs_real_logits that is no bool, or a class instead of an object")
-def _(part: _Loss) -> Offence:
+def _protocol_violation(part: _LossSubject) -> Violation:
     loss = part.loss
     if isinstance(loss, type):
         return "it is a class, not an object"
@@ -123,66 +115,66 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("real-logits", "a needs_real_logits that says otherwise than generator_loss does")
-def _(part: _Loss) -> Offence:
-    alone = part("generator", normal(4, seed=1), normal(4, seed=2))
+def _real_logits_violation(part: _LossSubject) -> Violation:
+    alone = part("generator", standard_normal(4, seed=1), standard_normal(4, seed=2))
     if part.loss.needs_real_logits:
-        if torch.equal(alone, part("generator", normal(4, seed=3), normal(4, seed=2))):
+        if torch.equal(alone, part("generator", standard_normal(4, seed=3), standard_normal(4, seed=2))):
             return "needs_real_logits is True and other real logits make no difference to generator_loss"
         try:
-            copy.deepcopy(part.loss).generator_loss(normal(4, seed=2))
+            copy.deepcopy(part.loss).generator_loss(standard_normal(4, seed=2))
         except Exception:  # noqa: BLE001, any refusal will do
             return None
         return "needs_real_logits is True and generator_loss(fake_logits) without real_logits is not refused"
     part.doing = "generator_loss with real_logits, which needs_real_logits = False says it does not read,"
-    beside = copy.deepcopy(part.loss).generator_loss(normal(4, seed=2), normal(4, seed=1))
+    beside = copy.deepcopy(part.loss).generator_loss(standard_normal(4, seed=2), standard_normal(4, seed=1))
     if not torch.equal(alone, beside):
         return "needs_real_logits is False and real logits make a difference to generator_loss"
     return None
 
 
 @RULES.rule("not-reduced", "a .mean() or .sum() at the end; the trainer reduces")
-def _(part: _Loss) -> Offence:
+def _reduction_violation(part: _LossSubject) -> Violation:
     for half in HALVES:
-        loss = part(half, normal(5, seed=1), normal(5, seed=2))
+        loss = part(half, standard_normal(5, seed=1), standard_normal(5, seed=2))
         if loss.ndim == 0:
             return f"{half}_loss of logits (5,) is one number"
     return None
 
 
 @RULES.rule("shape", "a dimension that is added, flattened or reduced on the way")
-def _(part: _Loss) -> Offence:
+def _shape_violation(part: _LossSubject) -> Violation:
     for half, shape in itertools.product(HALVES, ((5,), (1,), (3, 5))):
-        loss = part(half, normal(*shape, seed=1), normal(*shape, seed=2))
+        loss = part(half, standard_normal(*shape, seed=1), standard_normal(*shape, seed=2))
         if loss.shape != shape:
             return f"{half}_loss of logits {shape} has the shape {shape_text(loss)}"
     return None
 
 
 @RULES.rule("dtype", "a .float(), .half() or torch.tensor(...) of a fixed type inside")
-def _(part: _Loss) -> Offence:
+def _dtype_violation(part: _LossSubject) -> Violation:
     for half, dtype in itertools.product(HALVES, (torch.float32, torch.float64, torch.bfloat16)):
-        loss = part(half, normal(5, seed=1, dtype=dtype), normal(5, seed=2, dtype=dtype))
+        loss = part(half, standard_normal(5, seed=1, dtype=dtype), standard_normal(5, seed=2, dtype=dtype))
         if loss.dtype != dtype:
             return f"{half}_loss of {dtype} logits is {loss.dtype}"
     return None
 
 
 @RULES.rule("input-unchanged", "an operation in place, such as neg_() or relu_(), on the logits")
-def _(part: _Loss) -> Offence:
+def _input_unchanged_violation(part: _LossSubject) -> Violation:
     for half in HALVES:
-        real, fake = normal(5, seed=1), normal(5, seed=2)
+        real, fake = standard_normal(5, seed=1), standard_normal(5, seed=2)
         part(half, real, fake)
         for name, logits, seed in (("real", real, 1), ("fake", fake, 2)):
-            if not torch.equal(logits, normal(5, seed=seed)):
+            if not torch.equal(logits, standard_normal(5, seed=seed)):
                 return f"{half}_loss changes the {name} logits it is given"
     return None
 
 
 @RULES.rule("no-broadcast", "a missing check_same_batch(real_logits, fake_logits), or a D that answers (N, 1)")
-def _(part: _Loss) -> Offence:
+def _broadcast_violation(part: _LossSubject) -> Violation:
     halves = HALVES if part.loss.needs_real_logits else HALVES[:1]
     for half, (a, b) in itertools.product(halves, (((4,), (1,)), ((1,), (4,)), ((4, 1), (4,)), ((2, 4), (4,)))):
-        real, fake = normal(*a, seed=1), normal(*b, seed=2)
+        real, fake = standard_normal(*a, seed=1), standard_normal(*b, seed=2)
         try:
             loss = part(half, real, fake)
         except Exception:  # noqa: BLE001, any refusal will do
@@ -192,9 +184,9 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("no-host-reads", "an .item(), float(), bool() or an `if` on a tensor, for which a GPU has to wait")
-def _(part: _Loss) -> Offence:
+def _host_read_violation(part: _LossSubject) -> Violation:
     for half in HALVES:
-        real, fake = normal(5, seed=1).requires_grad_(), normal(5, seed=2).requires_grad_()
+        real, fake = standard_normal(5, seed=1).requires_grad_(), standard_normal(5, seed=2).requires_grad_()
         with HostReads() as reads:
             part(half, real, fake)
         if reads.count:
@@ -203,7 +195,7 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("device", "a tensor made on a fixed device inside, or data brought to the host by .cpu() or .tolist()")
-def _(part: _Loss) -> Offence:
+def _device_violation(part: _LossSubject) -> Violation:
     for half in HALVES:
         loss = part(half, torch.empty(5, device="meta"), torch.empty(5, device="meta"))
         if loss.device.type != "meta":
@@ -212,18 +204,18 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("no-global-random", "torch.rand and the like, which draw from the caller's global generator")
-def _(part: _Loss) -> Offence:
+def _global_random_violation(part: _LossSubject) -> Violation:
     for half in HALVES:
         before = global_random_state()
-        part(half, normal(5, seed=1), normal(5, seed=2))
+        part(half, standard_normal(5, seed=1), standard_normal(5, seed=2))
         if not same_random_state(before, global_random_state()):
             return f"{half}_loss changes the global random state"
     return None
 
 
 @RULES.rule("batch-order", "something that depends on a sample's place in the batch")
-def _(part: _Loss) -> Offence:
-    real, fake = (normal(6, seed=seed, dtype=torch.float64) for seed in (1, 2))
+def _batch_order_violation(part: _LossSubject) -> Violation:
+    real, fake = (standard_normal(6, seed=seed, dtype=torch.float64) for seed in (1, 2))
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     for half in HALVES:
         if not torch.allclose(part(half, real[order], fake[order]), part(half, real, fake)[order]):
@@ -232,8 +224,8 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("replicas", "a mean over every dimension or dimension 0; the batch is the last, dim=-1")
-def _(part: _Loss) -> Offence:
-    real, fake = (normal(3, 5, seed=seed, dtype=torch.float64) for seed in (1, 2))
+def _replicas_violation(part: _LossSubject) -> Violation:
+    real, fake = (standard_normal(3, 5, seed=seed, dtype=torch.float64) for seed in (1, 2))
     for half in HALVES:
         together = part(half, real, fake)
         alone = torch.stack([part(half, r, f) for r, f in zip(real, fake, strict=True)])
@@ -243,7 +235,7 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("finite", "exp, log(sigmoid) or a square in half precision; F.softplus and F.logsigmoid stay finite")
-def _(part: _Loss) -> Offence:
+def _finite_violation(part: _LossSubject) -> Violation:
     if not part.bounded:
         return None
     reals, fakes = zip(*itertools.product(EXTREMES, EXTREMES), strict=True)
@@ -264,7 +256,7 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("differentiable", "a .detach(), .data or torch.no_grad() inside, or a backward of one's own that is wrong")
-def _(part: _Loss) -> Offence:
+def _differentiable_violation(part: _LossSubject) -> Violation:
     real, fake = _logits(_REAL, torch.float64).requires_grad_(), _logits(_FAKE, torch.float64).requires_grad_()
     for half in HALVES:
 
@@ -282,7 +274,7 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("discriminator-direction", "targets of real and fake that are swapped, or a sign")
-def _(part: _Loss) -> Offence:
+def _discriminator_direction_violation(part: _LossSubject) -> Violation:
     real, fake = part.slopes("discriminator", _logits([-0.5] * 4, torch.float64), _logits([0.5] * 4, torch.float64))
     if not real.sum() < 0 or not fake.sum() > 0:
         return (
@@ -293,7 +285,7 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("generator-direction", "the discriminator's target for fakes in the generator's half, or a sign")
-def _(part: _Loss) -> Offence:
+def _generator_direction_violation(part: _LossSubject) -> Violation:
     _, fake = part.slopes("generator", _logits([0.5] * 4, torch.float64), _logits([-0.5] * 4, torch.float64))
     if not fake.sum() < 0:
         return (
@@ -304,7 +296,7 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("logits", "a sigmoid before a loss of logits")
-def _(part: _Loss) -> Offence:
+def _logits_violation(part: _LossSubject) -> Violation:
     # what squashes the logits first flattens out here, where D is wrong with confidence and has most to learn
     real, fake = part.slopes("discriminator", torch.full((4,), -50.0), torch.full((4,), 50.0))
     if (real.abs() < 1e-2).any() or (fake.abs() < 1e-2).any():
@@ -316,7 +308,7 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("non-saturating", "log(1 - D(G(z))) under the name of -log D(G(z)), or a small number inside the log")
-def _(part: _Loss) -> Offence:
+def _non_saturating_violation(part: _LossSubject) -> Violation:
     if part.saturating is not False:
         return None
     _, fake = part.slopes("generator", torch.full((4,), 50.0), torch.full((4,), -50.0))
@@ -326,7 +318,7 @@ def _(part: _Loss) -> Offence:
 
 
 @RULES.rule("log-odds", "a log_odds = True that was copied from another loss")
-def _(part: _Loss) -> Offence:
+def _log_odds_violation(part: _LossSubject) -> Violation:
     if not has_log_odds(part.loss):
         return None
     # the expected loss is least at logit l where real is e^l times as probable as fake (Reid & Williamson 2010);

@@ -11,26 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from gankit.protocols import BlockFactory, batch_multiple_of
-from gankit.testing.common import (
-    HostReads,
-    Offence,
-    Rules,
-    Subject,
-    global_random_state,
-    normal,
-    reason,
-    same_random_state,
-    shape_text,
-    title_of,
-)
+from gankit.testing.host_reads import HostReads
+from gankit.testing.isolation import global_random_state, same_random_state
+from gankit.testing.rules import Rules, Subject, Violation, reason, title_of
+from gankit.testing.tensors import shape_text, standard_normal
 
 Kind: TypeAlias = Literal["block", "generator", "discriminator"]
 Mode: TypeAlias = Literal["train", "eval"]
 
-_COUNT = 5
+_BATCH_SIZE = 5
 
 
-class _Network(Subject):
+class _NetworkSubject(Subject):
     """A network that can be had afresh, and inputs for it."""
 
     def __init__(
@@ -60,10 +52,10 @@ class _Network(Subject):
         return network.to(device).to(dtype).train(mode == "train")
 
     def inputs(
-        self, count: int = _COUNT, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 1
+        self, count: int = _BATCH_SIZE, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 1
     ) -> tuple[Tensor, ...]:
         count *= self.multiple
-        x = normal(count, *self.input_shape, seed=seed, dtype=dtype).to(device)
+        x = standard_normal(count, *self.input_shape, seed=seed, dtype=dtype).to(device)
         if self.num_classes is None:
             return (x,)
         return x, (torch.arange(count) % self.num_classes).to(device)
@@ -85,7 +77,7 @@ class _Network(Subject):
         return str((count * self.multiple, *self.output_shape)).replace("None", "*")
 
 
-RULES: dict[Kind, Rules[_Network]] = {
+RULES: dict[Kind, Rules[_NetworkSubject]] = {
     "block": Rules("check_block"),
     "generator": Rules("check_generator"),
     "discriminator": Rules("check_discriminator"),
@@ -127,7 +119,7 @@ def check_block(
         return block(*(other or widths), **factory)
 
     shapes = (widths[0], *inside), (widths[1], *[None] * len(inside))
-    RULES["block"].check(_Network("block", title_of(block), build, *shapes, widths=widths), skip)
+    RULES["block"].check(_NetworkSubject("block", title_of(block), build, *shapes, widths=widths), skip)
 
 
 def check_generator(
@@ -155,7 +147,7 @@ def check_generator(
         >>> check_generator(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)),
         ...                 latent_dim=4, sample_shape=(2,))
     """
-    subject = _Network(
+    subject = _NetworkSubject(
         "generator", title_of(generator), lambda: copy.deepcopy(generator), (latent_dim,), sample_shape, num_classes
     )
     RULES["generator"].check(subject, skip)
@@ -189,15 +181,15 @@ def check_discriminator(
         gankit.errors.ConformanceError: check_discriminator: Sequential breaks the rule 'logits': samples scaled by \
 0.1 to 1000 all get answers in [0, 1]; the usual cause is a Sigmoid at the end; the losses want logits
     """
-    subject = _Network(
+    subject = _NetworkSubject(
         "discriminator", title_of(discriminator), lambda: copy.deepcopy(discriminator), sample_shape, (), num_classes
     )
     subject.multiple = batch_multiple_of(discriminator)
     RULES["discriminator"].check(subject, skip)
 
 
-def _rule(name: str, cause: str, *kinds: Kind) -> Callable[[Callable[[_Network], Offence]], None]:
-    def add(test: Callable[[_Network], Offence]) -> None:
+def _rule(name: str, cause: str, *kinds: Kind) -> Callable[[Callable[[_NetworkSubject], Violation]], None]:
+    def add(test: Callable[[_NetworkSubject], Violation]) -> None:
         for kind in kinds or _ALL:
             RULES[kind].rule(name, cause)(test)
 
@@ -209,7 +201,7 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 @_rule("protocol", "a block object or a network's output where its builder or the network itself is wanted")
-def _(subject: _Network) -> Offence:
+def _protocol_violation(subject: _NetworkSubject) -> Violation:
     if subject.kind == "block":
         subject.doing = f"building it with the widths {subject.widths[0]} and {subject.widths[1]}"
     network: object = subject.build()
@@ -217,7 +209,7 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("factory-arguments", "missing device= and dtype=, or layers they are not passed on to", "block")
-def _(subject: _Network) -> Offence:
+def _factory_arguments_violation(subject: _NetworkSubject) -> Violation:
     for name, value in (("device", torch.device("meta")), ("dtype", torch.float64)):
         subject.doing = f"building it with {name}={value}"
         block: nn.Module = subject.build(**{name: value})
@@ -229,8 +221,8 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("shape", "logits of shape (N, 1), which lack .squeeze(1), or a wrong width, size or order of dimensions")
-def _(subject: _Network) -> Offence:
-    cases: tuple[tuple[Mode, int], ...] = (("train", _COUNT), ("eval", 2))
+def _shape_violation(subject: _NetworkSubject) -> Violation:
+    cases: tuple[tuple[Mode, int], ...] = (("train", _BATCH_SIZE), ("eval", 2))
     for mode, count in cases:
         output = subject(subject.fresh(mode), *subject.inputs(count))
         if not subject.fits(output, count):
@@ -240,24 +232,24 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("any-width", "a width that is written into the block", "block")
-def _(subject: _Network) -> Offence:
+def _any_width_violation(subject: _NetworkSubject) -> Violation:
     a, b = subject.widths
     for old, new in ((b, a), (2 * a, a), (a, 2 * b)):
         subject.doing = f"building it with the widths {old} and {new}"
         block: nn.Module = subject.build(old, new).to(torch.float32)
-        other = _Network(
+        other = _NetworkSubject(
             "block", subject.title, subject.build, (old, *subject.input_shape[1:]), (new, *subject.output_shape[1:])
         )
         x = other.inputs()
         subject.doing = f"the call of a block of the widths {old} and {new} on {shape_text(x[0])}"
         output = block(*x)
-        if not other.fits(output, _COUNT):
+        if not other.fits(output, _BATCH_SIZE):
             return f"built with the widths {old} and {new}, it gives {shape_text(output)} for {shape_text(x[0])}"
     return None
 
 
 @_rule("input-unchanged", "a first layer that works in place, such as ReLU(inplace=True), on the input")
-def _(subject: _Network) -> Offence:
+def _input_unchanged_violation(subject: _NetworkSubject) -> Violation:
     with torch.no_grad():
         inputs = subject.inputs()
         subject(subject.fresh(), *inputs)
@@ -268,7 +260,7 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("no-global-random", "F.dropout without training=self.training, or torch.randn in forward")
-def _(subject: _Network) -> Offence:
+def _global_random_violation(subject: _NetworkSubject) -> Violation:
     network, inputs = subject.fresh("eval"), subject.inputs()
     before = global_random_state()
     subject(network, *inputs)
@@ -278,7 +270,7 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("deterministic", "noise or a count that goes on in eval mode")
-def _(subject: _Network) -> Offence:
+def _deterministic_violation(subject: _NetworkSubject) -> Violation:
     network, inputs = subject.fresh("eval"), subject.inputs()
     state = {key: tensor.clone() for key, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
     if not torch.equal(subject(network, *inputs), subject(network, *inputs)):
@@ -295,19 +287,19 @@ def _(subject: _Network) -> Offence:
     "block",
     "generator",
 )
-def _(subject: _Network) -> Offence:
+def _per_sample_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh("eval", torch.float64)
     x, *labels = subject.inputs(dtype=torch.float64)
     others = x.clone()
-    others[2:] = normal(*others[2:].shape, seed=2, dtype=torch.float64) * 3
+    others[2:] = standard_normal(*others[2:].shape, seed=2, dtype=torch.float64) * 3
     if not _close(subject(network, x, *labels)[:2], subject(network, others, *labels)[:2]):
-        return f"in eval mode the first samples' output changes with the others of a batch of {_COUNT}"
+        return f"in eval mode the first samples' output changes with the others of a batch of {_BATCH_SIZE}"
     alone = subject(network, *(one[:2] for one in (x, *labels)))
     return None if _close(alone, subject(network, x, *labels)[:2]) else "in eval mode it depends on the batch size"
 
 
 @_rule("single-sample", "a .squeeze() without a dimension, which takes the batch's away too")
-def _(subject: _Network) -> Offence:
+def _single_sample_violation(subject: _NetworkSubject) -> Violation:
     output = subject(subject.fresh("eval"), *subject.inputs(1))
     return (
         None
@@ -317,7 +309,7 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("dtype", "a .float(), or a tensor of a fixed type made in forward")
-def _(subject: _Network) -> Offence:
+def _dtype_violation(subject: _NetworkSubject) -> Violation:
     for dtype in (torch.float64, torch.bfloat16):
         output = subject(subject.fresh("train", dtype), *subject.inputs(dtype=dtype))
         if output.dtype != dtype:
@@ -328,14 +320,14 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("gradients", "a .detach(), .data or torch.no_grad(), or a layer that forward does not use")
-def _(subject: _Network) -> Offence:
+def _gradients_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh()
     x, *labels = subject.inputs()
     x.requires_grad_()
     output = subject(network, x, *labels)
     if not output.requires_grad:
         return "the output requires no gradient"
-    weights = normal(output.numel(), seed=3).view(output.shape)
+    weights = standard_normal(output.numel(), seed=3).view(output.shape)
     inputs = {"the input": x}
     inputs |= {f"parameter {key}": p for key, p in network.named_parameters() if p.requires_grad}
     found: Any = torch.autograd.grad((output * weights).sum(), list(inputs.values()), allow_unused=True)
@@ -346,7 +338,7 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("state-dict", "a tensor that is no parameter and no buffer, a wrapper's prefix, or objects in the state")
-def _(subject: _Network) -> Offence:
+def _state_dict_violation(subject: _NetworkSubject) -> Violation:
     network, other = subject.fresh("eval"), subject.fresh("eval")
     for key in network.state_dict():
         if key.startswith("module.") or "_orig_mod." in key:
@@ -368,7 +360,7 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("no-host-reads", "an .item(), float(), bool() or an `if` on a tensor, for which a GPU has to wait")
-def _(subject: _Network) -> Offence:
+def _host_read_violation(subject: _NetworkSubject) -> Violation:
     for mode in ("train", "eval"):
         network, inputs = subject.fresh(mode), subject.inputs()
         with HostReads() as reads:
@@ -379,13 +371,13 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("device", "a tensor made on a fixed device in forward, or one that is no buffer and stays behind")
-def _(subject: _Network) -> Offence:
+def _device_violation(subject: _NetworkSubject) -> Violation:
     output = subject(subject.fresh(device="meta"), *subject.inputs(device="meta"))
     return None if output.device.type == "meta" else f"moved to the device meta, it answers on {output.device}"
 
 
 @_rule("logits", "a Sigmoid at the end; the losses want logits", "discriminator")
-def _(subject: _Network) -> Offence:
+def _logits_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh("eval")
     x, *labels = subject.inputs(16)
     with torch.no_grad():
@@ -396,7 +388,7 @@ def _(subject: _Network) -> Offence:
 
 
 @_rule("condition", "labels that forward takes and does not use, or a default for them", "generator", "discriminator")
-def _(subject: _Network) -> Offence:
+def _condition_violation(subject: _NetworkSubject) -> Violation:
     if subject.num_classes is None:
         return None
     network = subject.fresh("eval")

@@ -13,38 +13,32 @@ from torch import Tensor, nn
 
 from gankit.context import StepContext
 from gankit.protocols import Constraint, Regularizer, Stateful
-from gankit.testing._scenes import COUNT, Scene
-from gankit.testing.common import (
-    HostReads,
-    Offence,
-    Rules,
-    Subject,
-    global_random_state,
-    normal,
-    reason,
-    same_random_state,
-    shape_text,
-    title_of,
-)
 from gankit.testing.constraints import RULES as CONSTRAINT_RULES
-from gankit.testing.constraints import Limit, bad_every
+from gankit.testing.constraints import ConstraintSubject, every_violation
+from gankit.testing.half_step import BATCH_SIZE, HalfStep
+from gankit.testing.host_reads import HostReads
+from gankit.testing.isolation import global_random_state, same_random_state
+from gankit.testing.rules import Rules, Subject, Violation, reason, title_of
+from gankit.testing.tensors import shape_text, standard_normal
 
 _GRADIENT_INPUTS = frozenset({"real", "fake", "latent"})
 
 
-class _Penalty(Subject):
+class _RegularizerSubject(Subject):
     def __init__(self, part: Regularizer, sample_shapes: Sequence[Sequence[int]], batch_statistic: bool) -> None:
         super().__init__(title_of(part))
         self.part = part
         self.sample_shapes = [tuple(shape) for shape in sample_shapes]
         self.batch_statistic = batch_statistic
 
-    def scene(self, shape: Sequence[int] | None = None, *, conditional: bool = False, device: str = "cpu") -> Scene:
-        return Scene(self.part, shape or self.sample_shapes[0], conditional, device)
+    def half_step(
+        self, shape: Sequence[int] | None = None, *, conditional: bool = False, device: str = "cpu"
+    ) -> HalfStep:
+        return HalfStep(self.part, shape or self.sample_shapes[0], conditional, device)
 
     def __call__(
         self,
-        scene: Scene,
+        step: HalfStep,
         *,
         fake: Tensor | None = None,
         all_inputs: bool = False,
@@ -54,28 +48,28 @@ class _Penalty(Subject):
         part = self.part if part is None else part
         part = copy.deepcopy(part) if afresh else part  # a copy, so that one with a state begins with it
         if isinstance(part, nn.Module):
-            part.to(scene.device)
-        fake = scene.samples(part) if fake is None else fake
-        inputs: Any = part.gradient_inputs if scene.half == "discriminator" else ()
+            part.to(step.device)
+        fake = step.generate(part) if fake is None else fake
+        inputs: Any = part.gradient_inputs if step.half == "discriminator" else ()
         context = StepContext(
-            discriminator=scene.discriminator,
-            generator=scene.generator,
-            real=scene.real,
+            discriminator=step.discriminator,
+            generator=step.generator,
+            real=step.real,
             fake=fake,
-            latent=scene.latent,
-            condition=scene.condition,
+            latent=step.latent,
+            condition=step.condition,
             step=1000,
-            random=torch.Generator().manual_seed(7) if scene.device == "cpu" else None,
+            random=torch.Generator().manual_seed(7) if step.device == "cpu" else None,
             gradient_inputs=cast(Any, _GRADIENT_INPUTS) if all_inputs else inputs,
         )
         self.doing = (
-            f"the call on {COUNT} samples of shape {shape_text(scene.real[0])}, device {scene.device}"
-            f"{', with labels' if scene.condition is not None else ''},"
+            f"the call on {BATCH_SIZE} samples of shape {shape_text(step.real[0])}, device {step.device}"
+            f"{', with labels' if step.condition is not None else ''},"
         )
         return self.tensor(part(context))
 
 
-RULES = Rules[_Penalty]("check_regularizer")
+RULES = Rules[_RegularizerSubject]("check_regularizer")
 
 
 def check_regularizer(
@@ -115,9 +109,9 @@ def check_regularizer(
 or a mean over the whole batch; a batch statistic that is meant is checked with batch_statistic=True
     """
     if isinstance(regularizer, Constraint) and not isinstance(regularizer, Regularizer):
-        CONSTRAINT_RULES.check(Limit(regularizer), skip)
+        CONSTRAINT_RULES.check(ConstraintSubject(regularizer), skip)
     else:
-        RULES.check(_Penalty(regularizer, sample_shapes, batch_statistic), skip)
+        RULES.check(_RegularizerSubject(regularizer, sample_shapes, batch_statistic), skip)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
@@ -133,7 +127,7 @@ def _gradients(penalty: Tensor, network: nn.Module) -> list[Tensor]:
 
 
 @RULES.rule("protocol", "a missing member, a misspelt half, or a class instead of an object")
-def _(subject: _Penalty) -> Offence:
+def _protocol_violation(subject: _RegularizerSubject) -> Violation:
     if isinstance(subject.part, type):
         return "it is a class, not an object"
     missing = [name for name in ("half", "every", "gradient_inputs") if not hasattr(subject.part, name)]
@@ -146,59 +140,59 @@ def _(subject: _Penalty) -> Offence:
     inputs: Any = subject.part.gradient_inputs
     if not isinstance(inputs, frozenset) or not inputs <= _GRADIENT_INPUTS:
         return f"gradient_inputs is {inputs!r}, not a frozenset of 'real', 'fake' and 'latent'"
-    return bad_every(subject.part)
+    return every_violation(subject.part)
 
 
 @RULES.rule("gradient-inputs", "gradient_inputs that do not name a tensor the penalty differentiates with respect to")
-def _(subject: _Penalty) -> Offence:
+def _gradient_inputs_violation(subject: _RegularizerSubject) -> Violation:
     if subject.part.half == "generator":
         return None
     try:
-        subject(subject.scene())
+        subject(subject.half_step())
     except RuntimeError as error:
-        subject(subject.scene(), all_inputs=True)  # where this fails too, the reason is another
+        subject(subject.half_step(), all_inputs=True)  # where this fails too, the reason is another
         declared = sorted(subject.part.gradient_inputs)
         return f"it works with gradients for every input, and with those for {declared} it raises: {reason(error)}"
     return None
 
 
 @RULES.rule("not-reduced", "a .mean() or .sum() at the end; the trainer reduces")
-def _(subject: _Penalty) -> Offence:
-    penalty = subject(subject.scene())
-    return f"of {COUNT} samples it gives one number" if penalty.ndim == 0 else None
+def _reduction_violation(subject: _RegularizerSubject) -> Violation:
+    penalty = subject(subject.half_step())
+    return f"of {BATCH_SIZE} samples it gives one number" if penalty.ndim == 0 else None
 
 
 @RULES.rule("shape", "a dimension left from the sample's shape, or a batch statistic that is not expanded")
-def _(subject: _Penalty) -> Offence:
-    penalty = subject(subject.scene())
-    if penalty.shape != (COUNT,):
-        return f"of {COUNT} samples it gives the shape {shape_text(penalty)}"
+def _shape_violation(subject: _RegularizerSubject) -> Violation:
+    penalty = subject(subject.half_step())
+    if penalty.shape != (BATCH_SIZE,):
+        return f"of {BATCH_SIZE} samples it gives the shape {shape_text(penalty)}"
     return None
 
 
 @RULES.rule("frozen-discriminator", "a requires_grad_(True) on D or its parameters")
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene()
-    if scene.half == "discriminator":
+def _frozen_discriminator_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step()
+    if step.half == "discriminator":
         return None
-    penalty = subject(scene)
-    scene.discriminator.zero_grad()
+    penalty = subject(step)
+    step.discriminator.zero_grad()
     if penalty.requires_grad:
         torch.autograd.backward(penalty.mean())
-    for key, parameter in scene.discriminator.named_parameters():
+    for key, parameter in step.discriminator.named_parameters():
         if parameter.grad is not None:
             return f"a term of the generator's half gives the frozen discriminator's parameter {key} a gradient"
     return None
 
 
 @RULES.rule("no-trace", "torch.autograd.backward instead of grad, requires_grad_() on the caller's tensor, or eval()")
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene()
-    fake = scene.samples(subject.part)
-    latent_before = scene.latent.requires_grad
-    networks = {"D": scene.discriminator, "G": scene.generator}
+def _no_trace_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step()
+    fake = step.generate(subject.part)
+    latent_before = step.latent.requires_grad
+    networks = {"D": step.discriminator, "G": step.generator}
     before = {(n, key): p.requires_grad for n, network in networks.items() for key, p in network.named_parameters()}
-    subject(scene, fake=fake)
+    subject(step, fake=fake)
     for name, network in networks.items():
         if not all(module.training for module in network.modules()):
             return f"after the call {name} is in eval mode"
@@ -207,11 +201,11 @@ def _(subject: _Penalty) -> Offence:
                 return f"after the call {name}'s parameter {key} has a .grad"
             if parameter.requires_grad != before[name, key]:
                 return f"after the call the requires_grad of {name}'s parameter {key} is {parameter.requires_grad}"
-    attached = scene.half == "generator"
+    attached = step.half == "generator"
     for name, tensor, wanted in (
-        ("real", scene.real, False),
+        ("real", step.real, False),
         ("fake", fake, attached),
-        ("latent", scene.latent, latent_before),
+        ("latent", step.latent, latent_before),
     ):
         if tensor.requires_grad != wanted:
             return f"after the call the requires_grad of the caller's {name} is {tensor.requires_grad}"
@@ -221,12 +215,12 @@ def _(subject: _Penalty) -> Offence:
 
 
 @RULES.rule("input-unchanged", "an operation in place, such as add_() or clamp_(), on the samples")
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene()
-    fake = scene.samples(subject.part)
-    tensors = {"real": scene.real, "fake": fake, "latent": scene.latent}
+def _input_unchanged_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step()
+    fake = step.generate(subject.part)
+    tensors = {"real": step.real, "fake": fake, "latent": step.latent}
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    subject(scene, fake=fake)
+    subject(step, fake=fake)
     for name, tensor in tensors.items():
         if not torch.equal(tensor, before[name]):
             return f"it changes the {name} it is given"
@@ -236,18 +230,18 @@ def _(subject: _Penalty) -> Offence:
 @RULES.rule(
     "no-global-random", "torch.rand and the like; context.uniform_like and normal_like draw from the step's generator"
 )
-def _(subject: _Penalty) -> Offence:
+def _global_random_violation(subject: _RegularizerSubject) -> Violation:
     before = global_random_state()
-    subject(subject.scene())
+    subject(subject.half_step())
     return None if same_random_state(before, global_random_state()) else "the call changes the global random state"
 
 
 @RULES.rule("reproducible", "a generator of random numbers of the part's own")
-def _(subject: _Penalty) -> Offence:
+def _reproducible_violation(subject: _RegularizerSubject) -> Violation:
     # one object twice, so that what it keeps for itself shows; a declared state may go on
     part = copy.deepcopy(subject.part)
     keeps = not isinstance(part, Stateful)
-    values = [subject(subject.scene(), part=part, afresh=not keeps) for _ in range(2)]
+    values = [subject(subject.half_step(), part=part, afresh=not keeps) for _ in range(2)]
     return None if _close(*values) else "two calls with the same inputs and equal generators give other values"
 
 
@@ -255,16 +249,16 @@ def _(subject: _Penalty) -> Offence:
     "per-sample",
     "a norm or a mean over the whole batch; a batch statistic that is meant is checked with batch_statistic=True",
 )
-def _(subject: _Penalty) -> Offence:
+def _per_sample_violation(subject: _RegularizerSubject) -> Violation:
     if subject.batch_statistic:
         return None
-    scene = subject.scene()
-    alone = subject(scene)
-    others = subject.scene()
-    others.real[1:] = normal(*others.real[1:].shape, seed=11) * 3
-    others.latent[1:] = normal(*others.latent[1:].shape, seed=12) * 3
+    step = subject.half_step()
+    alone = subject(step)
+    others = subject.half_step()
+    others.real[1:] = standard_normal(*others.real[1:].shape, seed=11) * 3
+    others.latent[1:] = standard_normal(*others.latent[1:].shape, seed=12) * 3
     if not _close(alone[:1], subject(others)[:1]):
-        return f"the first sample's penalty changes with the other samples of a batch of {COUNT}"
+        return f"the first sample's penalty changes with the other samples of a batch of {BATCH_SIZE}"
     return None
 
 
@@ -272,14 +266,14 @@ def _(subject: _Penalty) -> Offence:
     "interpolation",
     "a weight between real and fake drawn once for all samples, or for every pixel; draw (N, 1, ..., 1)",
 )
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene()
-    fake = scene.samples(subject.part)
-    subject(scene, fake=fake)
-    real, generated = scene.real.flatten(1), fake.detach().flatten(1)
-    batches = [batch for x in scene.discriminator.seen for batch in torch.split(x, COUNT)]
+def _interpolation_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step()
+    fake = step.generate(subject.part)
+    subject(step, fake=fake)
+    real, generated = step.real.flatten(1), fake.detach().flatten(1)
+    batches = [batch for x in step.discriminator.seen for batch in torch.split(x, BATCH_SIZE)]
     for x in batches:
-        if x.shape != scene.real.shape:
+        if x.shape != step.real.shape:
             continue
         # how far each number has gone from fake to real
         way = (x.flatten(1) - generated) / (real - generated)
@@ -288,7 +282,7 @@ def _(subject: _Penalty) -> Offence:
         # near where real and fake meet, the quotient is not to be trusted
         way = way.masked_fill((real - generated).abs() < 0.1, math.nan)
         center = way.nanmedian(1, keepdim=True).values
-        where = f"D is asked at points between {COUNT} real and fake samples"
+        where = f"D is asked at points between {BATCH_SIZE} real and fake samples"
         if ((way - center).abs() > 0.01).any():
             return f"{where}, with a weight for each number of a sample"
         if (center - center[0]).abs().max() < 1e-4:
@@ -297,66 +291,66 @@ def _(subject: _Penalty) -> Offence:
 
 
 @RULES.rule("detached-fakes", "fakes that the penalty generates itself without torch.no_grad()")
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene()
-    if scene.half == "generator":
+def _detached_fakes_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step()
+    if step.half == "generator":
         return None
-    if any(gradient.any() for gradient in _gradients(subject(scene), scene.generator)):
+    if any(gradient.any() for gradient in _gradients(subject(step), step.generator)):
         return "a term of the discriminator's half has a gradient for the generator's parameters"
     return None
 
 
 @RULES.rule("differentiable", "a forgotten create_graph=True, a .detach() or a torch.no_grad()")
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene()
-    if not any(gradient.any() for gradient in _gradients(subject(scene), scene.learner)):
-        return f"it gives the {scene.half}'s parameters no gradient"
+def _differentiable_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step()
+    if not any(gradient.any() for gradient in _gradients(subject(step), step.trained_network)):
+        return f"it gives the {step.half}'s parameters no gradient"
     return None
 
 
 @RULES.rule("finite", "a square root at zero, whose slope is infinite, a division, or half precision")
-def _(subject: _Penalty) -> Offence:
+def _finite_violation(subject: _RegularizerSubject) -> Violation:
     for name in ("flat", "steep"):
-        scene = subject.scene()
-        for network in (scene.discriminator, scene.generator):
+        step = subject.half_step()
+        for network in (step.discriminator, step.generator):
             if name == "flat":
                 with torch.no_grad():
                     for parameter in network.parameters():
                         parameter.zero_()
-            elif network is scene.discriminator:
+            elif network is step.discriminator:
                 network.gain = 1e3
-        penalty = subject(scene)
+        penalty = subject(step)
         where = f"{'both networks are' if name == 'flat' else 'D is'} {name}"
         if not penalty.isfinite().all():
             return f"where {where} its value is {penalty[~penalty.isfinite()][0].item()}"
-        if not all(gradient.isfinite().all() for gradient in _gradients(penalty, scene.learner)):
-            return f"where {where} its gradient for the {scene.half}'s parameters is not finite"
+        if not all(gradient.isfinite().all() for gradient in _gradients(penalty, step.trained_network)):
+            return f"where {where} its gradient for the {step.half}'s parameters is not finite"
     return None
 
 
 @RULES.rule(
     "autocast", "context.discriminator called directly, whose logits are bfloat16; context.discriminate widens them"
 )
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene()
+def _autocast_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step()
     with torch.autocast("cpu", torch.bfloat16):
-        penalty = subject(scene)
+        penalty = subject(step)
     if penalty.dtype not in (torch.float32, torch.float64):
         return f"under autocast it gives {penalty.dtype}"
-    if not penalty.isfinite().all() or not all(g.isfinite().all() for g in _gradients(penalty, scene.learner)):
+    if not penalty.isfinite().all() or not all(g.isfinite().all() for g in _gradients(penalty, step.trained_network)):
         return "under autocast its value or gradient is not finite"
     return None
 
 
 @RULES.rule("weight", "a weight that is left out, applied twice, or squared")
-def _(subject: _Penalty) -> Offence:
+def _weight_violation(subject: _RegularizerSubject) -> Violation:
     weight: object = getattr(subject.part, "weight", None)
     if isinstance(weight, bool) or not isinstance(weight, (int, float)):
         return None
     one, two = (_with_weight(subject.part, (weight or 1.0) * factor) for factor in (1, 2))
     if one is None or two is None:
         return None
-    if not _close(2 * subject(subject.scene(), part=one), subject(subject.scene(), part=two)):
+    if not _close(2 * subject(subject.half_step(), part=one), subject(subject.half_step(), part=two)):
         return f"with twice the weight, {2 * (weight or 1.0):g}, the penalty is not twice as large"
     return None
 
@@ -373,34 +367,34 @@ def _with_weight(part: Regularizer, weight: float) -> Any:
 
 
 @RULES.rule("any-shape", "a view with three channels, or sum(dim=(1, 2, 3)) where samples may be flat")
-def _(subject: _Penalty) -> Offence:
+def _any_shape_violation(subject: _RegularizerSubject) -> Violation:
     for shape in subject.sample_shapes:
-        penalty = subject(subject.scene(shape))
-        if penalty.shape != (COUNT,):
-            return f"of {COUNT} samples of shape {shape} it gives the shape {shape_text(penalty)}"
+        penalty = subject(subject.half_step(shape))
+        if penalty.shape != (BATCH_SIZE,):
+            return f"of {BATCH_SIZE} samples of shape {shape} it gives the shape {shape_text(penalty)}"
     return None
 
 
 @RULES.rule("condition", "context.discriminator called without context.condition; context.discriminate adds it")
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene(conditional=True)
-    subject(scene)
-    for name, network in (("D", scene.discriminator), ("G", scene.generator)):
+def _condition_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step(conditional=True)
+    subject(step)
+    for name, network in (("D", step.discriminator), ("G", step.generator)):
         if network.misuse:
-            return f"a conditional {name} is called {network.misuse} samples"
+            return f"a conditional {name} is called {network.misuse}"
     return None
 
 
 @RULES.rule("no-host-reads", "an .item(), float(), bool() or an `if` on a tensor, for which a GPU has to wait")
-def _(subject: _Penalty) -> Offence:
-    scene = subject.scene()
-    fake = scene.samples(subject.part)
+def _host_read_violation(subject: _RegularizerSubject) -> Violation:
+    step = subject.half_step()
+    fake = step.generate(subject.part)
     with HostReads() as reads:
-        subject(scene, fake=fake)
+        subject(step, fake=fake)
     return f"the call reads {reads.count} values on the host" if reads.count else None
 
 
 @RULES.rule("device", "a tensor made on a fixed device inside, or data brought to the host by .cpu() or .tolist()")
-def _(subject: _Penalty) -> Offence:
-    penalty = subject(subject.scene(device="meta"))
+def _device_violation(subject: _RegularizerSubject) -> Violation:
+    penalty = subject(subject.half_step(device="meta"))
     return None if penalty.device.type == "meta" else f"on the device meta it gives a penalty on {penalty.device}"
