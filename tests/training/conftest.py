@@ -9,8 +9,7 @@ from torch import nn
 from gankit import AdversarialTrainer
 from gankit.latents import Normal
 from gankit.losses import NonSaturating
-
-SHAPE = (1, 4, 4)
+from tests.training.steps import SHAPE
 
 
 def small_generator() -> nn.Module:

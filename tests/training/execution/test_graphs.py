@@ -1,4 +1,4 @@
-"""Captured steps: what is put back after building one, and, with CUDA, that replays are the steps they stand for."""
+"""Captured steps are the steps they stand for. All tests but the first need CUDA."""
 
 from __future__ import annotations
 
@@ -9,138 +9,30 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gankit import LossSchedule
-from gankit.data import SampledBatches, TensorBatches, TensorData
-from gankit.data import ring as ring_data
+from gankit.data import TensorBatches, TensorData
 from gankit.errors import CannotCaptureError, ExecutionWarning
-from gankit.losses import Minimax, NonSaturating, Wasserstein
+from gankit.losses import Wasserstein
 from gankit.presets import dcgan_mnist, ring, vanilla_mnist
 from gankit.regularizers import R1, Consistency, Lecam, PathLength, WassersteinGradientPenalty
-from gankit.training import WeightAverage
 from gankit.training.execution.graphs import GraphContext
-from gankit.training.execution.undo import undone
-from gankit.training.step import learning_rates
-from gankit.training.step.averaging import move_towards
+from tests.training.execution.fallbacks import Reads, ReadsTheStep, Remembers, Replaces
 from tests.training.steps import (
     CLASSES,
     SHAPE,
     adam,
     assert_equal,
-    counts,
     everything,
     make,
     make_batches,
     randoms,
     small_networks,
     stacked,
-    step_of,
     with_dropout,
 )
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-
-
-class Counting(nn.Module, Minimax):
-    """A loss with a buffer."""
-
-    def __init__(self):
-        nn.Module.__init__(self)
-        self.register_buffer("count", torch.zeros(()))
-
-    def discriminator_loss(self, real_logits, fake_logits):
-        self.count += 1
-        return Minimax.discriminator_loss(Minimax(), real_logits, fake_logits)
-
-
-# --- what is put back ------------------------------------------------------------------------------------
-
-
-STATES = {
-    "adam": dict,
-    "momentum": lambda: {"optimizer": partial(torch.optim.SGD, lr=1e-2, momentum=0.9)},
-    "plain sgd": lambda: {"optimizer": partial(torch.optim.SGD, lr=1e-2)},
-    "rmsprop": lambda: {"optimizer": partial(torch.optim.RMSprop, lr=1e-2)},
-    "nadam": lambda: {"optimizer": partial(torch.optim.NAdam, lr=1e-2)},
-    "averaging": lambda: {"averaging_decay": 0.9},
-    "parts": lambda: {"regularizers": [R1(), Lecam(), PathLength()]},
-    "loss": lambda: {"loss": Counting()},
-    "scheduled loss": lambda: {"loss": LossSchedule({0: Counting()})},
-}
-
-
-@pytest.mark.parametrize("case", STATES)
-@pytest.mark.parametrize("fails", [False, True])
-def test_everything_is_put_back_whatever_happened(case, fails):
-    trainer = make(networks=with_dropout, **STATES[case]())
-    for batch in make_batches()[:2]:
-        trainer.step(batch)
-    before = everything(trainer), randoms(trainer), counts(trainer)
-    places = {name: value.data_ptr() for name, value in trainer.generator.state_dict().items()}
-    step = step_of(trainer)
-    try:
-        with undone(trainer.state):
-            for batch in make_batches():
-                step([(batch, None)])
-            assert everything(trainer).keys() == before[0].keys()
-            assert not torch.equal(everything(trainer)["G.network.1.weight"], before[0]["G.network.1.weight"])
-            if fails:
-                raise KeyError
-    except KeyError:
-        assert fails
-    assert_equal(everything(trainer), before[0])
-    assert all(torch.equal(one, other) for one, other in zip(randoms(trainer), before[1], strict=True))
-    assert counts(trainer) == before[2]
-    assert {name: value.data_ptr() for name, value in trainer.generator.state_dict().items()} == places
-
-
-@pytest.mark.parametrize("case", STATES)
-def test_training_goes_on_as_if_nothing_had_been_tried(case):
-    undisturbed = make(networks=with_dropout, **STATES[case]()).fit(make_batches(), steps=6)
-    wanted = randoms(undisturbed)
-    trainer = make(networks=with_dropout, **STATES[case]())
-    data = make_batches()
-    for steps in (2, 4, 6):
-        trainer.fit(data, steps=steps)
-        with undone(trainer.state):
-            step_of(trainer)([(data[0], None)])
-    assert_equal(everything(trainer), everything(undisturbed))
-    assert all(torch.equal(a, b) for a, b in zip(randoms(trainer), wanted, strict=True))
-
-
-def test_a_first_step_that_is_undone_was_none():
-    """The optimizers' states did not exist before it."""
-    undisturbed, trainer = make(), make()
-    with undone(trainer.state):
-        step_of(trainer)([(make_batches()[0], None)])
-    assert not trainer.generator_optimizer.state
-    assert not trainer.discriminator_optimizer.state
-    undisturbed.fit(make_batches(), steps=2)
-    trainer.fit(make_batches(), steps=2)
-    assert_equal(everything(trainer), everything(undisturbed))
-
-
-def test_further_generators_are_put_back():
-    trainer, source = make(), SampledBatches(ring_data(), batch_size=4)
-    before = [one.get_state() for one in source.generators]
-    with undone(trainer.state, source.generators):
-        source.read(0)
-    assert all(torch.equal(state, one.get_state()) for state, one in zip(before, source.generators, strict=True))
-
-
-def test_replicas_are_put_back():
-    trainer = make(networks=stacked(small_networks, 2))
-    batch = torch.randn(2, 6, *SHAPE)
-    trainer.step(batch)
-    before = everything(trainer), [one.get_state() for one in trainer.randomness.noises]
-    with undone(trainer.state):
-        step_of(trainer)([(batch, None)])
-    assert_equal(everything(trainer), before[0])
-    assert all(torch.equal(a, b.get_state()) for a, b in zip(before[1], trainer.randomness.noises, strict=True))
-
-
-# --- what a captured step must not do --------------------------------------------------------------------
 
 
 def test_a_captured_step_refuses_its_number():
@@ -148,101 +40,6 @@ def test_a_captured_step_refuses_its_number():
     with pytest.raises(CannotCaptureError, match="a part reads context.step, which changes from step to step"):
         _ = context.step
     assert context.logits("real").shape == (2,)
-
-
-# --- optimizers ------------------------------------------------------------------------------------------
-
-
-def test_a_capturable_adam_has_its_numbers_in_tensors():
-    layer = nn.Linear(2, 1)
-    optimizer = torch.optim.Adam([{"params": [layer.weight], "lr": 0.1}, {"params": [layer.bias], "lr": 0.2}])
-    learning_rates.put_on_device(optimizer, torch.device("cpu"))
-    assert [group["capturable"] for group in optimizer.param_groups] == [True, True]
-    assert [group["lr"].item() for group in optimizer.param_groups] == [pytest.approx(0.1), pytest.approx(0.2)]
-    rates = [group["lr"] for group in optimizer.param_groups]
-    learning_rates.put_on_device(optimizer, torch.device("cpu"))
-    assert all(group["lr"] is rate for group, rate in zip(optimizer.param_groups, rates, strict=True))
-
-
-def test_a_capturable_adam_keeps_its_count_of_steps():
-    layer = nn.Linear(2, 1)
-    optimizer = torch.optim.Adam(layer.parameters())
-    for _ in range(3):
-        layer(torch.ones(1, 2)).sum().backward()
-        optimizer.step()
-    learning_rates.put_on_device(optimizer, torch.device("cpu"))
-    assert [state["step"].item() for state in optimizer.state.values()] == [3.0, 3.0]
-    assert {state["step"].dtype for state in optimizer.state.values()} == {torch.float32}
-
-
-def test_an_optimizer_that_cannot_be_capturable_stays_as_it_is():
-    optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1, momentum=0.9)
-    learning_rates.put_on_device(optimizer, torch.device("cpu"))
-    assert optimizer.param_groups[0]["lr"] == 0.1
-    assert "capturable" not in optimizer.param_groups[0]
-
-
-@pytest.mark.parametrize("optimizer", [adam, partial(adam, fused=True)])
-def test_the_state_of_a_captured_run_goes_on_on_the_cpu(optimizer):
-    captured = make(optimizer=optimizer).fit(make_batches(), steps=3)
-    plain = make(optimizer=optimizer)
-    plain.load_state_dict(captured.state_dict())
-    for one in (captured.generator_optimizer, captured.discriminator_optimizer):
-        learning_rates.put_on_device(one, torch.device("cpu"))  # as on a CUDA device
-    file = io.BytesIO()
-    torch.save(captured.state_dict(), file)
-    file.seek(0)
-    trainer = make(optimizer=optimizer)
-    trainer.load_state_dict(torch.load(file, weights_only=True))
-    for one in (trainer, plain):
-        for batch in make_batches():
-            one.step(batch)
-    for name, value in everything(plain).items():
-        torch.testing.assert_close(everything(trainer)[name], value, rtol=1e-5, atol=1e-6, msg=name)
-
-
-# --- the average -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("weight", [0.0, 1e-3, 0.25, 1.0])
-def test_moving_by_a_fraction_on_the_device_equals_lerp(weight):
-    targets = [torch.randn(3, 4), torch.randn(5), torch.randn(())]
-    sources = [torch.randn_like(one) for one in targets]
-    wanted = [torch.lerp(target, source, weight) for target, source in zip(targets, sources, strict=True)]
-    before = [source.clone() for source in sources]
-    move_towards(targets, sources, torch.tensor(weight))
-    torch.testing.assert_close(targets, wanted, rtol=1e-6, atol=1e-6)
-    assert all(torch.equal(a, b) for a, b in zip(sources, before, strict=True))
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
-def test_an_average_whose_weight_lies_on_the_device_equals_torchs(decay):
-    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    ours = WeightAverage(network, decay)
-    ours._device_weight = torch.zeros(())
-    ours.decay = decay  # writes it there
-    theirs = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    for _ in range(7):
-        network(torch.randn(5, 3))
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.add_(torch.randn_like(parameter))
-        ours.update()
-        theirs.update_parameters(network)
-    for name, value in theirs.module.state_dict().items():
-        if value.is_floating_point():
-            torch.testing.assert_close(ours.network.state_dict()[name], value, rtol=1e-6, atol=1e-6)
-    assert ours.network[1].num_batches_tracked == network[1].num_batches_tracked
-
-
-def test_a_decay_that_is_changed_reaches_the_device():
-    average = WeightAverage(nn.Linear(1, 1), 0.5)
-    average._device_weight = torch.zeros(())
-    average.decay = 0.75
-    assert average._device_weight.item() == 0.25
-
-
-# --- with CUDA -------------------------------------------------------------------------------------------
 
 
 RESIDENT = TensorData(torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(1)), torch.arange(32) % CLASSES)
@@ -366,56 +163,14 @@ def test_a_cuda_step_after_the_first_ones_waits_for_nothing(execution, case):
         torch.cuda.set_sync_debug_mode("default")
 
 
-class Reads(NonSaturating):
-    """A loss that reads a number on the host."""
-
-    def generator_loss(self, fake_logits, real_logits=None):
-        return super().generator_loss(fake_logits) * (1.0 if fake_logits.mean().item() > -100 else 0.5)
-
-
-class Part:
-    half = "discriminator"
-    every = 1
-    gradient_inputs = frozenset()
-
-
-class ReadsTheStep(Part):
-    def __call__(self, context):
-        return context.logits("real") * (context.step % 2)
-
-
-class Replaces(nn.Module):
-    """Puts a new tensor in the place of its buffer."""
-
-    half = "discriminator"
-    every = 1
-    gradient_inputs = frozenset()
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("average", torch.zeros((), device="cuda"))
-
-    def forward(self, context):
-        self.average = 0.9 * self.average + 0.1 * context.logits("real").detach().mean()
-        return (context.logits("real") - self.average).square()
-
-
-class Remembers(Part):
-    """Keeps a tensor that no buffer is."""
-
-    def __init__(self):
-        self.average = torch.zeros((), device="cuda")
-
-    def __call__(self, context):
-        self.average = 0.9 * self.average + 0.1 * context.logits("real").detach().mean()
-        return (context.logits("real") - self.average).square()
-
-
 FALLBACKS = {
     "a loss that reads a number": (lambda: {"loss": Reads()}, "waits for the device, as .item"),
     "a part that reads the step": (lambda: {"regularizers": [ReadsTheStep()]}, "a part reads context.step"),
-    "a buffer that is replaced": (lambda: {"regularizers": [Replaces()]}, "puts another tensor in the place"),
-    "a tensor that is no buffer": (lambda: {"regularizers": [Remembers()]}, ""),
+    "a buffer that is replaced": (
+        lambda: {"regularizers": [Replaces(device="cuda")]},
+        "puts another tensor in the place",
+    ),
+    "a tensor that is no buffer": (lambda: {"regularizers": [Remembers(device="cuda")]}, ""),
 }
 
 

@@ -16,7 +16,6 @@ from gankit.latents import Normal
 from gankit.losses import LOSSES, NonSaturating
 from gankit.regularizers import DRAGAN, R1, R1R2, Lecam, PathLength, WassersteinGradientPenalty
 from gankit.seeds import stream_seed
-from gankit.training.step.modes import tf32
 
 SHAPE = (1, 4, 4)
 CLASSES = 3
@@ -259,51 +258,3 @@ def test_unequal_samples_are_not_concatenated():
     context = StepContext(discriminator=D, real=torch.zeros(4, *SHAPE), fake=torch.zeros(3, *SHAPE), concatenate=True)
     with pytest.raises(ShapeError, match="real and fake must have the same shape to be concatenated, got"):
         context.logits("real")
-
-
-# --- tensor cores ----------------------------------------------------------------------------------------
-
-
-def switches():
-    return [torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision]
-
-
-def test_tf32_holds_inside_and_is_gone_afterwards():
-    before = switches()
-    with tf32():
-        assert switches() == ["tf32", "tf32"]
-    assert switches() == before
-
-
-def test_tf32_is_gone_after_an_error():
-    before = switches()
-    with pytest.raises(KeyError), tf32():
-        raise KeyError
-    assert switches() == before
-
-
-def test_tf32_inside_tf32_leaves_the_outer_one():
-    with tf32():
-        with tf32():
-            pass
-        assert switches() == ["tf32", "tf32"]
-
-
-def test_a_choice_of_the_users_own_survives_tf32():
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "ieee"
-    try:
-        with tf32():
-            pass
-        assert matmul.fp32_precision == "ieee"
-    finally:
-        matmul.fp32_precision = before
-
-
-def test_tf32_leaves_torchs_older_switches_readable():
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    with tf32():
-        pass
-    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
-    assert torch.get_float32_matmul_precision() == "highest"

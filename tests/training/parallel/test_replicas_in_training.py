@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from functools import partial
 
@@ -11,305 +10,18 @@ import torch
 from torch import nn
 
 from gankit import LOSSES, OPTIMIZERS, REGULARIZERS, AdversarialTrainer, LossSchedule, Preset, Spec
-from gankit.architectures import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from gankit.architectures import MLPDiscriminator, MLPGenerator
 from gankit.data import TensorData
 from gankit.errors import BadArgumentsError, BadValueError, DataError, ShapeError
 from gankit.latents import Normal
 from gankit.losses import NonSaturating
 from gankit.protocols import Regularizer
 from gankit.training import Stacked
-from gankit.training.step.gradients import clip_gradient_norm
+from tests.training.parallel.stacks import MLP, SHAPE, close
+from tests.training.steps import CLASSES, block
 
-SHAPE = (1, 8, 8)
-CLASSES = 3
 SEED = 5
 
-
-def block(inputs, outputs, *, device=None, dtype=None):
-    """Without a bias before BatchNorm, whose gradient would be nothing but rounding."""
-    linear = nn.Linear(inputs, outputs, bias=False, device=device, dtype=dtype)
-    return nn.Sequential(linear, nn.BatchNorm1d(outputs, device=device, dtype=dtype), nn.ReLU())
-
-
-MLP = {"widths": (8, 6), "dtype": torch.float64}
-NETWORKS = {
-    "mlp generator": lambda: (MLPGenerator(3, SHAPE, **MLP), (3,)),
-    "mlp discriminator": lambda: (MLPDiscriminator(SHAPE, **MLP), SHAPE),
-    "mlp with minibatch_std": lambda: (MLPDiscriminator(SHAPE, minibatch_std=True, **MLP), SHAPE),
-    "mlp with spectral_norm": lambda: (MLPDiscriminator(SHAPE, spectral_norm=True, **MLP), SHAPE),
-    "dcgan generator": lambda: (DCGANGenerator(3, (1, 16, 16), hidden_dim=2, dtype=torch.float64), (3,)),
-    "dcgan discriminator": lambda: (
-        DCGANDiscriminator((1, 16, 16), hidden_dim=2, dtype=torch.float64),
-        (1, 16, 16),
-    ),
-}
-EVERY_NETWORK = pytest.mark.parametrize("name", NETWORKS)
-
-
-def of(name, count=3):
-    """Networks of one kind, and an input of each."""
-    networks, shapes = zip(*[NETWORKS[name]() for _ in range(count)], strict=True)
-    return list(networks), torch.randn(count, 4, *shapes[0], dtype=torch.float64)
-
-
-def close(one, other):
-    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-
-
-def assert_equal_tensors(stacked, networks):
-    state = stacked.state_dict()
-    for index, network in enumerate(networks):
-        assert list(network.state_dict()) == list(state)
-        for name, value in network.state_dict().items():
-            torch.testing.assert_close(state[name][index], value, rtol=1e-12, atol=1e-12, msg=name)
-
-
-# --- the module ------------------------------------------------------------------------------------------
-
-
-@EVERY_NETWORK
-@pytest.mark.parametrize("training", [True, False])
-def test_its_answers_gradients_and_buffers_are_those_of_its_networks(name, training):
-    networks, x = of(name)
-    stacked = Stacked(networks).train(training)
-    for network in networks:
-        network.train(training)
-    inputs = x.clone().requires_grad_()
-    for _ in range(2):
-        answers = stacked(inputs)
-        answers.square().sum().backward()
-    for index, network in enumerate(networks):
-        own = x[index].clone().requires_grad_()
-        for _ in range(2):
-            answer = network(own)
-            answer.square().sum().backward()
-        close(answers[index], answer)
-        close(inputs.grad[index], own.grad)
-        gradients = dict(stacked.named_parameters())
-        for key, parameter in network.named_parameters():
-            close(gradients[key].grad[index], parameter.grad)
-    assert_equal_tensors(stacked, networks)
-
-
-@EVERY_NETWORK
-def test_its_names_are_those_of_one_network_and_its_tensors_have_one_dimension_more(name):
-    networks, _ = of(name)
-    stacked = Stacked(networks)
-    assert [key for key, _ in stacked.named_parameters()] == [key for key, _ in networks[0].named_parameters()]
-    assert [key for key, _ in stacked.named_buffers()] == [key for key, _ in networks[0].named_buffers()]
-    assert_equal_tensors(stacked, networks)
-    assert stacked.replicas == 3
-
-
-@EVERY_NETWORK
-def test_a_replica_is_an_ordinary_network_with_weights_of_its_own(name):
-    networks, x = of(name)
-    stacked = Stacked(networks).eval()
-    one = stacked.replica(1)
-    assert type(one) is type(networks[1])
-    assert not one.training
-    close(one(x[1]), networks[1].eval()(x[1]))
-    with torch.no_grad():
-        for tensor in (*one.parameters(), *one.buffers()):
-            tensor.zero_()
-    assert_equal_tensors(stacked, networks)
-    one.load_state_dict(networks[2].state_dict())
-
-
-def test_its_weights_are_copies():
-    networks = [nn.Linear(3, 2) for _ in range(2)]
-    stacked = Stacked(networks)
-    with torch.no_grad():
-        stacked.weight.zero_()
-    assert all(network.weight.abs().min() > 0 for network in networks)
-    assert all(parameter.is_leaf and parameter.requires_grad for parameter in stacked.parameters())
-
-
-def test_frozen_parameters_stay_frozen():
-    networks = [nn.Linear(3, 2) for _ in range(2)]
-    for network in networks:
-        network.bias.requires_grad_(False)
-    stacked = Stacked(networks)
-    assert (stacked.weight.requires_grad, stacked.bias.requires_grad) == (True, False)
-    assert not stacked.replica(0).bias.requires_grad
-
-
-def test_a_state_goes_from_one_stack_to_another():
-    (networks, x), (others, _) = of("dcgan generator"), of("dcgan generator")
-    first, second = Stacked(networks), Stacked(others)
-    first(x)
-    second.load_state_dict(first.state_dict())
-    close(second.eval()(x), first.eval()(x))
-
-
-def test_a_copy_has_weights_and_a_mode_of_its_own():
-    networks, x = of("dcgan generator")
-    stacked = Stacked(networks).eval()
-    before = stacked(x)
-    twin = copy.deepcopy(stacked)
-    assert not any(layer.training for layer in twin.modules())
-    assert not copy.deepcopy(Stacked(networks).eval()).training
-    with torch.no_grad():
-        for tensor in (*twin.parameters(), *twin.buffers()):
-            tensor.zero_()
-    close(stacked(x), before)
-    assert list(twin.state_dict()) == list(stacked.state_dict())
-
-
-def test_it_moves_between_types_and_modes_as_any_module_does():
-    networks, x = of("mlp generator")
-    stacked = Stacked(networks).to(torch.float32)
-    assert {tensor.dtype for tensor in (*stacked.parameters(), *stacked.buffers())} == {torch.float32, torch.int64}
-    assert stacked(x.float()).dtype == torch.float32
-    assert stacked.replica(0)(x[0].float()).dtype == torch.float32
-    stacked.double().requires_grad_(False)
-    assert not stacked(x).requires_grad
-    modes = [layer.training for layer in stacked.eval().modules()]
-    assert len(modes) > 5
-    assert not any(modes)
-
-
-def test_a_mode_reaches_a_network_that_reads_its_own():
-    class Mode(nn.Linear):
-        def forward(self, x):
-            return super().forward(x) if self.training else super().forward(x) * 0
-
-    stacked, x = Stacked([Mode(3, 2) for _ in range(2)]), torch.randn(2, 4, 3)
-    assert stacked(x).abs().min() > 0
-    stacked.eval()
-    assert not stacked.replica(0).training
-    assert stacked.replica(0)(x[0]).abs().max() == 0
-    assert stacked(x).abs().max() == 0
-    assert stacked.train()(x).abs().min() > 0
-
-
-def test_conditions_are_one_a_replica():
-    generators = [MLPGenerator(3, SHAPE, num_classes=CLASSES, **MLP) for _ in range(2)]
-    discriminators = [DCGANDiscriminator(SHAPE, hidden_dim=2, num_classes=CLASSES) for _ in range(2)]
-    labels = torch.randint(CLASSES, (2, 4))
-    z, x = torch.randn(2, 4, 3, dtype=torch.float64), torch.randn(2, 4, *SHAPE)
-    for networks, inputs in ((generators, z), (discriminators, x)):
-        answers = Stacked(networks)(inputs, labels)
-        for answer, network, one, own in zip(answers, networks, inputs, labels, strict=True):
-            torch.testing.assert_close(answer, network(one, own))
-
-
-@pytest.mark.parametrize("classes", [None, CLASSES])
-def test_features_are_those_of_the_networks(classes):
-    networks = [MLPDiscriminator(SHAPE, num_classes=classes, **MLP) for _ in range(2)]
-    x = torch.randn(2, 4, *SHAPE, dtype=torch.float64)
-    labels = None if classes is None else torch.randint(classes, (2, 4))
-    features = Stacked(networks).features(x, labels)
-    assert features.shape == (2, 4, 6)
-    for index, network in enumerate(networks):
-        close(features[index], network.features(x[index], None if labels is None else labels[index]))
-
-
-def test_a_network_without_features_has_none_when_stacked():
-    assert not hasattr(Stacked([nn.Linear(3, 2)]), "features")
-
-
-def test_it_shows_what_it_is_of():
-    assert repr(Stacked([nn.Linear(3, 2)] * 2)) == "Stacked(2 x Linear(in_features=3, out_features=2, bias=True))"
-
-
-def test_tied_weights_stay_tied():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
-            self.second.weight = self.first.weight
-
-        def forward(self, x):
-            return self.second(self.first(x).tanh())
-
-    networks, x = [Tied().double() for _ in range(2)], torch.randn(2, 4, 3, dtype=torch.float64)
-    stacked = Stacked(networks)
-    stacked(x).sum().backward()
-    networks[1](x[1]).sum().backward()
-    assert len(list(stacked.parameters())) == 1
-    close(stacked.first.weight.grad[1], networks[1].first.weight.grad)
-
-
-# --- what cannot be stacked ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("networks", "error", "says"),
-    [
-        ([], BadValueError, "networks to stack must be one or more, got none"),
-        ([nn.Linear(3, 2), nn.Linear(3, 4)], BadArgumentsError, "replicas must have one architecture and differ in"),
-        ([nn.Linear(3, 2), nn.Bilinear(3, 3, 2)], BadArgumentsError, "got Linear and Bilinear"),
-        ([nn.Linear(3, 2), nn.Linear(3, 2).double()], BadArgumentsError, "replicas must have one architecture"),
-        (
-            [nn.Sequential(nn.Linear(3, 2), nn.ReLU()), nn.Sequential(nn.Linear(3, 2), nn.Tanh())],
-            BadArgumentsError,
-            "replicas must have one architecture",
-        ),
-        (
-            [nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU(slope)) for slope in (0.1, 0.2)],
-            BadArgumentsError,
-            "replicas must have one architecture",
-        ),
-        (
-            [nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))] * 2,
-            BadArgumentsError,
-            r"which Dropout \(1\) cannot: build the networks without it, or train them one by one",
-        ),
-        ([nn.Dropout2d()] * 2, BadArgumentsError, r"Dropout2d \(the network\) cannot"),
-    ],
-    ids=["none", "sizes", "classes", "types", "activations", "slopes", "dropout", "dropout alone"],
-)
-def test_what_cannot_be_stacked_is_refused_in_one_sentence(networks, error, says):
-    with pytest.raises(error, match=says):
-        Stacked(networks)
-
-
-@pytest.mark.parametrize("index", [-1, 2])
-def test_a_replica_that_is_not_there_is_refused(index):
-    with pytest.raises(BadValueError, match=f"replica must be from 0 to 1, got {index}"):
-        Stacked([nn.Linear(3, 2)] * 2).replica(index)
-
-
-@pytest.mark.parametrize("shape", [(4, 3), (3, 4, 3), ()])
-def test_inputs_that_are_not_one_a_replica_are_refused(shape):
-    with pytest.raises(ShapeError, match=r"2 replicas need inputs of shape \(2, N, \.\.\.\), got"):
-        Stacked([nn.Linear(3, 2)] * 2)(torch.zeros(shape))
-
-
-# --- clipping --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("max_norm", [0.5, 3.0, 100.0])
-def test_each_replicas_gradient_is_clipped_as_torch_does_alone(max_norm):
-    gradients = [torch.randn(3, *shape, dtype=torch.float64) * scale for shape, scale in (((4, 2), 1.0), ((5,), 0.5))]
-    gradients[0][0] = 0.0
-    gradients[1][0] = 0.0
-    parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient.clone()
-    without = nn.Parameter(torch.zeros(3, 2))
-    norms = clip_gradient_norm([*parameters, without], max_norm, replicas=3)
-    assert norms.shape == (3,)
-    assert without.grad is None
-    for index in range(3):
-        own = [nn.Parameter(torch.zeros_like(gradient[index])) for gradient in gradients]
-        for parameter, gradient in zip(own, gradients, strict=True):
-            parameter.grad = gradient[index].clone()
-        close(norms[index], nn.utils.clip_grad_norm_(own, max_norm))
-        for parameter, alone in zip(parameters, own, strict=True):
-            close(parameter.grad[index], alone.grad)
-
-
-def test_without_replicas_the_gradient_is_clipped_as_torch_does():
-    ours, theirs = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(4))
-    ours.grad = torch.arange(4.0)
-    theirs.grad = torch.arange(4.0)
-    assert torch.equal(clip_gradient_norm([ours], 1.0), nn.utils.clip_grad_norm_([theirs], 1.0))
-    assert torch.equal(ours.grad, theirs.grad)
-
-
-# --- in a trainer ----------------------------------------------------------------------------------------
 
 SMALL = Preset(
     name="small",
@@ -538,7 +250,7 @@ def test_the_order_of_the_replicas_does_not_matter():
         torch.testing.assert_close(everything(trainer)[name][1:], value, rtol=1e-9, atol=1e-12, msg=name)
 
 
-# --- what a trainer of replicas tells --------------------------------------------------------------------
+# --- results, samples and states -------------------------------------------------------------------------
 
 
 def test_metrics_are_one_a_replica_and_read_as_mean_and_standard_deviation():

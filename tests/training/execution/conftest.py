@@ -1,0 +1,19 @@
+"""Ways to run compiled halves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def traced_only(monkeypatch):
+    """Run the graph that Inductor would be given as it is: Inductor itself takes many seconds a half."""
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+
+
+@pytest.fixture(params=["graph", pytest.param("inductor", marks=pytest.mark.slow)])
+def compiler(request):
+    if request.param == "graph":
+        request.getfixturevalue("traced_only")
+    return request.param

@@ -1,0 +1,154 @@
+"""What the ranks share, what belongs to each of them, and what does not go together with several ranks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from gankit.data import StreamBatches, make_batches
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataError,
+)
+from gankit.latents import Normal
+from gankit.losses import LOSSES
+from gankit.presets import ring, vanilla_mnist
+from gankit.spec import Spec
+from gankit.training import AdversarialTrainer, Checkpointer, Ranks
+from tests.ranks import on_ranks
+from tests.training.parallel.rank_training import (
+    POINTS,
+    Critic,
+    generator_network,
+)
+
+
+def told_by_the_first():
+    ranks = Ranks.present()
+
+    def fail():
+        raise BadValueError("a sentence")
+
+    with pytest.raises(BadValueError, match="a sentence"):
+        ranks.first(fail)
+    return ranks.first(lambda: ranks.rank), ranks.gather(ranks.rank), ranks.any(ranks.rank == 1, False)
+
+
+def test_the_first_rank_makes_things_for_all_and_its_errors_are_theirs():
+    assert on_ranks(2, told_by_the_first) == [(0, [0, 1], [True, False]), (0, [], [True, False])]
+
+
+# --- what belongs to each rank ---------------------------------------------------------------------------
+
+
+def what_is_own():
+    preset = vanilla_mnist.replace(
+        batch_size=500, generator=Spec("mlp", widths=[8]), discriminator=Spec("mlp", widths=[8])
+    )
+    trainer, batches = preset(device="cpu", seed=4), preset.batches(device="cpu", seed=4)
+    points = ring.batches(device="cpu")
+    orders = [torch.cat([batches._next_rows() for _ in range(len(batches))], 1)[0].tolist() for _ in range(1)]
+    latents = trainer.draw_latents(3, trainer.noise).numpy()
+    return len(batches), orders[0], latents, next(iter(points)).numpy(), torch.rand(3).numpy()
+
+
+def test_each_rank_has_its_own_noise_and_its_own_part_of_the_data():
+    outcomes = on_ranks(2, what_is_own)
+    (count, first, *own), (_, second, *others) = outcomes
+    assert count == 5
+    assert not set(first) & set(second)
+    assert sorted(first + second) == list(range(5000))
+    for one, other in zip(own[:2], others[:2], strict=True):
+        assert not (one == other).any()
+    alone = vanilla_mnist(device="cpu", seed=4)
+    assert (alone.draw_latents(3, alone.noise).numpy() == own[0]).all()  # rank 0 is a process alone
+
+
+def of_a_loader(batch_size, with_a_sampler):
+    ranks = Ranks.present()
+    data = TensorDataset(torch.arange(40.0).reshape(40, 1))
+    shard = (ranks.rank, ranks.size)
+    if with_a_sampler == "data":
+        batches = make_batches(data, batch_size=batch_size, sample_range=None, shard=shard)
+    else:
+        sampler = DistributedSampler(data, seed=5) if with_a_sampler else None
+        loader = DataLoader(data, batch_size, sampler=sampler)
+        batches = make_batches(loader, batch_size=batch_size, sample_range=None, shard=shard)
+    assert isinstance(batches, StreamBatches)
+    return [torch.cat(list(batches)).flatten().tolist() for _ in range(2)]
+
+
+@pytest.mark.parametrize("with_a_sampler", [True, "data"])
+def test_a_loader_gives_each_rank_a_part_and_shuffles_every_epoch_anew(with_a_sampler):
+    first, second = on_ranks(2, of_a_loader, 5, with_a_sampler)
+    for one, other in zip(first, second, strict=True):
+        assert sorted(one + other) == list(range(40))
+    assert first[0] != first[1]
+
+
+def refused_loader():
+    with pytest.raises(BadArgumentsError, match="must have a torch.utils.data.DistributedSampler, got one with a Seq"):
+        of_a_loader(5, None)
+    with pytest.raises(DataError, match="must fill a batch of 21 on each of 2 ranks, got 40 samples"):
+        of_a_loader(21, "data")
+    with pytest.raises(DataError, match="must fill a batch of 21 on each of 2 ranks, got 40 samples"):
+        make_batches(torch.zeros(40, 1), batch_size=21, shard=(0, 2))
+
+
+def test_a_loader_that_gives_every_rank_the_same_samples_is_refused():
+    on_ranks(2, refused_loader)
+
+
+def test_a_shard_that_is_none_is_refused():
+    with pytest.raises(BadValueError, match=r"shard must be \(rank, ranks\) with 0 <= rank < ranks, got \(2, 2\)"):
+        make_batches(torch.zeros(40, 1), batch_size=2, shard=(2, 2))
+
+
+# --- what does not go together ---------------------------------------------------------------------------
+
+
+def refusals():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    G = generator_network(False)
+    D = Critic(False)
+
+    def trainer(generator, discriminator, **options):
+        return AdversarialTrainer(
+            generator,
+            discriminator,
+            LOSSES.build("hinge"),
+            latent=Normal(4),
+            generator_optimizer=torch.optim.SGD(generator.parameters(), 0.1),
+            discriminator_optimizer=torch.optim.SGD(discriminator.parameters(), 0.1),
+            **options,
+        )
+
+    with pytest.raises(BadArgumentsError, match="discriminator must be the network itself, got one inside Distributed"):
+        trainer(G, nn.parallel.DistributedDataParallel(D))
+    with pytest.raises(BadValueError, match="execution 'eager' can, got 'compile'"):
+        trainer(G, D, execution="compile", synchronize_batch_norm=True)
+    with pytest.raises(BadArgumentsError, match="every_seconds is for one process"):
+        POINTS(device="cpu", callbacks=[Checkpointer("here", every_seconds=1)]).fit(
+            POINTS.batches(device="cpu"), steps=1
+        )
+    alone = POINTS(device="cpu", ranks=Ranks())
+    assert alone.ranks.size == 1
+    sharded = fully_shard(generator_network(False), mesh=init_device_mesh("cpu", (2,)))
+    with pytest.raises(
+        BadArgumentsError, match="generator must have its weights whole on every process, got 0.weight as"
+    ):
+        trainer(sharded, D)
+
+
+def test_what_does_not_go_together_is_refused():
+    on_ranks(2, refusals)
+
+
+def test_replicas_do_not_normalise_over_ranks():
+    with pytest.raises(BadValueError, match="synchronize_batch_norm is for one model, got it with replicas"):
+        POINTS(device="cpu", replicas=2, synchronize_batch_norm=True)

@@ -1,0 +1,186 @@
+"""The course of a training on several ranks: its start, its exchanges, its end, and its failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from gankit.errors import (
+    CheckpointError,
+    CheckpointWarning,
+    DistributedError,
+    NonFiniteDataError,
+    NonFiniteWarning,
+)
+from gankit.latents import Normal
+from gankit.losses import LOSSES
+from gankit.presets import vanilla_mnist
+from gankit.training import AdversarialTrainer, Checkpointer, Ranks, load_newest
+from tests.ranks import on_ranks
+from tests.training.parallel.rank_training import (
+    POINTS,
+    Critic,
+    generator_network,
+)
+
+
+def begun_otherwise():
+    torch.manual_seed(Ranks.present().rank)
+    G, D = generator_network(True), Critic(False)
+    trainer = AdversarialTrainer(
+        G,
+        D,
+        LOSSES.build("hinge"),
+        latent=Normal(4),
+        generator_optimizer=torch.optim.SGD(G.parameters(), 0.1),
+        discriminator_optimizer=torch.optim.SGD(D.parameters(), 0.1),
+    )
+    return torch.cat([p.flatten() for p in (*trainer.generator.parameters(), *D.parameters())]).detach().numpy()
+
+
+def test_all_begin_with_the_weights_of_the_first():
+    first, second = on_ranks(2, begun_otherwise)
+    assert (first == second).all()
+
+
+def exchanges(options):
+    counts = []
+    real = dist.all_reduce
+
+    def counted(tensor, *arguments, **more):
+        counts.append(tensor.numel() * tensor.element_size())
+        return real(tensor, *arguments, **more)
+
+    dist.all_reduce = counted
+    trainer = vanilla_mnist(device="cpu", **options)
+    trainer.step(torch.rand(4, 1, 28, 28))
+    weights = sum(p.numel() for n in (trainer.generator, trainer.discriminator) for p in n.parameters())
+    buffers = sum(b.numel() for b in trainer.generator.buffers() if b.is_floating_point())
+    return counts, 4 * weights, 4 * buffers, len(trainer.metrics)
+
+
+def test_a_step_exchanges_once_a_half_the_gradients_the_statistics_and_the_results():
+    for counts, weights, buffers, results in on_ranks(2, exchanges, {}):
+        assert len(counts) == 2
+        assert sum(counts) == weights + 2 * buffers + 4 * results
+
+
+def test_synchronised_batch_norm_exchanges_twice_a_layer_and_pass_and_twice_in_the_backward_pass():
+    for counts, *_ in on_ranks(2, exchanges, {"synchronize_batch_norm": True}):
+        assert len(counts) == 2 + 4 * (2 + 2 + 2)
+
+
+def stopped_by_one():
+    trainer = POINTS(device="cpu", check_every_steps=4)
+
+    class Stop:
+        every = 5
+
+        def __call__(self, trainer):
+            if trainer.ranks.rank == 1:
+                trainer.stop()
+
+    trainer.callbacks.append(Stop())
+    return trainer.fit(POINTS.batches(device="cpu"), steps=50).steps_done
+
+
+def test_one_rank_that_stops_stops_all_at_the_next_check():
+    assert on_ranks(2, stopped_by_one) == [8, 8]
+
+
+def whole_state(trainer):
+    state = trainer.state_dict()
+    numbers = {f"{n}.{k}": v.numpy() for n in ("generator", "discriminator") for k, v in state[n].items()}
+    return numbers | {
+        "noise": state["random"]["noise"].numpy(),
+        "data": trainer.data_state()["batches"]["random"][0].numpy(),
+    }
+
+
+def saved_and_resumed():
+    """The state after 12 steps, made at a stretch; and with a checkpoint between them."""
+    both = []
+    for name, stop in (("whole", 12), ("part", 7)):
+        trainer, batches = POINTS(device="cpu", seed=2), POINTS.batches(device="cpu", seed=2)
+        with Checkpointer(name, every_steps=7) as checkpointer:
+            trainer.callbacks.append(checkpointer)
+            trainer.fit(batches, steps=stop)
+        both.append(whole_state(trainer))
+    dist.barrier()
+    torch.manual_seed(77)
+    trainer, batches = POINTS(device="cpu", seed=2), POINTS.batches(device="cpu", seed=2)
+    load_newest("part").restore(trainer, batches)
+    both[1] = whole_state(trainer.fit(batches, steps=12))
+    return both
+
+
+def test_ranks_go_on_from_a_checkpoint_to_the_last_bit_each_with_its_own_noise():
+    outcomes = on_ranks(2, saved_and_resumed)
+    for whole, resumed in outcomes:
+        assert whole.keys() == resumed.keys()
+        assert all((whole[name] == resumed[name]).all() for name in whole)
+    assert not (outcomes[0][0]["noise"] == outcomes[1][0]["noise"]).all()
+    assert [path.name for path in Path("part").iterdir()] == ["step_0000007"]
+    with pytest.raises(CheckpointError, match="as many ranks as there are, 1, got 2"):
+        load_newest("part").restore(POINTS(device="cpu"), POINTS.batches(device="cpu"))
+
+
+def with_nan_on_one(policy):
+    ranks = Ranks.present()
+    trainer = POINTS(device="cpu", check_every_steps=2, on_non_finite=policy)
+    random = torch.Generator().manual_seed(ranks.rank)
+    data = [torch.randn(16, 2, generator=random) for _ in range(4)]
+    if ranks.rank == 1:
+        data[2][3, 1] = torch.nan
+    try:
+        with Checkpointer(policy, every_steps=1) as checkpointer, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.callbacks.append(checkpointer)
+            trainer.fit(data, steps=4)
+    except NonFiniteDataError as error:
+        return str(error), [str(one.message) for one in caught if one.category in (NonFiniteWarning, CheckpointWarning)]
+    finite = all(p.isfinite().all() for p in trainer.generator.parameters())
+    return finite, [str(one.message) for one in caught if one.category is NonFiniteWarning]
+
+
+def test_nan_on_one_rank_ends_the_training_on_all():
+    (first, _), (second, _) = on_ranks(2, with_nan_on_one, "raise")
+    assert first == "batches must be finite, got NaN or infinite values on another rank in the 2 steps before step 3"
+    assert second == "batches must be finite, got NaN or infinite values in the 2 steps before step 3"
+    assert load_newest("raise").step == 2
+
+
+def test_nan_on_one_rank_is_skipped_on_all():
+    for finite, told in on_ranks(2, with_nan_on_one, "skip"):
+        assert finite is True
+        assert told == ["1 updates were left out before step 4, whose loss or gradient was not finite"]
+
+
+def test_nan_on_one_rank_rolls_all_back_until_it_does_not_help():
+    for message, told in on_ranks(2, with_nan_on_one, "rollback"):
+        assert "batches must be finite" in message
+        assert sum("went back from step 4 to step 2" in one for one in told) == 5
+    assert load_newest("rollback").step == 2
+
+
+def bereft():
+    trainer, batches = POINTS(device="cpu"), POINTS.batches(device="cpu")
+    trainer.fit(batches, steps=2)
+    if trainer.ranks.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    started = time.monotonic()
+    with pytest.raises(DistributedError, match="every rank must be there for an exchange, got a failed one: "):
+        trainer.fit(batches, steps=10_000)
+    return time.monotonic() - started
+
+
+def test_the_loss_of_a_rank_is_an_error_and_no_waiting():
+    seconds, _ = on_ranks(2, bereft, seconds=60)
+    assert seconds < 30

@@ -1,0 +1,85 @@
+"""The moving average of a generator's weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gankit.errors import BadValueError
+from gankit.training import WeightAverage
+from gankit.training.step.averaging import move_towards
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
+def test_it_equals_torchs_average_with_buffers(decay):
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    ours = WeightAverage(network, decay)
+    theirs = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    for _ in range(7):
+        network(torch.randn(5, 3))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        ours.update()
+        theirs.update_parameters(network)
+    for name, value in theirs.module.state_dict().items():
+        if value.is_floating_point():  # torch averages the batch counter too, which has no meaning
+            torch.testing.assert_close(ours.network.state_dict()[name], value)
+    assert ours.network[1].num_batches_tracked == network[1].num_batches_tracked
+
+
+def test_its_keys_are_those_of_the_network_and_it_trains_nothing():
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    average = WeightAverage(network, 0.9)
+    assert average.network.state_dict().keys() == network.state_dict().keys()
+    assert not average.network.training
+    assert not any(parameter.requires_grad for parameter in average.network.parameters())
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan"), "0.9", True, None])
+def test_an_impossible_decay_is_refused(decay):
+    with pytest.raises(BadValueError, match=r"averaging_decay must be in \[0, 1\)"):
+        WeightAverage(nn.Linear(1, 1), decay)
+
+
+# --- a weight on the device ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e-3, 0.25, 1.0])
+def test_moving_by_a_fraction_on_the_device_equals_lerp(weight):
+    targets = [torch.randn(3, 4), torch.randn(5), torch.randn(())]
+    sources = [torch.randn_like(one) for one in targets]
+    wanted = [torch.lerp(target, source, weight) for target, source in zip(targets, sources, strict=True)]
+    before = [source.clone() for source in sources]
+    move_towards(targets, sources, torch.tensor(weight))
+    torch.testing.assert_close(targets, wanted, rtol=1e-6, atol=1e-6)
+    assert all(torch.equal(a, b) for a, b in zip(sources, before, strict=True))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
+def test_an_average_whose_weight_lies_on_the_device_equals_torchs(decay):
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    ours = WeightAverage(network, decay)
+    ours._device_weight = torch.zeros(())
+    ours.decay = decay  # writes it there
+    theirs = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    for _ in range(7):
+        network(torch.randn(5, 3))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        ours.update()
+        theirs.update_parameters(network)
+    for name, value in theirs.module.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(ours.network.state_dict()[name], value, rtol=1e-6, atol=1e-6)
+    assert ours.network[1].num_batches_tracked == network[1].num_batches_tracked
+
+
+def test_a_decay_that_is_changed_reaches_the_device():
+    average = WeightAverage(nn.Linear(1, 1), 0.5)
+    average._device_weight = torch.zeros(())
+    average.decay = 0.75
+    assert average._device_weight.item() == 0.25

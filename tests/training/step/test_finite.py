@@ -1,0 +1,35 @@
+"""What is not finite is found, and what was kept aside comes back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gankit.training.step.finite import Undoable, all_finite, largest_magnitude
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_the_largest_value_shows_what_is_not_finite(bad):
+    assert not largest_magnitude([torch.zeros(3), torch.tensor([0.0, bad])])[0].isfinite()
+    assert largest_magnitude([]) == []
+    assert all_finite([torch.tensor([1.0, bad]), torch.tensor([2.0, 3.0])]).tolist() == [True, False]
+
+
+def test_what_is_kept_aside_comes_back():
+    layer = nn.BatchNorm1d(2)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.randn(4, 2)).square().sum().backward()
+    optimizer.step()
+    before = [t.clone() for t in (*layer.parameters(), *layer.buffers())]
+    steps = next(iter(optimizer.state.values()))["step"].clone()
+    for keep in (False, True):
+        undoable = Undoable(optimizer, [layer])
+        layer(torch.randn(4, 2) + 3)
+        optimizer.step()
+        undoable.keep_if(torch.tensor(keep))
+        same = [torch.equal(a, b) for a, b in zip(before, (*layer.parameters(), *layer.buffers()), strict=True)]
+        assert all(same) != keep
+        assert torch.equal(steps, next(iter(optimizer.state.values()))["step"]) != keep
