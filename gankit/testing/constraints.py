@@ -14,14 +14,14 @@ from gankit.testing.rules import Rules, Subject, Violation, title_of
 
 
 class ConstraintSubject(Subject):
-    """A constraint, and the network it is applied to."""
+    """A constraint, and the network that it changes."""
 
     def __init__(self, part: Constraint) -> None:
         super().__init__(title_of(part))
         self.part = part
 
     def __call__(self) -> tuple[SmallDiscriminator, dict[str, nn.Parameter]]:
-        """The network after `apply`, and the parameters it had before."""
+        """Return the network after `apply`, and the parameters that it had before."""
         network = SmallDiscriminator(8, conditional=False)
         before = dict(network.named_parameters())
         self.doing = "apply, on a network whose parameters require a gradient,"

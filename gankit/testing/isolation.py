@@ -25,7 +25,7 @@ def global_random_state() -> list[Any]:
 
 
 def same_random_state(before: list[Any], after: list[Any]) -> bool:
-    """Whether two states are the same.
+    """Return whether two random states are equal.
 
     Example:
         >>> before = global_random_state()
@@ -41,7 +41,7 @@ def same_random_state(before: list[Any], after: list[Any]) -> bool:
 
 @contextmanager
 def isolated() -> Generator[None]:
-    """Run what is inside with gradients, without warnings, autocast and a default device; put random states back.
+    """Enable gradients, disable warnings, autocast and the default device, and restore the random states at the end.
 
     Example:
         >>> with torch.no_grad(), isolated():

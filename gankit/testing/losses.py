@@ -46,7 +46,7 @@ class _LossSubject(Subject):
         return self.tensor(loss.generator_loss(fake, real) if loss.needs_real_logits else loss.generator_loss(fake))
 
     def slopes(self, half: Half, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient of the summed loss with respect to both logits; zeros where there is none."""
+        """Return the gradients of the summed loss with respect to the real and fake logits; zeros if there is none."""
         real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
         loss = self(half, real, fake)
         if not loss.requires_grad:
@@ -68,16 +68,16 @@ def check_loss(
     """Check that a loss keeps the rules of `AdversarialLoss`.
 
     Args:
-        loss: the loss, built.
-        bounded: whether values and gradients must be finite for logits of 50 and 10,000 to both sides. Say
-            False for one that overflows by its nature, such as the f-divergence `kl`.
-        saturating: False to check that the generator keeps a gradient where D rejects its fakes with
-            confidence. None checks it of a class whose name says "non-saturating".
-        skip: names of rules that are not checked.
+        loss: The loss, an object and not its class.
+        bounded: Whether values and gradients must be finite for logits of ±50 and ±10,000. Pass False for a loss
+            that overflows by definition, such as the f-divergence `kl`.
+        saturating: False to check that the generator keeps a gradient if D confidently rejects its fakes. None checks
+            this only if the name of the loss's class says "non-saturating".
+        skip: The names of rules not to check.
 
     Raises:
-        ConformanceError: for the first rule that is broken, with its name in `rule`.
-        BadValueError: for a name in `skip` that is no rule.
+        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
+        BadValueError: A name in `skip` is not the name of a rule.
 
     Example:
         >>> from gankit.losses import Minimax
@@ -107,8 +107,8 @@ def _protocol_violation(part: _LossSubject) -> Violation:
     if not isinstance(loss, AdversarialLoss):
         members = ("discriminator_loss", "generator_loss", "needs_real_logits")
         return f"it has no {', '.join(m for m in members if not hasattr(loss, m))}"
-    for name in ("needs_real_logits", "log_odds"):
-        value: object = getattr(loss, name, False)
+    flags: dict[str, object] = {"needs_real_logits": loss.needs_real_logits, "log_odds": has_log_odds(loss)}
+    for name, value in flags.items():
         if not isinstance(value, bool):
             return f"{name} is {value!r}"
     return None

@@ -23,7 +23,7 @@ _BATCH_SIZE = 5
 
 
 class _NetworkSubject(Subject):
-    """A network that can be had afresh, and inputs for it."""
+    """Builds copies of the network to check, and inputs for them."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class _NetworkSubject(Subject):
         self.multiple: int = 1
 
     def fresh(self, mode: Mode = "train", dtype: torch.dtype = torch.float32, device: str = "cpu") -> nn.Module:
-        """A new one, or a copy of the caller's, in this mode, type and place."""
+        """Build the block, or copy the caller's network, in the given mode and data type and on the device."""
         self.doing = "building it"
         network: nn.Module = self.build()
         # on its device first: a tensor of the wrong kind that is left behind shows in the call
@@ -69,7 +69,7 @@ class _NetworkSubject(Subject):
         return self.tensor(network(*inputs))
 
     def fits(self, output: Tensor, count: int) -> bool:
-        """Whether the output has the shape for so many samples."""
+        """Return whether the output has the right shape for `count` samples."""
         wanted = (count * self.multiple, *self.output_shape)
         return output.ndim == len(wanted) and all(w in (None, s) for w, s in zip(wanted, output.shape, strict=True))
 
@@ -96,16 +96,17 @@ def check_block(
     """Check that a block keeps the rules of blocks.
 
     Args:
-        block: what builds the block, called with two widths, and with `device=` and `dtype=`.
-        example: an input, `(N, in_features, ...)`, for blocks of pictures; only its shape matters. None for
+        block: The function or class that builds the block. It is called with two widths, and with
+            `device=` and `dtype=`.
+        example: An input, `(N, in_features, ...)`, for blocks of pictures; only its shape matters. None for
             `(N, in_features)`.
-        in_features: the width that comes in, where there is no example.
-        out_features: the width that goes out.
-        skip: names of rules that are not checked.
+        in_features: The width of the input if there is no example.
+        out_features: The width of the output.
+        skip: The names of rules not to check.
 
     Raises:
-        ConformanceError: for the first rule that is broken, with its name in `rule`.
-        BadValueError: for a name in `skip` that is no rule.
+        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
+        BadValueError: A name in `skip` is not the name of a rule.
 
     Example:
         >>> from gankit.blocks import conv_bn_leaky_relu, linear_relu
@@ -130,18 +131,18 @@ def check_generator(
     num_classes: int | None = None,
     skip: Collection[str] = (),
 ) -> None:
-    """Check that a generator keeps the rules of generators. It works on copies and leaves yours as it is.
+    """Check that a generator keeps the rules of generators. It works on copies and does not change yours.
 
     Args:
-        generator: G, called `G(z)`, or `G(z, labels)` with `num_classes`.
-        latent_dim: the length of one latent.
-        sample_shape: the shape of one sample.
-        num_classes: how many classes it is conditional on.
-        skip: names of rules that are not checked.
+        generator: The generator, called `G(z)`, or `G(z, labels)` with `num_classes`.
+        latent_dim: The size of one latent.
+        sample_shape: The shape of one sample.
+        num_classes: The number of classes if the network is conditional.
+        skip: The names of rules not to check.
 
     Raises:
-        ConformanceError: for the first rule that is broken, with its name in `rule`.
-        BadValueError: for a name in `skip` that is no rule.
+        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
+        BadValueError: A name in `skip` is not the name of a rule.
 
     Example:
         >>> check_generator(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)),
@@ -160,18 +161,18 @@ def check_discriminator(
     num_classes: int | None = None,
     skip: Collection[str] = (),
 ) -> None:
-    """Check that a discriminator keeps the rules of discriminators. It works on copies and leaves yours as it is.
+    """Check that a discriminator keeps the rules of discriminators. It works on copies and does not change yours.
 
     Args:
-        discriminator: D, called `D(x)`, or `D(x, labels)` with `num_classes`. Where it has a `batch_multiple`,
-            batches are multiples of it.
-        sample_shape: the shape of one sample.
-        num_classes: how many classes it is conditional on.
-        skip: names of rules that are not checked.
+        discriminator: The discriminator, called `D(x)`, or `D(x, labels)` with `num_classes`. If it has a
+            `batch_multiple`, it is called with multiples of that many samples.
+        sample_shape: The shape of one sample.
+        num_classes: The number of classes if the network is conditional.
+        skip: The names of rules not to check.
 
     Raises:
-        ConformanceError: for the first rule that is broken, with its name in `rule`.
-        BadValueError: for a name in `skip` that is no rule.
+        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
+        BadValueError: A name in `skip` is not the name of a rule.
 
     Example:
         >>> D = nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1), nn.Flatten(0))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.context import StepContext
-from gankit.protocols import Constraint, Regularizer, Stateful
+from gankit.protocols import Constraint, GradientInput, Regularizer, Stateful
 from gankit.testing.constraints import RULES as CONSTRAINT_RULES
 from gankit.testing.constraints import ConstraintSubject, every_violation
 from gankit.testing.half_step import BATCH_SIZE, HalfStep
@@ -21,7 +21,7 @@ from gankit.testing.isolation import global_random_state, same_random_state
 from gankit.testing.rules import Rules, Subject, Violation, reason, title_of
 from gankit.testing.tensors import shape_text, standard_normal
 
-_GRADIENT_INPUTS = frozenset({"real", "fake", "latent"})
+_GRADIENT_INPUTS: frozenset[GradientInput] = frozenset({"real", "fake", "latent"})
 
 
 class _RegularizerSubject(Subject):
@@ -50,7 +50,7 @@ class _RegularizerSubject(Subject):
         if isinstance(part, nn.Module):
             part.to(step.device)
         fake = step.generate(part) if fake is None else fake
-        inputs: Any = part.gradient_inputs if step.half == "discriminator" else ()
+        inputs = part.gradient_inputs if step.half == "discriminator" else frozenset[GradientInput]()
         context = StepContext(
             discriminator=step.discriminator,
             generator=step.generator,
@@ -60,7 +60,7 @@ class _RegularizerSubject(Subject):
             condition=step.condition,
             step=1000,
             random=torch.Generator().manual_seed(7) if step.device == "cpu" else None,
-            gradient_inputs=cast(Any, _GRADIENT_INPUTS) if all_inputs else inputs,
+            gradient_inputs=_GRADIENT_INPUTS if all_inputs else inputs,
         )
         self.doing = (
             f"the call on {BATCH_SIZE} samples of shape {shape_text(step.real[0])}, device {step.device}"
@@ -85,15 +85,15 @@ def check_regularizer(
     trainer would give them.
 
     Args:
-        regularizer: the part, built.
-        batch_statistic: whether a sample's penalty may depend on the rest of the batch.
-        sample_shapes: the shapes of samples it must work with: by default pictures of 3 channels and of 1, and
-            points of the plane. Most rules use the first.
-        skip: names of rules that are not checked.
+        regularizer: The regularizer or constraint, an object and not its class.
+        batch_statistic: Whether a sample's penalty may depend on the rest of the batch.
+        sample_shapes: The shapes of samples that it must work with; by default pictures with three channels and with
+            one, and points in the plane. Most rules use only the first.
+        skip: The names of rules not to check.
 
     Raises:
-        ConformanceError: for the first rule that is broken, with its name in `rule`.
-        BadValueError: for a name in `skip` that is no rule.
+        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
+        BadValueError: A name in `skip` is not the name of a rule.
 
     Example:
         >>> from gankit.regularizers import R1

@@ -15,14 +15,14 @@ from gankit.testing.isolation import isolated
 SubjectT = TypeVar("SubjectT", bound="Subject")
 
 Violation: TypeAlias = "str | None"
-"""What a rule found: the input and what came of it; None where the rule holds."""
+"""How a part breaks a rule: the input and the result. None if the part keeps the rule."""
 
 
 class Subject:
-    """What a check looks at. Each kind of part has its own, with ways to call the part.
+    """A part under check. Each kind of part has a subclass with methods that call the part.
 
     Attributes:
-        doing: the call that is under way, for the message where it raises.
+        doing: The call in progress, for the error message if it raises.
     """
 
     def __init__(self, title: str) -> None:
@@ -30,7 +30,7 @@ class Subject:
         self.doing: str = f"looking at {title}"
 
     def tensor(self, result: object) -> Tensor:
-        """Return what a part answered, which must be a tensor."""
+        """Return the result of a part's call, or raise `TypeError` if it is not a tensor."""
         if not isinstance(result, Tensor):
             raise TypeError(f"the answer must be a tensor, got a {type(result).__name__}")
         return result
@@ -74,7 +74,7 @@ is a title
     def rule(
         self, name: str, cause: str
     ) -> Callable[[Callable[[SubjectT], Violation]], Callable[[SubjectT], Violation]]:
-        """Add a rule, by decoration of its test."""
+        """Return a decorator that adds a rule with the decorated function as its test."""
 
         def add(test: Callable[[SubjectT], Violation]) -> Callable[[SubjectT], Violation]:
             self._rules[name] = Rule(name, cause, test)
@@ -84,11 +84,11 @@ is a title
 
     @property
     def causes(self) -> dict[str, str]:
-        """The rules' names, in order, with what usually breaks each."""
+        """The name of each rule and what usually breaks it, in the order of the checks."""
         return {rule.name: rule.cause for rule in self._rules.values()}
 
     def check(self, subject: SubjectT, skip: Collection[str] = ()) -> None:
-        """Raise `ConformanceError` for the first rule that is broken; leave the caller undisturbed."""
+        """Raise `ConformanceError` for the first rule that the subject breaks; global settings stay as they are."""
         for name in skip:
             if name not in self._rules:
                 raise BadValueError(
@@ -115,7 +115,7 @@ is a title
 
 
 def reason(error: Exception) -> str:
-    """Return an error's message on one line, shortened where it is long.
+    """Return an error's message on one line, cut to 200 characters.
 
     Example:
         >>> reason(ValueError("first  second"))
@@ -125,7 +125,7 @@ def reason(error: Exception) -> str:
 
 
 def title_of(part: object) -> str:
-    """Return how messages call a part: its `repr` where that is short, else its class.
+    """Return the name of a part in messages: its `__name__` or `repr`, or its class for modules and long names.
 
     Example:
         >>> title_of(1.0), title_of(nn.Sequential(nn.Linear(2, 2))), title_of(title_of)
@@ -136,7 +136,7 @@ def title_of(part: object) -> str:
 
 
 def snake_case(name: str) -> str:
-    """Return a class's name as a part's.
+    """Return a class's name in snake case, as the registries write the names of parts.
 
     Example:
         >>> snake_case("NonSaturating")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def standard_normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Draw standard normal numbers from a generator of their own; the same seed gives the same.
+    """Draw standard normal numbers from a new random generator; the same seed gives the same numbers.
 
     Example:
         >>> bool((standard_normal(2, 3, seed=1) == standard_normal(2, 3, seed=1)).all())
@@ -17,7 +17,7 @@ def standard_normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float
 
 
 def shape_text(tensor: Tensor) -> str:
-    """Return a tensor's shape as messages write it.
+    """Return a tensor's shape as text for messages.
 
     Example:
         >>> shape_text(torch.zeros(4, 1))
