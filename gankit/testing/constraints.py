@@ -54,7 +54,7 @@ def _graph_violation(subject: ConstraintSubject) -> Violation:
     network, _ = subject()
     for key, parameter in network.named_parameters():
         if not parameter.is_leaf or not parameter.requires_grad or parameter.grad is not None:
-            return f"after apply, parameter {key} is no leaf that requires a gradient and has none"
+            return f"after apply, parameter {key} is not a leaf that requires a gradient and has no .grad"
     return None
 
 

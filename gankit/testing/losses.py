@@ -166,7 +166,7 @@ def _input_unchanged_violation(part: _LossSubject) -> Violation:
         part(half, real, fake)
         for name, logits, seed in (("real", real, 1), ("fake", fake, 2)):
             if not torch.equal(logits, standard_normal(5, seed=seed)):
-                return f"{half}_loss changes the {name} logits it is given"
+                return f"{half}_loss changes the {name} logits in place"
     return None
 
 
@@ -264,7 +264,7 @@ def _differentiable_violation(part: _LossSubject) -> Violation:
             return part(half, real, fake)
 
         if not both(real, fake).requires_grad:
-            return f"{half}_loss of logits that require a gradient requires none"
+            return f"{half}_loss of logits that require a gradient does not require one"
         if not torch.autograd.gradcheck(both, (real, fake), raise_exception=False):
             return (
                 f"{half}_loss at real logits {_REAL} and fake logits {_FAKE} has another gradient than its finite "
@@ -297,7 +297,7 @@ def _generator_direction_violation(part: _LossSubject) -> Violation:
 
 @RULES.rule("logits", "a sigmoid before a loss of logits")
 def _logits_violation(part: _LossSubject) -> Violation:
-    # what squashes the logits first flattens out here, where D is wrong with confidence and has most to learn
+    # a loss that first applies a sigmoid has no slope here, where D is confidently wrong and has most to learn
     real, fake = part.slopes("discriminator", torch.full((4,), -50.0), torch.full((4,), 50.0))
     if (real.abs() < 1e-2).any() or (fake.abs() < 1e-2).any():
         return (

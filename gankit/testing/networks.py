@@ -206,7 +206,7 @@ def _protocol_violation(subject: _NetworkSubject) -> Violation:
     if subject.kind == "block":
         subject.doing = f"building it with the widths {subject.widths[0]} and {subject.widths[1]}"
     network: object = subject.build()
-    return None if isinstance(network, nn.Module) else f"a {type(network).__name__} is no torch.nn.Module"
+    return None if isinstance(network, nn.Module) else f"a {type(network).__name__} is not a torch.nn.Module"
 
 
 @_rule("factory-arguments", "missing device= and dtype=, or layers they are not passed on to", "block")
@@ -256,7 +256,7 @@ def _input_unchanged_violation(subject: _NetworkSubject) -> Violation:
         subject(subject.fresh(), *inputs)
     for before, after in zip(subject.inputs(), inputs, strict=True):
         if not torch.equal(before, after):
-            return f"it changes the {'labels' if after.ndim == 1 and after is not inputs[0] else 'input'} it is given"
+            return f"it changes the {'labels' if after.ndim == 1 and after is not inputs[0] else 'input'} in place"
     return None
 
 
@@ -374,7 +374,7 @@ def _host_read_violation(subject: _NetworkSubject) -> Violation:
 @_rule("device", "a tensor made on a fixed device in forward, or one that is no buffer and stays behind")
 def _device_violation(subject: _NetworkSubject) -> Violation:
     output = subject(subject.fresh(device="meta"), *subject.inputs(device="meta"))
-    return None if output.device.type == "meta" else f"moved to the device meta, it answers on {output.device}"
+    return None if output.device.type == "meta" else f"moved to the device meta, its output is on {output.device}"
 
 
 @_rule("logits", "a Sigmoid at the end; the losses want logits", "discriminator")

@@ -159,14 +159,14 @@ def _gradient_inputs_violation(subject: _RegularizerSubject) -> Violation:
 @RULES.rule("not-reduced", "a .mean() or .sum() at the end; the trainer reduces")
 def _reduction_violation(subject: _RegularizerSubject) -> Violation:
     penalty = subject(subject.half_step())
-    return f"of {BATCH_SIZE} samples it gives one number" if penalty.ndim == 0 else None
+    return f"for {BATCH_SIZE} samples it returns one number" if penalty.ndim == 0 else None
 
 
 @RULES.rule("shape", "a dimension left from the sample's shape, or a batch statistic that is not expanded")
 def _shape_violation(subject: _RegularizerSubject) -> Violation:
     penalty = subject(subject.half_step())
     if penalty.shape != (BATCH_SIZE,):
-        return f"of {BATCH_SIZE} samples it gives the shape {shape_text(penalty)}"
+        return f"for {BATCH_SIZE} samples its result has the shape {shape_text(penalty)}"
     return None
 
 
@@ -223,7 +223,7 @@ def _input_unchanged_violation(subject: _RegularizerSubject) -> Violation:
     subject(step, fake=fake)
     for name, tensor in tensors.items():
         if not torch.equal(tensor, before[name]):
-            return f"it changes the {name} it is given"
+            return f"it changes {name} in place"
     return None
 
 
@@ -279,7 +279,7 @@ def _interpolation_violation(subject: _RegularizerSubject) -> Violation:
         way = (x.flatten(1) - generated) / (real - generated)
         if not ((way > -1e-3) & (way < 1 + 1e-3)).all() or ((way < 1e-3) | (way > 1 - 1e-3)).all():
             continue
-        # near where real and fake meet, the quotient is not to be trusted
+        # the quotient is unreliable where real and fake are almost equal
         way = way.masked_fill((real - generated).abs() < 0.1, math.nan)
         center = way.nanmedian(1, keepdim=True).values
         where = f"D is asked at points between {BATCH_SIZE} real and fake samples"
@@ -371,7 +371,7 @@ def _any_shape_violation(subject: _RegularizerSubject) -> Violation:
     for shape in subject.sample_shapes:
         penalty = subject(subject.half_step(shape))
         if penalty.shape != (BATCH_SIZE,):
-            return f"of {BATCH_SIZE} samples of shape {shape} it gives the shape {shape_text(penalty)}"
+            return f"for {BATCH_SIZE} samples of shape {shape} its result has the shape {shape_text(penalty)}"
     return None
 
 

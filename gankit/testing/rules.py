@@ -32,7 +32,7 @@ class Subject:
     def tensor(self, result: object) -> Tensor:
         """Return the result of a part's call, or raise `TypeError` if it is not a tensor."""
         if not isinstance(result, Tensor):
-            raise TypeError(f"the answer must be a tensor, got a {type(result).__name__}")
+            raise TypeError(f"the result must be a tensor, got a {type(result).__name__}")
         return result
 
 
