@@ -1,4 +1,7 @@
-"""What `fit` does now and then: log metrics, draw samples, move a progress bar. Of several ranks, rank 0."""
+"""Callbacks, which `fit` calls every few steps: they log metrics, draw samples, or move a progress bar.
+
+With several ranks, only rank 0 acts.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,26 @@ from gankit.training.trainer import AdversarialTrainer
 
 
 class MetricsLog:
-    """Append the metrics to a file, one JSON object a line; a value that is not finite becomes null.
+    """Append the metrics to a file, one JSON object per line. A value that is not finite is written as null.
+
+    If training goes back to a checkpoint, the lines of the steps that are repeated are removed.
 
     Args:
-        path: a `.jsonl` file; its folder must exist.
-        every: steps between two lines.
+        path: The `.jsonl` file. Its folder must exist.
+        every: The number of steps between two lines.
+
+    Raises:
+        BadValueError: If `every` is less than 1.
+
+    Example:
+        >>> import tempfile
+        >>> from gankit.presets import ring
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log = MetricsLog(Path(folder, "metrics.jsonl"), every=10)
+        ...     trainer = ring(device="cpu", callbacks=[log])
+        ...     _ = trainer.fit(ring.batches(device="cpu"), steps=30)
+        ...     [json.loads(line)["step"] for line in log.path.read_text().splitlines()]
+        [10, 20, 30]
     """
 
     def __init__(self, path: str | Path, *, every: int = 100) -> None:
@@ -34,30 +52,31 @@ class MetricsLog:
         self._newest = 0
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
-        """Append one line."""
+        """Append one line with the trainer's metrics."""
         if not trainer.ranks.is_first:
             return
         row = {k: v if math.isfinite(v) else None for k, v in trainer.read_metrics().items()}
         if trainer.steps_done <= self._newest:  # training went back to a checkpoint
-            self._cut_back(trainer.steps_done)
+            self._remove_lines_from(trainer.steps_done)
         self._newest = trainer.steps_done
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def _cut_back(self, step: int) -> None:
+    def _remove_lines_from(self, step: int) -> None:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         self.path.write_text("".join(line for line in lines if json.loads(line)["step"] < step), encoding="utf-8")
 
 
 class TensorBoardLog:
-    """Write the metrics for TensorBoard (the extra `tensorboard`).
+    """Write the metrics as scalars for TensorBoard.
 
     Args:
-        folder: where the event files go.
-        every: steps between two readings.
+        folder: The folder of the event files.
+        every: The number of steps between two readings of the metrics.
 
     Raises:
-        MissingExtraError: at the first reading, without tensorboard.
+        BadValueError: If `every` is less than 1.
+        MissingExtraError: At the first reading, if tensorboard is not installed (the extra `tensorboard`).
     """
 
     def __init__(self, folder: str | Path, *, every: int = 100) -> None:
@@ -67,7 +86,7 @@ class TensorBoardLog:
         self._writer: Any = None
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
-        """Write one reading."""
+        """Write the trainer's metrics under its step."""
         if not trainer.ranks.is_first:
             return
         if self._writer is None:
@@ -85,7 +104,7 @@ class TensorBoardLog:
 
 
 class _StepPictures(abc.ABC):
-    """What pictures of a step share: their files, and that each is drawn once."""
+    """A callback that draws one picture per step into a folder, and draws none twice."""
 
     def __init__(self, folder: str | Path, every: int, count: int, seed: int) -> None:
         check_count("every", every)
@@ -97,15 +116,15 @@ class _StepPictures(abc.ABC):
         self.written: list[Path] = []
 
     def file_at(self, step: int) -> Path:
-        """Return the file of one step."""
+        """Return the file that the picture of a step is written to."""
         return self.folder / f"step_{step:07d}.png"
 
     @abc.abstractmethod
     def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
-        """Draw one picture into a file."""
+        """Draw the picture of the trainer's step into a file."""
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
-        """Draw the picture of the trainer's step, unless it is there."""
+        """Draw the picture of the trainer's step, unless it was already drawn."""
         path = self.file_at(trainer.steps_done)
         if trainer.ranks.is_first and path not in self.written:
             self.draw(trainer, path)
@@ -113,18 +132,32 @@ class _StepPictures(abc.ABC):
 
 
 class SampleGrids(_StepPictures):
-    """Write a grid of samples from the same latents each time: `step_0000500.png`.
+    """Write grids of samples, such as `step_0000500.png`. All grids are generated from the same latents.
 
     Args:
-        folder: where the pictures go.
-        every: steps between two pictures.
-        count: samples a picture.
-        sample_range: the values of black and white.
-        condition: the samples' condition, where the networks are conditional.
-        seed: of the latents.
+        folder: The folder of the pictures.
+        every: The number of steps between two pictures.
+        count: The number of samples in a picture.
+        sample_range: The values that are drawn black and white.
+        condition: The condition of each sample, for conditional networks.
+        seed: The seed of the latents.
 
     Attributes:
-        written: the pictures' files, in order.
+        written: The files that were written, in order.
+
+    Raises:
+        BadValueError: If `every` or `count` is less than 1.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from gankit.presets import vanilla_mnist
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     grids = SampleGrids(folder, every=2, count=4)
+        ...     trainer = vanilla_mnist(device="cpu", callbacks=[grids])
+        ...     _ = trainer.fit([torch.rand(8, 1, 28, 28)], steps=4)
+        ...     [path.name for path in grids.written]
+        ['step_0000002.png', 'step_0000004.png']
     """
 
     def __init__(
@@ -149,17 +182,24 @@ class SampleGrids(_StepPictures):
 
 
 class PointClouds(_StepPictures):
-    """Draw generated points over real ones and D's logit, from the same latents each time: `step_0000500.png`.
+    """Draw generated points over real points, such as `step_0000500.png`, with D's logits in colour behind them.
+
+    All pictures are generated from the same latents. With replicas, each has a discriminator of its own, and no logits
+    are drawn.
 
     Args:
-        folder: where the pictures go.
-        real: real samples, `(N, 2)`.
-        every: steps between two pictures.
-        count: generated points a picture.
-        seed: of the latents.
+        folder: The folder of the pictures.
+        real: The real samples, `(N, 2)`.
+        every: The number of steps between two pictures.
+        count: The number of generated points in a picture.
+        seed: The seed of the latents.
 
     Attributes:
-        written: the pictures' files, in order.
+        written: The files that were written, in order.
+
+    Raises:
+        BadValueError: If `every` or `count` is less than 1.
+        MissingExtraError: At the first picture, if matplotlib is not installed (the extra `plots`).
     """
 
     def __init__(self, folder: str | Path, real: Tensor, *, every: int = 500, count: int = 2000, seed: int = 0) -> None:
@@ -168,11 +208,11 @@ class PointClouds(_StepPictures):
 
     @override
     def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
-        """Draw one cloud."""
+        """Draw one picture."""
         generated = sample_replicas(trainer, self.count, seed=self.seed)
         title = f"step {trainer.steps_done:,}"
         with evaluating(trainer.discriminator):
-            # of several discriminators, none is the one to show
+            # the logits of several discriminators cannot be shown in one picture
             logits = trainer.discriminator if trainer.replicas is None else None
             save_points(self.real, generated, path, logits=logits, title=title)
 
@@ -180,13 +220,19 @@ class PointClouds(_StepPictures):
 def sample_replicas(
     trainer: AdversarialTrainer, count: int, condition: Tensor | None = None, seed: int | None = None
 ) -> Tensor:
-    """Return `count` samples for a picture: with replicas, equally many of each, one replica after the other.
+    """Return samples for a picture. With replicas, each of them generates an equal share, one after the other.
 
     Args:
-        trainer: as for all below, see `AdversarialTrainer.sample`.
-        count: how many in all.
-        condition: of each sample; with replicas, each begins with the first.
-        seed: of the latents.
+        trainer: The trainer whose generator is used; see `AdversarialTrainer.sample`.
+        count: The number of samples in all.
+        condition: The condition of each sample. Every replica begins with the first one.
+        seed: The seed of the latents. None continues the stream of the trainer's samples.
+
+    Returns:
+        `(count, *sample_shape)`.
+
+    Raises:
+        BadValueError: If `count` is less than 1.
 
     Example:
         >>> from gankit.presets import ring
@@ -201,18 +247,25 @@ def sample_replicas(
 
 
 class ProgressBar:
-    """A progress bar with losses, D(x), D(G(z)) and steps a second; use it in a `with` block.
+    """A progress bar that shows both losses, D(x), D(G(z)) and the steps per second. Use it in a `with` block.
 
     Args:
-        steps: the total.
-        every: steps between two movements.
-        **options: for `tqdm.tqdm`.
+        steps: The total number of steps.
+        every: The number of steps between two updates of the bar.
+        **options: Further arguments for `tqdm.tqdm`.
+
+    Raises:
+        BadValueError: If `every` is less than 1.
 
     Example:
         >>> import io
-        >>> with ProgressBar(100, file=io.StringIO()) as bar:
-        ...     bar.every
-        10
+        >>> from gankit.presets import ring
+        >>> trainer, screen = ring(device="cpu"), io.StringIO()
+        >>> with ProgressBar(20, file=screen) as bar:
+        ...     trainer.callbacks.append(bar)
+        ...     _ = trainer.fit(ring.batches(device="cpu"), steps=20)
+        >>> "20/20" in screen.getvalue()
+        True
     """
 
     def __init__(self, steps: int, *, every: int = 10, **options: Any) -> None:
@@ -223,7 +276,7 @@ class ProgressBar:
         self._bar: Any = tqdm(total=steps, unit="step", dynamic_ncols=True, **options)
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
-        """Move the bar to the trainer's step, and show what was read last."""
+        """Move the bar to the trainer's step, and show the newest reading of the metrics."""
         if not trainer.ranks.is_first:
             return
         if trainer.history:

@@ -1,4 +1,4 @@
-"""How batches reach the trainer."""
+"""The batches that `fit` takes: repeated without an end, checked for NaN, and continued where they were left."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from gankit.workers import end_workers_if_lost
 
 
 class Feed:
-    """Batches without an end, which keep their place between two calls of `fit`.
+    """An endless iterator over batches, which keeps its place between two calls of `fit`.
 
-    Batches that do not call themselves `known_finite` are watched on the device: nothing is read here.
+    Unless the batches declare that they are `known_finite`, the feed records on the device whether they are. It reads
+    nothing on the host.
 
     Args:
-        batches: what can be iterated over, again and again, or is endless.
-        device: where the watch is kept.
+        batches: Something that can be iterated over repeatedly, or an endless iterator.
+        device: The device on which the feed records whether the batches are finite.
 
     Attributes:
-        all_finite: a 0-d tensor that tells whether all batches since `all_finite` was last set to None held
-            finite values; None where nothing was watched.
-        taken: how many batches were given out.
-        device_batches: the batches, where a captured step can draw them for itself on this device, else None.
+        batches: As given.
+        all_finite: Whether all values since this attribute was last set to None were finite, as a 0-d tensor. None if
+            no batch has been checked since then.
+        taken: The number of batches that were taken.
+        device_batches: The batches, if a captured step can draw them itself on this device, and None otherwise.
+
+    Raises:
+        DataError: When a batch is taken, if the batches are empty or run out.
 
     Example:
         >>> feed = Feed([torch.zeros(2), torch.ones(2)], torch.device("cpu"))
@@ -43,42 +48,42 @@ class Feed:
         self._known_finite = isinstance(batches, KnownFinite) and batches.known_finite
         self._iterator: Iterator[Batch] | None = None
         place = batches.device if isinstance(batches, HasDevice) else None
-        # "cuda" without a number is the first one, as long as nobody chooses another
+        # "cuda" without a number is the first device, unless another was made the current one
         is_here = place is not None and (place.type, place.index or 0) == (device.type, device.index or 0)
         self.device_batches: DeviceBatches | None = None
         if is_here and isinstance(batches, DeviceBatches):
             self.device_batches = batches
         self._position = 0
-        self._begins_again = False
+        self._is_restored = False
 
     @property
     def not_restorable(self) -> str | None:
-        """What of the batches `load_state_dict` cannot restore, and why; None where it restores everything."""
+        """What `load_state_dict` cannot restore of the batches, and why, or None if it restores everything."""
         if isinstance(self.batches, (Stateful, list, tuple)):
             return self.batches.not_restorable if isinstance(self.batches, NotRestorable) else None
         return (
             f"the place in the batches is lost, because {type(self.batches).__name__} has no state_dict and "
-            "load_state_dict: they begin anew"
+            "load_state_dict; they start from the beginning"
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the batches, as far as they tell it, and what was watched."""
+        """Return the place in the batches, as far as they report it, and `all_finite`."""
         if isinstance(self.batches, Stateful):
             return {"batches": self.batches.state_dict(), "position": 0, "all_finite": self.all_finite}
         return {"batches": None, "position": self._position, "all_finite": self.all_finite}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on at the place that `state_dict` returned."""
+        """Continue at the place that `state_dict` returned."""
         self._iterator, self._position = None, 0
         if isinstance(self.batches, Stateful):
             if state["batches"] is not None:
                 self.batches.load_state_dict(state["batches"])
-                self._begins_again = True
+                self._is_restored = True
         elif isinstance(self.batches, (list, tuple)):
             self._position = state["position"]
             self._iterator = itertools.islice(self.batches, self._position, None)
-        watched: Tensor | None = state["all_finite"]
-        self.all_finite = None if watched is None else watched.to(self._device)
+        all_finite: Tensor | None = state["all_finite"]
+        self.all_finite = None if all_finite is None else all_finite.to(self._device)
 
     def __next__(self) -> Batch:
         for _ in range(2):
@@ -92,34 +97,34 @@ class Feed:
             self._position += 1
             self.taken += 1
             if not self._known_finite:
-                self._watch(batch if isinstance(batch, Tensor) else batch[0])
+                self._record_finite(batch if isinstance(batch, Tensor) else batch[0])
             return batch
         raise DataError(
             f"batches must be something that can be iterated over again and is not empty, got "
-            f"{type(self.batches).__name__} without a (further) batch"
+            f"{type(self.batches).__name__} with no batch left"
         )
 
     @property
     def knows_its_place(self) -> bool:
-        """Whether the place in the batches is known after an error; a stateful loader with workers may have lost it."""
+        """Whether the place in the batches is known after an error. A stateful loader with workers may have lost it."""
         loader = getattr(self.batches, "batches", self.batches)
         return not (isinstance(loader, Stateful) and hasattr(loader, "num_workers"))
 
     def end_workers_if_lost(self, error: BaseException) -> DataError | None:
-        """End the workers of a loader that has lost one, and return the error to raise; see `gankit.workers`."""
+        """End the workers of a loader that has lost one, and return the error to raise. See `gankit.workers`."""
         return end_workers_if_lost(error, self._release_iterator)
 
     def _release_iterator(self) -> None:
         self._iterator = None
 
     def _begin(self) -> Iterator[Batch]:
-        begins_again, self._begins_again = self._begins_again, False
-        if not begins_again:
+        is_restored, self._is_restored = self._is_restored, False
+        if not is_restored:
             return iter(self.batches)
-        # a loader draws a seed here, as it had before it was saved
+        # a loader draws a seed when an epoch starts; for the epoch that was saved, it had already been drawn
         with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
             return iter(self.batches)
 
-    def _watch(self, real: Tensor) -> None:
+    def _record_finite(self, real: Tensor) -> None:
         finite = torch.isfinite(real).all().to(self._device)
         self.all_finite = finite if self.all_finite is None else self.all_finite & finite
