@@ -1,7 +1,7 @@
-"""Checks that a part behaves, for anybody's tests: one line for a loss, a penalty, a block or a network.
+"""Checks for your own parts: one line in a test checks a loss, a regularizer, a block or a network.
 
-Each check raises `ConformanceError` for the first rule that is broken, with the rule's name, the input that broke
-it and the usual cause. Checks leave the part, the global random state and the gradient mode as they were.
+Each check raises `ConformanceError` for the first broken rule, with the name of the rule, the input that broke it and
+the usual cause. Checks leave the part, the global random state and the gradient mode unchanged.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ RULES: Mapping[str, Mapping[str, str]] = {
     "constraint": constraints.RULES.causes,
     **{kind: rules.causes for kind, rules in networks.RULES.items()},
 }
-"""The rules of each kind of part, by name, in the order in which they are checked, with what usually breaks each."""
+"""For each kind of part, the usual cause of each failure by the name of the rule, in the order of the checks."""
 
 __all__ = [
     "RULES",

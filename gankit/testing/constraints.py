@@ -1,4 +1,4 @@
-"""The check of a constraint; `check_regularizer` comes here for one."""
+"""The check of a constraint, which `check_regularizer` runs when it is given one."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from torch import nn
 
 from gankit.protocols import Constraint, Regularizer
 from gankit.testing.half_step import SmallDiscriminator
-from gankit.testing.host_reads import HostReads
-from gankit.testing.isolation import global_random_state, same_random_state
-from gankit.testing.rules import Rules, Subject, Violation, title_of
+from gankit.testing.host_reads import count_host_reads
+from gankit.testing.isolation import changes_global_random_state
+from gankit.testing.rules import GLOBAL_RANDOM_CAUSE, HOST_READ_CAUSE, Rules, Subject, Violation, title_of
 
 
 class ConstraintSubject(Subject):
-    """A constraint, and the network that it changes."""
+    """A constraint and the network to which it is applied.
+
+    Args:
+        part: The constraint.
+    """
 
     def __init__(self, part: Constraint) -> None:
         super().__init__(title_of(part))
         self.part = part
 
     def __call__(self) -> tuple[SmallDiscriminator, dict[str, nn.Parameter]]:
-        """Return the network after `apply`, and the parameters that it had before."""
+        """Apply the constraint to a new network; return the network and the parameters that it had before."""
         network = SmallDiscriminator(8, conditional=False)
         before = dict(network.named_parameters())
-        self.doing = "apply, on a network whose parameters require a gradient,"
+        self.current_call = "apply, on a network whose parameters require a gradient,"
         copy.deepcopy(self.part).apply(network)
         return network, before
 
@@ -41,10 +45,10 @@ def every_violation(part: Regularizer | Constraint) -> Violation:
         True
     """
     every: object = part.every
-    return None if type(every) is int and every >= 1 else f"every is {every!r}, not a whole number of 1 or more"
+    return None if type(every) is int and every >= 1 else f"every is {every!r}, not an integer of 1 or more"
 
 
-@RULES.rule("protocol", "an every that is no whole number, or a class instead of an object")
+@RULES.rule("protocol", "an every that is not an integer, or a class instead of an object")
 def _protocol_violation(subject: ConstraintSubject) -> Violation:
     return "it is a class, not an object" if isinstance(subject.part, type) else every_violation(subject.part)
 
@@ -53,29 +57,30 @@ def _protocol_violation(subject: ConstraintSubject) -> Violation:
 def _graph_violation(subject: ConstraintSubject) -> Violation:
     network, _ = subject()
     for key, parameter in network.named_parameters():
-        if not parameter.is_leaf or not parameter.requires_grad or parameter.grad is not None:
-            return f"after apply, parameter {key} is not a leaf that requires a gradient and has no .grad"
+        if not parameter.is_leaf:
+            return f"after apply, parameter {key} is not a leaf"
+        if not parameter.requires_grad:
+            return f"after apply, parameter {key} requires no gradient"
+        if parameter.grad is not None:
+            return f"after apply, parameter {key} has a .grad"
     return None
 
 
-@RULES.rule("in-place", "an assignment of a new parameter; the optimizer holds the old one")
+@RULES.rule("in-place", "a new parameter in place of the old one, which the optimizer still holds")
 def _in_place_violation(subject: ConstraintSubject) -> Violation:
     network, before = subject()
     for key, parameter in network.named_parameters():
         if parameter is not before.get(key):
-            return f"after apply, parameter {key} is another object"
+            return f"after apply, parameter {key} is a different object"
     return None
 
 
-@RULES.rule("no-global-random", "torch.rand and the like, which draw from the caller's global generator")
+@RULES.rule("no-global-random", GLOBAL_RANDOM_CAUSE)
 def _global_random_violation(subject: ConstraintSubject) -> Violation:
-    before = global_random_state()
-    subject()
-    return None if same_random_state(before, global_random_state()) else "apply changes the global random state"
+    return "apply changes the global random state" if changes_global_random_state(subject) else None
 
 
-@RULES.rule("no-host-reads", "an .item(), float(), bool() or an `if` on a tensor, for which a GPU has to wait")
+@RULES.rule("no-host-reads", HOST_READ_CAUSE)
 def _host_read_violation(subject: ConstraintSubject) -> Violation:
-    with HostReads() as reads:
-        subject()
-    return f"apply reads {reads.count} values on the host" if reads.count else None
+    count = count_host_reads(subject)
+    return f"apply reads {count} values on the host" if count else None

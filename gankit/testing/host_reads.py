@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -12,9 +14,9 @@ from typing_extensions import override
 
 
 class HostReads(TorchDispatchMode):
-    """Count the tensors that Python reads by `.item()`, `float()`, `bool()` or an `if`; each waits for a GPU.
+    """Count the values that Python reads by `.item()`, `float()`, `bool()` or an `if`. On a GPU, each read waits.
 
-    `one_hot` checks its labels on the CPU alone, and is not counted.
+    The reads of `one_hot` are not counted, because it checks its labels only on the CPU.
 
     Example:
         >>> with HostReads() as reads:
@@ -35,12 +37,20 @@ class HostReads(TorchDispatchMode):
         return self
 
     @override
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # pyright: ignore[reportUnknownMemberType]
-        self._ignore_one_hot.__exit__(*error)  # pyright: ignore[reportUnknownMemberType]
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)  # pyright: ignore[reportUnknownMemberType]
+        self._ignore_one_hot.__exit__(kind, error, traceback)  # pyright: ignore[reportUnknownMemberType]
 
     @override
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         self.count += func is torch.ops.aten._local_scalar_dense.default
         return func(*args, **(kwargs or {}))
 
@@ -48,12 +58,30 @@ class HostReads(TorchDispatchMode):
 class _IgnoreOneHot(TorchFunctionMode):
     def __init__(self, reads: HostReads) -> None:
         super().__init__()
-        self.reads = reads
+        self._reads = reads
 
     @override
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = self.reads.count
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        before = self._reads.count
         result = func(*args, **(kwargs or {}))
         if func is F.one_hot:
-            self.reads.count = before
+            self._reads.count = before
         return result
+
+
+def count_host_reads(call: Callable[[], object]) -> int:
+    """Call a function; return how many values it reads from tensors.
+
+    Example:
+        >>> count_host_reads(lambda: float(torch.ones(()))), count_host_reads(lambda: torch.ones(()) + 1)
+        (1, 0)
+    """
+    with HostReads() as reads:
+        call()
+    return reads.count

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from gankit.protocols import BlockFactory, batch_multiple_of
-from gankit.testing.host_reads import HostReads
-from gankit.testing.isolation import global_random_state, same_random_state
-from gankit.testing.rules import Rules, Subject, Violation, reason, title_of
-from gankit.testing.tensors import shape_text, standard_normal
+from gankit.testing.host_reads import count_host_reads
+from gankit.testing.isolation import changes_global_random_state
+from gankit.testing.rules import HOST_READ_CAUSE, Rules, RuleTest, Subject, Violation, message_of, title_of
+from gankit.testing.tensors import gradients_of, shape_text, standard_normal
 
 Kind: TypeAlias = Literal["block", "generator", "discriminator"]
 Mode: TypeAlias = Literal["train", "eval"]
@@ -23,7 +24,11 @@ _BATCH_SIZE = 5
 
 
 class _NetworkSubject(Subject):
-    """Builds copies of the network to check, and inputs for them."""
+    """A network and inputs for it; every rule tests a new copy of the network.
+
+    Attributes:
+        multiple: The number of which every batch size is a multiple.
+    """
 
     def __init__(
         self,
@@ -45,15 +50,16 @@ class _NetworkSubject(Subject):
         self.multiple: int = 1
 
     def fresh(self, mode: Mode = "train", dtype: torch.dtype = torch.float32, device: str = "cpu") -> nn.Module:
-        """Build the block, or copy the caller's network, in the given mode and data type and on the device."""
-        self.doing = "building it"
+        """Return a new network, or a copy of the caller's."""
+        self.current_call = "building it"
         network: nn.Module = self.build()
-        # on its device first: a tensor of the wrong kind that is left behind shows in the call
+        # moved to the device first: the call then fails if a tensor stays behind
         return network.to(device).to(dtype).train(mode == "train")
 
     def inputs(
         self, count: int = _BATCH_SIZE, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 1
     ) -> tuple[Tensor, ...]:
+        """Return `(x,)`, or `(x, labels)` for a conditional network."""
         count *= self.multiple
         x = standard_normal(count, *self.input_shape, seed=seed, dtype=dtype).to(device)
         if self.num_classes is None:
@@ -62,18 +68,19 @@ class _NetworkSubject(Subject):
 
     def __call__(self, network: nn.Module, *inputs: Tensor) -> Tensor:
         x, *labels = inputs
-        self.doing = (
+        self.current_call = (
             f"the call on an input of shape {shape_text(x)}, {x.dtype}, device {x.device}"
             f"{', with labels' if labels else ''}, in {'train' if network.training else 'eval'} mode,"
         )
-        return self.tensor(network(*inputs))
+        return self.as_tensor(network(*inputs))
 
     def fits(self, output: Tensor, count: int) -> bool:
-        """Return whether the output has the right shape for `count` samples."""
+        """Return whether the output has the shape for `count` samples."""
         wanted = (count * self.multiple, *self.output_shape)
         return output.ndim == len(wanted) and all(w in (None, s) for w, s in zip(wanted, output.shape, strict=True))
 
     def wanted(self, count: int) -> str:
+        """Return the shape for `count` samples as messages show it; * is any size."""
         return str((count * self.multiple, *self.output_shape)).replace("None", "*")
 
 
@@ -82,7 +89,6 @@ RULES: dict[Kind, Rules[_NetworkSubject]] = {
     "generator": Rules("check_generator"),
     "discriminator": Rules("check_discriminator"),
 }
-_ALL: tuple[Kind, ...] = ("block", "generator", "discriminator")
 
 
 def check_block(
@@ -93,20 +99,19 @@ def check_block(
     out_features: int = 4,
     skip: Collection[str] = (),
 ) -> None:
-    """Check that a block keeps the rules of blocks.
+    """Check that a block follows the rules of blocks.
 
     Args:
-        block: The function or class that builds the block. It is called with two widths, and with
-            `device=` and `dtype=`.
-        example: An input, `(N, in_features, ...)`, for blocks of pictures; only its shape matters. None for
+        block: The function or class that builds the block from two widths. It takes `device=` and `dtype=` too.
+        example: An input, `(N, in_features, ...)`, of which only the shape matters; for blocks of pictures. None for
             `(N, in_features)`.
-        in_features: The width of the input if there is no example.
-        out_features: The width of the output.
-        skip: The names of rules not to check.
+        in_features: The input width, if there is no example.
+        out_features: The output width.
+        skip: The names of rules that are not checked.
 
     Raises:
-        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
-        BadValueError: A name in `skip` is not the name of a rule.
+        ConformanceError: For the first broken rule; the error's `rule` is its name.
+        BadValueError: If `skip` contains a name that is not a rule.
 
     Example:
         >>> from gankit.blocks import conv_bn_leaky_relu, linear_relu
@@ -131,18 +136,18 @@ def check_generator(
     num_classes: int | None = None,
     skip: Collection[str] = (),
 ) -> None:
-    """Check that a generator keeps the rules of generators. It works on copies and does not change yours.
+    """Check that a generator follows the rules of generators. The check works on copies of it.
 
     Args:
-        generator: The generator, called `G(z)`, or `G(z, labels)` with `num_classes`.
-        latent_dim: The size of one latent.
+        generator: G, called as `G(z)`, or as `G(z, labels)` with `num_classes`.
+        latent_dim: The length of one latent.
         sample_shape: The shape of one sample.
-        num_classes: The number of classes if the network is conditional.
-        skip: The names of rules not to check.
+        num_classes: The number of classes; None for an unconditional G.
+        skip: The names of rules that are not checked.
 
     Raises:
-        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
-        BadValueError: A name in `skip` is not the name of a rule.
+        ConformanceError: For the first broken rule; the error's `rule` is its name.
+        BadValueError: If `skip` contains a name that is not a rule.
 
     Example:
         >>> check_generator(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)),
@@ -161,18 +166,18 @@ def check_discriminator(
     num_classes: int | None = None,
     skip: Collection[str] = (),
 ) -> None:
-    """Check that a discriminator keeps the rules of discriminators. It works on copies and does not change yours.
+    """Check that a discriminator follows the rules of discriminators. The check works on copies of it.
 
     Args:
-        discriminator: The discriminator, called `D(x)`, or `D(x, labels)` with `num_classes`. If it has a
-            `batch_multiple`, it is called with multiples of that many samples.
+        discriminator: D, called as `D(x)`, or as `D(x, labels)` with `num_classes`. If it has a `batch_multiple`,
+            batch sizes are multiples of it.
         sample_shape: The shape of one sample.
-        num_classes: The number of classes if the network is conditional.
-        skip: The names of rules not to check.
+        num_classes: The number of classes; None for an unconditional D.
+        skip: The names of rules that are not checked.
 
     Raises:
-        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
-        BadValueError: A name in `skip` is not the name of a rule.
+        ConformanceError: For the first broken rule; the error's `rule` is its name.
+        BadValueError: If `skip` contains a name that is not a rule.
 
     Example:
         >>> D = nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1), nn.Flatten(0))
@@ -180,7 +185,7 @@ def check_discriminator(
         >>> check_discriminator(nn.Sequential(D, nn.Sigmoid()), sample_shape=(2,))
         Traceback (most recent call last):
         gankit.errors.ConformanceError: check_discriminator: Sequential breaks the rule 'logits': samples scaled by \
-0.1 to 1000 all get answers in [0, 1]; the usual cause is a Sigmoid at the end; the losses want logits
+0.1 to 1000 all get outputs in [0, 1]; the usual cause is a Sigmoid at the end; the losses expect logits
     """
     subject = _NetworkSubject(
         "discriminator", title_of(discriminator), lambda: copy.deepcopy(discriminator), sample_shape, (), num_classes
@@ -189,10 +194,13 @@ def check_discriminator(
     RULES["discriminator"].check(subject, skip)
 
 
-def _rule(name: str, cause: str, *kinds: Kind) -> Callable[[Callable[[_NetworkSubject], Violation]], None]:
-    def add(test: Callable[[_NetworkSubject], Violation]) -> None:
-        for kind in kinds or _ALL:
+def _rule(name: str, cause: str, *kinds: Kind) -> Callable[[RuleTest[_NetworkSubject]], RuleTest[_NetworkSubject]]:
+    """Return a decorator that adds the test of a rule for these kinds of networks, or for all."""
+
+    def add(test: RuleTest[_NetworkSubject]) -> RuleTest[_NetworkSubject]:
+        for kind in kinds or RULES:
             RULES[kind].rule(name, cause)(test)
+        return test
 
     return add
 
@@ -201,76 +209,73 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-@_rule("protocol", "a block object or a network's output where its builder or the network itself is wanted")
+@_rule("protocol", "a block instead of the function that builds it, or an output instead of the network")
 def _protocol_violation(subject: _NetworkSubject) -> Violation:
     if subject.kind == "block":
-        subject.doing = f"building it with the widths {subject.widths[0]} and {subject.widths[1]}"
+        subject.current_call = f"building it with the widths {subject.widths[0]} and {subject.widths[1]}"
     network: object = subject.build()
     return None if isinstance(network, nn.Module) else f"a {type(network).__name__} is not a torch.nn.Module"
 
 
-@_rule("factory-arguments", "missing device= and dtype=, or layers they are not passed on to", "block")
+@_rule("factory-arguments", "missing device= and dtype=, or a layer that does not receive them", "block")
 def _factory_arguments_violation(subject: _NetworkSubject) -> Violation:
     for name, value in (("device", torch.device("meta")), ("dtype", torch.float64)):
-        subject.doing = f"building it with {name}={value}"
+        subject.current_call = f"building it with {name}={value}"
         block: nn.Module = subject.build(**{name: value})
         for key, tensor in (*block.named_parameters(), *block.named_buffers()):
-            found = getattr(tensor, name)
+            found = tensor.device if name == "device" else tensor.dtype
             if found != value and (name == "device" or tensor.is_floating_point()):
-                return f"built with {name}={value}, its {key} has {name} {found}"
+                return f"built with {name}={value}, its {key} has the {name} {found}"
     return None
 
 
-@_rule("shape", "logits of shape (N, 1), which lack .squeeze(1), or a wrong width, size or order of dimensions")
+@_rule("shape", "logits of shape (N, 1) without a .squeeze(1), or a wrong width, size or order of dimensions")
 def _shape_violation(subject: _NetworkSubject) -> Violation:
     cases: tuple[tuple[Mode, int], ...] = (("train", _BATCH_SIZE), ("eval", 2))
     for mode, count in cases:
         output = subject(subject.fresh(mode), *subject.inputs(count))
         if not subject.fits(output, count):
             given = count * subject.multiple
-            return f"in {mode} mode {given} samples give {shape_text(output)}, not {subject.wanted(count)}"
+            return f"in {mode} mode {given} samples give the shape {shape_text(output)}, not {subject.wanted(count)}"
     return None
 
 
-@_rule("any-width", "a width that is written into the block", "block")
+@_rule("any-width", "a fixed width inside the block", "block")
 def _any_width_violation(subject: _NetworkSubject) -> Violation:
     a, b = subject.widths
-    for old, new in ((b, a), (2 * a, a), (a, 2 * b)):
-        subject.doing = f"building it with the widths {old} and {new}"
-        block: nn.Module = subject.build(old, new).to(torch.float32)
-        other = _NetworkSubject(
-            "block", subject.title, subject.build, (old, *subject.input_shape[1:]), (new, *subject.output_shape[1:])
-        )
-        x = other.inputs()
-        subject.doing = f"the call of a block of the widths {old} and {new} on {shape_text(x[0])}"
-        output = block(*x)
+    for width_in, width_out in ((b, a), (2 * a, a), (a, 2 * b)):
+        widths = f"the widths {width_in} and {width_out}"
+        subject.current_call = f"building it with {widths}"
+        block: nn.Module = subject.build(width_in, width_out).to(torch.float32)
+        shapes = (width_in, *subject.input_shape[1:]), (width_out, *subject.output_shape[1:])
+        other = _NetworkSubject("block", subject.title, subject.build, *shapes)
+        (x,) = other.inputs()
+        subject.current_call = f"the call of a block with {widths} on an input of shape {shape_text(x)}"
+        output = block(x)
         if not other.fits(output, _BATCH_SIZE):
-            return f"built with the widths {old} and {new}, it gives {shape_text(output)} for {shape_text(x[0])}"
+            return f"built with {widths}, it returns the shape {shape_text(output)} for {shape_text(x)}"
     return None
 
 
-@_rule("input-unchanged", "a first layer that works in place, such as ReLU(inplace=True), on the input")
+@_rule("input-unchanged", "a first layer that changes its input in place, such as ReLU(inplace=True)")
 def _input_unchanged_violation(subject: _NetworkSubject) -> Violation:
     with torch.no_grad():
         inputs = subject.inputs()
         subject(subject.fresh(), *inputs)
     for before, after in zip(subject.inputs(), inputs, strict=True):
         if not torch.equal(before, after):
-            return f"it changes the {'labels' if after.ndim == 1 and after is not inputs[0] else 'input'} in place"
+            return f"it changes the {'input' if after is inputs[0] else 'labels'} in place"
     return None
 
 
 @_rule("no-global-random", "F.dropout without training=self.training, or torch.randn in forward")
 def _global_random_violation(subject: _NetworkSubject) -> Violation:
     network, inputs = subject.fresh("eval"), subject.inputs()
-    before = global_random_state()
-    subject(network, *inputs)
-    if not same_random_state(before, global_random_state()):
-        return "a call in eval mode changes the global random state"
-    return None
+    changed = changes_global_random_state(lambda: subject(network, *inputs))
+    return "a call in eval mode changes the global random state" if changed else None
 
 
-@_rule("deterministic", "noise or a count that goes on in eval mode")
+@_rule("deterministic", "noise or a counter that is also active in eval mode")
 def _deterministic_violation(subject: _NetworkSubject) -> Violation:
     network, inputs = subject.fresh("eval"), subject.inputs()
     state = {key: tensor.clone() for key, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
@@ -282,41 +287,36 @@ def _deterministic_violation(subject: _NetworkSubject) -> Violation:
     return None
 
 
-@_rule(
-    "per-sample",
-    "BatchNorm without running statistics, or a mean over dimension 0",
-    "block",
-    "generator",
-)
+@_rule("per-sample", "BatchNorm without running statistics, or a mean over dimension 0", "block", "generator")
 def _per_sample_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh("eval", torch.float64)
     x, *labels = subject.inputs(dtype=torch.float64)
     others = x.clone()
     others[2:] = standard_normal(*others[2:].shape, seed=2, dtype=torch.float64) * 3
     if not _close(subject(network, x, *labels)[:2], subject(network, others, *labels)[:2]):
-        return f"in eval mode the first samples' output changes with the others of a batch of {_BATCH_SIZE}"
-    alone = subject(network, *(one[:2] for one in (x, *labels)))
-    return None if _close(alone, subject(network, x, *labels)[:2]) else "in eval mode it depends on the batch size"
+        return f"in eval mode the output for a sample depends on the other samples of a batch of {_BATCH_SIZE}"
+    pair = subject(network, *(tensor[:2] for tensor in (x, *labels)))
+    if not _close(pair, subject(network, x, *labels)[:2]):
+        return "in eval mode the output depends on the batch size"
+    return None
 
 
-@_rule("single-sample", "a .squeeze() without a dimension, which takes the batch's away too")
+@_rule("single-sample", "a .squeeze() without a dimension, which also removes the batch dimension")
 def _single_sample_violation(subject: _NetworkSubject) -> Violation:
     output = subject(subject.fresh("eval"), *subject.inputs(1))
-    return (
-        None
-        if subject.fits(output, 1)
-        else f"a batch of {subject.multiple} gives {shape_text(output)}, not {subject.wanted(1)}"
-    )
+    if not subject.fits(output, 1):
+        return f"a batch of {subject.multiple} gives the shape {shape_text(output)}, not {subject.wanted(1)}"
+    return None
 
 
-@_rule("dtype", "a .float(), or a tensor of a fixed type made in forward")
+@_rule("dtype", "a .float(), or a tensor with a fixed dtype created in forward")
 def _dtype_violation(subject: _NetworkSubject) -> Violation:
     for dtype in (torch.float64, torch.bfloat16):
         output = subject(subject.fresh("train", dtype), *subject.inputs(dtype=dtype))
         if output.dtype != dtype:
-            return f"moved to {dtype}, it gives {output.dtype}"
+            return f"moved to {dtype}, it returns {output.dtype}"
         if not output.isfinite().all():
-            return f"moved to {dtype}, it gives a value that is not finite"
+            return f"moved to {dtype}, it returns a value that is not finite"
     return None
 
 
@@ -331,21 +331,21 @@ def _gradients_violation(subject: _NetworkSubject) -> Violation:
     weights = standard_normal(output.numel(), seed=3).view(output.shape)
     inputs = {"the input": x}
     inputs |= {f"parameter {key}": p for key, p in network.named_parameters() if p.requires_grad}
-    found: Any = torch.autograd.grad((output * weights).sum(), list(inputs.values()), allow_unused=True)
+    found = gradients_of((output * weights).sum(), inputs.values())
     for key, gradient in zip(inputs, found, strict=True):
         if gradient is None or not gradient.isfinite().all():
-            return f"{key} gets {'no' if gradient is None else 'a non-finite'} gradient"
+            return f"{key} receives {'no' if gradient is None else 'a non-finite'} gradient"
     return None
 
 
-@_rule("state-dict", "a tensor that is no parameter and no buffer, a wrapper's prefix, or objects in the state")
+@_rule("state-dict", "a tensor that is neither a parameter nor a buffer, a wrapper's prefix, or objects in the state")
 def _state_dict_violation(subject: _NetworkSubject) -> Violation:
     network, other = subject.fresh("eval"), subject.fresh("eval")
     for key in network.state_dict():
         if key.startswith("module.") or "_orig_mod." in key:
-            return f"its state_dict has the key {key!r}, with the prefix of a wrapper"
+            return f"its state_dict has the key {key!r} with the prefix of a wrapper"
     file = io.BytesIO()
-    subject.doing = "saving its state_dict and loading it with weights_only=True"
+    subject.current_call = "saving its state_dict and loading it with weights_only=True"
     torch.save(network.state_dict(), file)
     file.seek(0)
     state = torch.load(file, weights_only=True)
@@ -356,39 +356,38 @@ def _state_dict_violation(subject: _NetworkSubject) -> Violation:
                 tensor.add_(1.0)
     other.load_state_dict(state)
     if not _close(subject(network, *subject.inputs()), subject(other, *subject.inputs())):
-        return "another one with its state_dict gives another output"
+        return "a second network that loads its state_dict gives a different output"
     return None
 
 
-@_rule("no-host-reads", "an .item(), float(), bool() or an `if` on a tensor, for which a GPU has to wait")
+@_rule("no-host-reads", HOST_READ_CAUSE)
 def _host_read_violation(subject: _NetworkSubject) -> Violation:
     for mode in ("train", "eval"):
         network, inputs = subject.fresh(mode), subject.inputs()
-        with HostReads() as reads:
-            subject(network, *inputs)
-        if reads.count:
-            return f"a call in {mode} mode reads {reads.count} values on the host"
+        count = count_host_reads(partial(subject, network, *inputs))
+        if count:
+            return f"a call in {mode} mode reads {count} values on the host"
     return None
 
 
-@_rule("device", "a tensor made on a fixed device in forward, or one that is no buffer and stays behind")
+@_rule("device", "a tensor created on a fixed device in forward, or one that stays behind because it is not a buffer")
 def _device_violation(subject: _NetworkSubject) -> Violation:
     output = subject(subject.fresh(device="meta"), *subject.inputs(device="meta"))
-    return None if output.device.type == "meta" else f"moved to the device meta, its output is on {output.device}"
+    return None if output.device.type == "meta" else f"moved to the device meta, it returns a tensor on {output.device}"
 
 
-@_rule("logits", "a Sigmoid at the end; the losses want logits", "discriminator")
+@_rule("logits", "a Sigmoid at the end; the losses expect logits", "discriminator")
 def _logits_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh("eval")
     x, *labels = subject.inputs(16)
     with torch.no_grad():
-        answers = torch.cat([subject(network, x * scale, *labels) for scale in (0.1, 1.0, 30.0, 1000.0)])
-    if ((answers >= 0) & (answers <= 1)).all():
-        return "samples scaled by 0.1 to 1000 all get answers in [0, 1]"
+        outputs = torch.cat([subject(network, x * scale, *labels) for scale in (0.1, 1.0, 30.0, 1000.0)])
+    if ((outputs >= 0) & (outputs <= 1)).all():
+        return "samples scaled by 0.1 to 1000 all get outputs in [0, 1]"
     return None
 
 
-@_rule("condition", "labels that forward takes and does not use, or a default for them", "generator", "discriminator")
+@_rule("condition", "labels that forward ignores, or a default for missing labels", "generator", "discriminator")
 def _condition_violation(subject: _NetworkSubject) -> Violation:
     if subject.num_classes is None:
         return None
@@ -397,13 +396,14 @@ def _condition_violation(subject: _NetworkSubject) -> Violation:
     if subject.num_classes > 1 and torch.equal(
         subject(network, x, labels), subject(network, x, (labels + 1) % subject.num_classes)
     ):
-        return "other labels give the same output"
+        return "different labels give the same output"
     try:
         network(x)
-    except (TypeError, ValueError):  # gankit's own refusals are of these types too
+    except (TypeError, ValueError):  # gankit's own errors have these types too
         return None
-    except Exception as error:  # noqa: BLE001, whatever a stranger's part raises
+    except Exception as error:  # noqa: BLE001, a part may raise anything
         return (
-            f"called without labels it raises {type(error).__name__}, neither TypeError nor ValueError: {reason(error)}"
+            f"called without labels, it raises {type(error).__name__} instead of TypeError or ValueError: "
+            f"{message_of(error)}"
         )
-    return "called without labels it answers all the same"
+    return "called without labels, it raises no error"

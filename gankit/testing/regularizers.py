@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Collection, Sequence
-from typing import Any, cast
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,26 @@ from gankit.protocols import Constraint, GradientInput, Regularizer, Stateful
 from gankit.testing.constraints import RULES as CONSTRAINT_RULES
 from gankit.testing.constraints import ConstraintSubject, every_violation
 from gankit.testing.half_step import BATCH_SIZE, HalfStep
-from gankit.testing.host_reads import HostReads
-from gankit.testing.isolation import global_random_state, same_random_state
-from gankit.testing.rules import Rules, Subject, Violation, reason, title_of
-from gankit.testing.tensors import shape_text, standard_normal
+from gankit.testing.host_reads import count_host_reads
+from gankit.testing.isolation import changes_global_random_state
+from gankit.testing.rules import (
+    FIXED_DEVICE_CAUSE,
+    GLOBAL_RANDOM_CAUSE,
+    HOST_READ_CAUSE,
+    Rules,
+    Subject,
+    Violation,
+    message_of,
+    title_of,
+)
+from gankit.testing.tensors import gradients_of, shape_text, standard_normal
 
 _GRADIENT_INPUTS: frozenset[GradientInput] = frozenset({"real", "fake", "latent"})
+
+
+@runtime_checkable
+class _WeightedRegularizer(Regularizer, Protocol):
+    weight: float
 
 
 class _RegularizerSubject(Subject):
@@ -43,10 +57,11 @@ class _RegularizerSubject(Subject):
         fake: Tensor | None = None,
         all_inputs: bool = False,
         part: Regularizer | None = None,
-        afresh: bool = True,
+        copied: bool = True,
     ) -> Tensor:
         part = self.part if part is None else part
-        part = copy.deepcopy(part) if afresh else part  # a copy, so that one with a state begins with it
+        if copied:  # so that a part with a state always starts from the same one
+            part = copy.deepcopy(part)
         if isinstance(part, nn.Module):
             part.to(step.device)
         fake = step.generate(part) if fake is None else fake
@@ -62,11 +77,11 @@ class _RegularizerSubject(Subject):
             random=torch.Generator().manual_seed(7) if step.device == "cpu" else None,
             gradient_inputs=_GRADIENT_INPUTS if all_inputs else inputs,
         )
-        self.doing = (
+        self.current_call = (
             f"the call on {BATCH_SIZE} samples of shape {shape_text(step.real[0])}, device {step.device}"
             f"{', with labels' if step.condition is not None else ''},"
         )
-        return self.tensor(part(context))
+        return self.as_tensor(part(context))
 
 
 RULES = Rules[_RegularizerSubject]("check_regularizer")
@@ -79,34 +94,34 @@ def check_regularizer(
     sample_shapes: Sequence[Sequence[int]] = ((3, 8, 8), (1, 8, 8), (2,)),
     skip: Collection[str] = (),
 ) -> None:
-    """Check that a regularizer keeps the rules of `Regularizer`, or a constraint those of `Constraint`.
+    """Check that a regularizer follows the rules of `Regularizer`, or a constraint those of `Constraint`.
 
-    It is called in its own half of a step, with small networks, fakes and a generator of random numbers as the
-    trainer would give them.
+    The check calls a regularizer in its own half of a step, with small networks, fakes and a random generator as in
+    the trainer.
 
     Args:
-        regularizer: The regularizer or constraint, an object and not its class.
+        regularizer: The regularizer or constraint, as an object.
         batch_statistic: Whether a sample's penalty may depend on the rest of the batch.
-        sample_shapes: The shapes of samples that it must work with; by default pictures with three channels and with
-            one, and points in the plane. Most rules use only the first.
-        skip: The names of rules not to check.
+        sample_shapes: The shapes of samples that it must accept: by default pictures with 3 channels and with 1, and
+            points in the plane. Most rules use the first.
+        skip: The names of rules that are not checked.
 
     Raises:
-        ConformanceError: The part breaks a rule. The name of the first is in `rule`.
-        BadValueError: A name in `skip` is not the name of a rule.
+        ConformanceError: For the first broken rule; the error's `rule` is its name.
+        BadValueError: If `skip` contains a name that is not a rule.
 
     Example:
         >>> from gankit.regularizers import R1
         >>> check_regularizer(R1())
-        >>> class OfTheBatch(R1):
+        >>> class NormOfTheBatch(R1):
         ...     def __call__(self, context):
         ...         (g,) = torch.autograd.grad(context.logits("real").sum(), context.real, create_graph=True)
         ...         return self.weight / 2 * g.square().sum().expand(len(g))
-        >>> check_regularizer(OfTheBatch())
+        >>> check_regularizer(NormOfTheBatch())
         Traceback (most recent call last):
-        gankit.errors.ConformanceError: check_regularizer: OfTheBatch(weight=10.0, every=1) breaks the rule \
-'per-sample': the first sample's penalty changes with the other samples of a batch of 5; the usual cause is a norm \
-or a mean over the whole batch; a batch statistic that is meant is checked with batch_statistic=True
+        gankit.errors.ConformanceError: check_regularizer: NormOfTheBatch(weight=10.0, every=1) breaks the rule \
+'per-sample': the first sample's penalty depends on the other samples of a batch of 5; the usual cause is a norm or a \
+mean over the whole batch; for an intended batch statistic, pass batch_statistic=True
     """
     if isinstance(regularizer, Constraint) and not isinstance(regularizer, Regularizer):
         CONSTRAINT_RULES.check(ConstraintSubject(regularizer), skip)
@@ -122,11 +137,10 @@ def _gradients(penalty: Tensor, network: nn.Module) -> list[Tensor]:
     parameters = [p for p in network.parameters() if p.requires_grad]
     if not penalty.requires_grad:
         return []
-    found = torch.autograd.grad(penalty.mean(), parameters, allow_unused=True)
-    return [gradient for gradient in cast("tuple[Tensor | None, ...]", found) if gradient is not None]
+    return [gradient for gradient in gradients_of(penalty.mean(), parameters) if gradient is not None]
 
 
-@RULES.rule("protocol", "a missing member, a misspelt half, or a class instead of an object")
+@RULES.rule("protocol", "a missing member, a misspelled half, or a class instead of an object")
 def _protocol_violation(subject: _RegularizerSubject) -> Violation:
     if isinstance(subject.part, type):
         return "it is a class, not an object"
@@ -134,39 +148,39 @@ def _protocol_violation(subject: _RegularizerSubject) -> Violation:
     if missing:
         return f"it has no {', '.join(missing)}"
     if not isinstance(subject.part, Regularizer):
-        return "it cannot be called, and has no apply either"
+        return "it is not callable and has no apply"
     if subject.part.half not in ("discriminator", "generator"):
         return f"half is {subject.part.half!r}, neither 'discriminator' nor 'generator'"
-    inputs: Any = subject.part.gradient_inputs
+    inputs: object = subject.part.gradient_inputs
     if not isinstance(inputs, frozenset) or not inputs <= _GRADIENT_INPUTS:
         return f"gradient_inputs is {inputs!r}, not a frozenset of 'real', 'fake' and 'latent'"
     return every_violation(subject.part)
 
 
-@RULES.rule("gradient-inputs", "gradient_inputs that do not name a tensor the penalty differentiates with respect to")
+@RULES.rule("gradient-inputs", "gradient_inputs that lack a tensor with respect to which the penalty differentiates")
 def _gradient_inputs_violation(subject: _RegularizerSubject) -> Violation:
     if subject.part.half == "generator":
         return None
     try:
         subject(subject.half_step())
     except RuntimeError as error:
-        subject(subject.half_step(), all_inputs=True)  # where this fails too, the reason is another
+        subject(subject.half_step(), all_inputs=True)  # if this fails too, gradient_inputs are not the reason
         declared = sorted(subject.part.gradient_inputs)
-        return f"it works with gradients for every input, and with those for {declared} it raises: {reason(error)}"
+        return f"with gradients for all inputs it works, but with those for {declared} it raises: {message_of(error)}"
     return None
 
 
-@RULES.rule("not-reduced", "a .mean() or .sum() at the end; the trainer reduces")
+@RULES.rule("not-reduced", "a .mean() or .sum() at the end, which the trainer applies itself")
 def _reduction_violation(subject: _RegularizerSubject) -> Violation:
     penalty = subject(subject.half_step())
-    return f"for {BATCH_SIZE} samples it returns one number" if penalty.ndim == 0 else None
+    return f"for {BATCH_SIZE} samples it returns a single number" if penalty.ndim == 0 else None
 
 
-@RULES.rule("shape", "a dimension left from the sample's shape, or a batch statistic that is not expanded")
+@RULES.rule("shape", "a remaining dimension of the sample, or a batch statistic that is not expanded")
 def _shape_violation(subject: _RegularizerSubject) -> Violation:
     penalty = subject(subject.half_step())
     if penalty.shape != (BATCH_SIZE,):
-        return f"for {BATCH_SIZE} samples its result has the shape {shape_text(penalty)}"
+        return f"for {BATCH_SIZE} samples it returns the shape {shape_text(penalty)}"
     return None
 
 
@@ -181,11 +195,11 @@ def _frozen_discriminator_violation(subject: _RegularizerSubject) -> Violation:
         torch.autograd.backward(penalty.mean())
     for key, parameter in step.discriminator.named_parameters():
         if parameter.grad is not None:
-            return f"a term of the generator's half gives the frozen discriminator's parameter {key} a gradient"
+            return f"in the generator's half, the frozen discriminator's parameter {key} receives a gradient"
     return None
 
 
-@RULES.rule("no-trace", "torch.autograd.backward instead of grad, requires_grad_() on the caller's tensor, or eval()")
+@RULES.rule("no-trace", "autograd.backward instead of autograd.grad, requires_grad_() on the given tensors, or eval()")
 def _no_trace_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step()
     fake = step.generate(subject.part)
@@ -208,13 +222,13 @@ def _no_trace_violation(subject: _RegularizerSubject) -> Violation:
         ("latent", step.latent, latent_before),
     ):
         if tensor.requires_grad != wanted:
-            return f"after the call the requires_grad of the caller's {name} is {tensor.requires_grad}"
+            return f"after the call the requires_grad of {name} is {tensor.requires_grad}"
         if tensor.is_leaf and tensor.grad is not None:
-            return f"after the call the caller's {name} has a .grad"
+            return f"after the call {name} has a .grad"
     return None
 
 
-@RULES.rule("input-unchanged", "an operation in place, such as add_() or clamp_(), on the samples")
+@RULES.rule("input-unchanged", "an operation in place on the samples, such as add_() or clamp_()")
 def _input_unchanged_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step()
     fake = step.generate(subject.part)
@@ -228,26 +242,25 @@ def _input_unchanged_violation(subject: _RegularizerSubject) -> Violation:
 
 
 @RULES.rule(
-    "no-global-random", "torch.rand and the like; context.uniform_like and normal_like draw from the step's generator"
+    "no-global-random", f"{GLOBAL_RANDOM_CAUSE}; context.uniform_like and normal_like draw from the step's generator"
 )
 def _global_random_violation(subject: _RegularizerSubject) -> Violation:
-    before = global_random_state()
-    subject(subject.half_step())
-    return None if same_random_state(before, global_random_state()) else "the call changes the global random state"
+    changed = changes_global_random_state(lambda: subject(subject.half_step()))
+    return "the call changes the global random state" if changed else None
 
 
-@RULES.rule("reproducible", "a generator of random numbers of the part's own")
+@RULES.rule("reproducible", "a random generator of its own")
 def _reproducible_violation(subject: _RegularizerSubject) -> Violation:
-    # one object twice, so that what it keeps for itself shows; a declared state may go on
+    # the same object twice, so that a hidden state is found; a state that the trainer saves may change
     part = copy.deepcopy(subject.part)
-    keeps = not isinstance(part, Stateful)
-    values = [subject(subject.half_step(), part=part, afresh=not keeps) for _ in range(2)]
-    return None if _close(*values) else "two calls with the same inputs and equal generators give other values"
+    is_stateful = isinstance(part, Stateful)
+    values = [subject(subject.half_step(), part=part, copied=is_stateful) for _ in range(2)]
+    return None if _close(*values) else "two calls with the same inputs and equal generators give different values"
 
 
 @RULES.rule(
     "per-sample",
-    "a norm or a mean over the whole batch; a batch statistic that is meant is checked with batch_statistic=True",
+    "a norm or a mean over the whole batch; for an intended batch statistic, pass batch_statistic=True",
 )
 def _per_sample_violation(subject: _RegularizerSubject) -> Violation:
     if subject.batch_statistic:
@@ -258,13 +271,13 @@ def _per_sample_violation(subject: _RegularizerSubject) -> Violation:
     others.real[1:] = standard_normal(*others.real[1:].shape, seed=11) * 3
     others.latent[1:] = standard_normal(*others.latent[1:].shape, seed=12) * 3
     if not _close(alone[:1], subject(others)[:1]):
-        return f"the first sample's penalty changes with the other samples of a batch of {BATCH_SIZE}"
+        return f"the first sample's penalty depends on the other samples of a batch of {BATCH_SIZE}"
     return None
 
 
 @RULES.rule(
     "interpolation",
-    "a weight between real and fake drawn once for all samples, or for every pixel; draw (N, 1, ..., 1)",
+    "an interpolation weight that is drawn once for all samples, or for each pixel; draw (N, 1, ..., 1)",
 )
 def _interpolation_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step()
@@ -275,40 +288,40 @@ def _interpolation_violation(subject: _RegularizerSubject) -> Violation:
     for x in batches:
         if x.shape != step.real.shape:
             continue
-        # how far each number has gone from fake to real
-        way = (x.flatten(1) - generated) / (real - generated)
-        if not ((way > -1e-3) & (way < 1 + 1e-3)).all() or ((way < 1e-3) | (way > 1 - 1e-3)).all():
+        # how far each number lies between fake and real
+        share = (x.flatten(1) - generated) / (real - generated)
+        if not ((share > -1e-3) & (share < 1 + 1e-3)).all() or ((share < 1e-3) | (share > 1 - 1e-3)).all():
             continue
-        # the quotient is unreliable where real and fake are almost equal
-        way = way.masked_fill((real - generated).abs() < 0.1, math.nan)
-        center = way.nanmedian(1, keepdim=True).values
-        where = f"D is asked at points between {BATCH_SIZE} real and fake samples"
-        if ((way - center).abs() > 0.01).any():
-            return f"{where}, with a weight for each number of a sample"
+        # where real and fake are nearly equal, the quotient is inaccurate
+        share = share.masked_fill((real - generated).abs() < 0.1, math.nan)
+        center = share.nanmedian(1, keepdim=True).values
+        where = f"D is evaluated between {BATCH_SIZE} real and fake samples"
+        if ((share - center).abs() > 0.01).any():
+            return f"{where} with a separate weight for each number of a sample"
         if (center - center[0]).abs().max() < 1e-4:
-            return f"{where}, with the weight {center[0].item():.3g} for all"
+            return f"{where} with the weight {center[0].item():.3g} for all samples"
     return None
 
 
-@RULES.rule("detached-fakes", "fakes that the penalty generates itself without torch.no_grad()")
+@RULES.rule("detached-fakes", "fakes that the penalty generates without torch.no_grad()")
 def _detached_fakes_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step()
     if step.half == "generator":
         return None
     if any(gradient.any() for gradient in _gradients(subject(step), step.generator)):
-        return "a term of the discriminator's half has a gradient for the generator's parameters"
+        return "in the discriminator's half, the generator's parameters receive a gradient"
     return None
 
 
-@RULES.rule("differentiable", "a forgotten create_graph=True, a .detach() or a torch.no_grad()")
+@RULES.rule("differentiable", "a missing create_graph=True, a .detach() or a torch.no_grad()")
 def _differentiable_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step()
     if not any(gradient.any() for gradient in _gradients(subject(step), step.trained_network)):
-        return f"it gives the {step.half}'s parameters no gradient"
+        return f"the {step.half}'s parameters receive no gradient"
     return None
 
 
-@RULES.rule("finite", "a square root at zero, whose slope is infinite, a division, or half precision")
+@RULES.rule("finite", "a square root at zero, where its derivative is infinite, a division, or half precision")
 def _finite_violation(subject: _RegularizerSubject) -> Violation:
     for name in ("flat", "steep"):
         step = subject.half_step()
@@ -320,81 +333,83 @@ def _finite_violation(subject: _RegularizerSubject) -> Violation:
             elif network is step.discriminator:
                 network.gain = 1e3
         penalty = subject(step)
-        where = f"{'both networks are' if name == 'flat' else 'D is'} {name}"
+        where = f"with {'flat networks' if name == 'flat' else 'a steep D'}"
         if not penalty.isfinite().all():
-            return f"where {where} its value is {penalty[~penalty.isfinite()][0].item()}"
+            return f"{where}, its value is {penalty[~penalty.isfinite()][0].item()}"
         if not all(gradient.isfinite().all() for gradient in _gradients(penalty, step.trained_network)):
-            return f"where {where} its gradient for the {step.half}'s parameters is not finite"
+            return f"{where}, its gradient for the {step.half}'s parameters is not finite"
     return None
 
 
 @RULES.rule(
-    "autocast", "context.discriminator called directly, whose logits are bfloat16; context.discriminate widens them"
+    "autocast", "a direct call of context.discriminator, whose logits are bfloat16; context.discriminate widens them"
 )
 def _autocast_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step()
     with torch.autocast("cpu", torch.bfloat16):
         penalty = subject(step)
     if penalty.dtype not in (torch.float32, torch.float64):
-        return f"under autocast it gives {penalty.dtype}"
+        return f"under autocast it returns {penalty.dtype}"
     if not penalty.isfinite().all() or not all(g.isfinite().all() for g in _gradients(penalty, step.trained_network)):
         return "under autocast its value or gradient is not finite"
     return None
 
 
-@RULES.rule("weight", "a weight that is left out, applied twice, or squared")
+@RULES.rule("weight", "a weight that is not applied, applied twice, or squared")
 def _weight_violation(subject: _RegularizerSubject) -> Violation:
-    weight: object = getattr(subject.part, "weight", None)
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+    if not isinstance(subject.part, _WeightedRegularizer):
         return None
-    one, two = (_with_weight(subject.part, (weight or 1.0) * factor) for factor in (1, 2))
-    if one is None or two is None:
+    weight: object = subject.part.weight
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
         return None
-    if not _close(2 * subject(subject.half_step(), part=one), subject(subject.half_step(), part=two)):
-        return f"with twice the weight, {2 * (weight or 1.0):g}, the penalty is not twice as large"
+    weight = weight or 1.0
+    once, twice = (_with_weight(subject.part, weight * factor) for factor in (1, 2))
+    if once is None or twice is None:
+        return None
+    if not _close(2 * subject(subject.half_step(), part=once), subject(subject.half_step(), part=twice)):
+        return f"with twice the weight, {2 * weight:g}, the penalty is not twice as large"
     return None
 
 
-def _with_weight(part: Regularizer, weight: float) -> Any:
+def _with_weight(part: _WeightedRegularizer, weight: float) -> Regularizer | None:
     try:
-        if dataclasses.is_dataclass(part) and not isinstance(part, type):
-            return dataclasses.replace(cast(Any, part), weight=weight)
+        if dataclasses.is_dataclass(part):
+            return dataclasses.replace(part, weight=weight)
         other = copy.deepcopy(part)
-        setattr(other, "weight", weight)  # noqa: B010
+        other.weight = weight
     except (AttributeError, TypeError, ValueError):
-        return None  # it does not let its weight be changed
+        return None  # its weight cannot be changed
     return other
 
 
-@RULES.rule("any-shape", "a view with three channels, or sum(dim=(1, 2, 3)) where samples may be flat")
+@RULES.rule("any-shape", "a view with three channels, or sum(dim=(1, 2, 3)), which fails for flat samples")
 def _any_shape_violation(subject: _RegularizerSubject) -> Violation:
     for shape in subject.sample_shapes:
         penalty = subject(subject.half_step(shape))
         if penalty.shape != (BATCH_SIZE,):
-            return f"for {BATCH_SIZE} samples of shape {shape} its result has the shape {shape_text(penalty)}"
+            return f"for {BATCH_SIZE} samples of shape {shape} it returns the shape {shape_text(penalty)}"
     return None
 
 
-@RULES.rule("condition", "context.discriminator called without context.condition; context.discriminate adds it")
+@RULES.rule("condition", "a call of context.discriminator without context.condition; context.discriminate adds it")
 def _condition_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step(conditional=True)
     subject(step)
     for name, network in (("D", step.discriminator), ("G", step.generator)):
         if network.misuse:
-            return f"a conditional {name} is called {network.misuse}"
+            return f"the conditional {name} is called {network.misuse}"
     return None
 
 
-@RULES.rule("no-host-reads", "an .item(), float(), bool() or an `if` on a tensor, for which a GPU has to wait")
+@RULES.rule("no-host-reads", HOST_READ_CAUSE)
 def _host_read_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step()
     fake = step.generate(subject.part)
-    with HostReads() as reads:
-        subject(step, fake=fake)
-    return f"the call reads {reads.count} values on the host" if reads.count else None
+    count = count_host_reads(lambda: subject(step, fake=fake))
+    return f"the call reads {count} values on the host" if count else None
 
 
-@RULES.rule("device", "a tensor made on a fixed device inside, or data brought to the host by .cpu() or .tolist()")
+@RULES.rule("device", FIXED_DEVICE_CAUSE)
 def _device_violation(subject: _RegularizerSubject) -> Violation:
     penalty = subject(subject.half_step(device="meta"))
-    return None if penalty.device.type == "meta" else f"on the device meta it gives a penalty on {penalty.device}"
+    return None if penalty.device.type == "meta" else f"on the device meta it returns a penalty on {penalty.device}"

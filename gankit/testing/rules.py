@@ -1,10 +1,11 @@
-"""`Rules`: the named rules for one kind of part, and how a broken one is reported."""
+"""`Rules`: the named rules for one kind of part, and the error for a broken one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType
 from typing import Generic, TypeAlias, TypeVar
 
 from torch import Tensor, nn
@@ -14,69 +15,77 @@ from gankit.testing.isolation import isolated
 
 SubjectT = TypeVar("SubjectT", bound="Subject")
 
-Violation: TypeAlias = "str | None"
-"""How a part breaks a rule: the input and the result. None if the part keeps the rule."""
+Violation: TypeAlias = str | None
+"""How a part breaks a rule, with the input on which it does; None if the part follows the rule."""
+
+RuleTest: TypeAlias = Callable[[SubjectT], Violation]
+"""Tests one rule."""
+
+GLOBAL_RANDOM_CAUSE = "torch.rand or another function that draws from the global random generator"
+HOST_READ_CAUSE = "an .item(), float(), bool() or `if` on a tensor, which makes Python wait for the GPU"
+FIXED_DEVICE_CAUSE = "a tensor created on a fixed device, or data moved to the CPU by .cpu() or .tolist()"
 
 
 class Subject:
-    """A part under check. Each kind of part has a subclass with methods that call the part.
+    """The part that a check tests. Each kind of part has a subclass, with ways to call the part.
+
+    Args:
+        title: The name of the part in messages.
 
     Attributes:
-        doing: The call in progress, for the error message if it raises.
+        current_call: The call in progress, which the message names if the part raises an error.
     """
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self.doing: str = f"looking at {title}"
+        self.current_call: str = f"reading {title}"
 
-    def tensor(self, result: object) -> Tensor:
-        """Return the result of a part's call, or raise `TypeError` if it is not a tensor."""
+    def as_tensor(self, result: object) -> Tensor:
+        """Return the result of a call, which must be a tensor."""
         if not isinstance(result, Tensor):
-            raise TypeError(f"the result must be a tensor, got a {type(result).__name__}")
+            raise TypeError(f"the result must be a tensor, got {type(result).__name__}")
         return result
 
 
 @dataclass(frozen=True)
 class Rule(Generic[SubjectT]):
-    """One rule: its name, what usually breaks it, and the test.
+    """One rule.
 
-    Example:
-        >>> rule = Rule[Subject]("never", "none", lambda subject: None)
-        >>> rule.test(Subject("x")) is None
-        True
+    Args:
+        name: The name of the rule.
+        cause: The mistake that usually breaks the rule.
+        test: The function that tests the rule.
     """
 
     name: str
     cause: str
-    test: Callable[[SubjectT], Violation]
+    test: RuleTest[SubjectT]
 
 
 class Rules(Generic[SubjectT]):
-    """The rules of one kind of part, in the order in which they are checked.
+    """The rules for one kind of part, in the order in which they are tested.
 
     Args:
-        check: the name of the function that checks them, for messages.
+        check: The name of the function that checks them, for messages.
 
     Example:
         >>> rules = Rules[Subject]("check_nothing")
         >>> @rules.rule("untitled", "a title")
-        ... def untitled(subject): return "it has one" if subject.title else None
+        ... def title_violation(subject): return "it has a title" if subject.title else None
         >>> rules.check(Subject("x"))
         Traceback (most recent call last):
-        gankit.errors.ConformanceError: check_nothing: x breaks the rule 'untitled': it has one; the usual cause \
+        gankit.errors.ConformanceError: check_nothing: x breaks the rule 'untitled': it has a title; the usual cause \
 is a title
     """
 
     def __init__(self, check: str) -> None:
-        self.name = check
+        self._check_name = check
         self._rules: dict[str, Rule[SubjectT]] = {}
 
-    def rule(
-        self, name: str, cause: str
-    ) -> Callable[[Callable[[SubjectT], Violation]], Callable[[SubjectT], Violation]]:
-        """Return a decorator that adds a rule with the decorated function as its test."""
+    def rule(self, name: str, cause: str) -> Callable[[RuleTest[SubjectT]], RuleTest[SubjectT]]:
+        """Return a decorator that adds a function as the test of a rule."""
 
-        def add(test: Callable[[SubjectT], Violation]) -> Callable[[SubjectT], Violation]:
+        def add(test: RuleTest[SubjectT]) -> RuleTest[SubjectT]:
             self._rules[name] = Rule(name, cause, test)
             return test
 
@@ -84,59 +93,62 @@ is a title
 
     @property
     def causes(self) -> dict[str, str]:
-        """The name of each rule and what usually breaks it, in the order of the checks."""
+        """The usual cause of each failure by the name of the rule, in order."""
         return {rule.name: rule.cause for rule in self._rules.values()}
 
     def check(self, subject: SubjectT, skip: Collection[str] = ()) -> None:
-        """Raise `ConformanceError` for the first rule that the subject breaks; global settings stay as they are."""
+        """Raise `ConformanceError` for the first broken rule; leave the caller's settings unchanged."""
         for name in skip:
             if name not in self._rules:
                 raise BadValueError(
-                    f"skip must name rules of {self.name}, got {name!r}.{did_you_mean(name, self._rules)} "
+                    f"skip must name rules of {self._check_name}, got {name!r}.{did_you_mean(name, self._rules)} "
                     f"Known: {', '.join(self._rules)}"
                 )
         with isolated():
             for rule in self._rules.values():
                 if rule.name not in skip:
-                    self._hold(subject, rule)
+                    self._test(subject, rule)
 
-    def _hold(self, subject: SubjectT, rule: Rule[SubjectT]) -> None:
-        raised = None
+    def _test(self, subject: SubjectT, rule: Rule[SubjectT]) -> None:
+        cause = None
         try:
             violation = rule.test(subject)
-        except Exception as error:  # noqa: BLE001, whatever a stranger's part raises
-            violation, raised = f"{subject.doing} raised {type(error).__name__}: {reason(error)}", error
+        except Exception as error:  # noqa: BLE001, a part may raise anything
+            violation = f"{subject.current_call} raised {type(error).__name__}: {message_of(error)}"
+            cause = error
         if violation:
             raise ConformanceError(
-                f"{self.name}: {subject.title} breaks the rule {rule.name!r}: {violation}; the usual cause is "
+                f"{self._check_name}: {subject.title} breaks the rule {rule.name!r}: {violation}; the usual cause is "
                 f"{rule.cause}",
                 rule=rule.name,
-            ) from raised
+            ) from cause
 
 
-def reason(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Return an error's message on one line, cut to 200 characters.
 
     Example:
-        >>> reason(ValueError("first  second"))
+        >>> message_of(ValueError("first  second"))
         'first second'
     """
     return " ".join(str(error).split())[:200]
 
 
 def title_of(part: object) -> str:
-    """Return the name of a part in messages: its `__name__` or `repr`, or its class for modules and long names.
+    """Return the name of a part in messages: its `repr` if that is short, otherwise the name of its class.
 
     Example:
         >>> title_of(1.0), title_of(nn.Sequential(nn.Linear(2, 2))), title_of(title_of)
         ('1.0', 'Sequential', 'title_of')
     """
-    shown = getattr(part, "__name__", None) or repr(part)
+    if isinstance(part, type | FunctionType | BuiltinFunctionType):
+        return part.__name__
+    shown = repr(part)
     return type(part).__name__ if isinstance(part, nn.Module) or len(shown) > 80 or "0x" in shown else shown
 
 
 def snake_case(name: str) -> str:
-    """Return a class's name in snake case, as the registries write the names of parts.
+    """Return the name of a class as the name of a part.
 
     Example:
         >>> snake_case("NonSaturating")
