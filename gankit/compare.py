@@ -10,7 +10,6 @@ comparison.png    samples of the first seed, one panel per loss
 from __future__ import annotations
 
 import json
-import math
 import re
 import statistics
 import time
@@ -28,12 +27,12 @@ from gankit.errors import (
     MissingExtraError,
     NonFiniteDataError,
     NonFiniteError,
-    OutputExistsError,
     warn,
 )
+from gankit.files import finite_or_none, make_folder, write_text
 from gankit.pictures import save_panels
 from gankit.presets import Preset
-from gankit.runs import environment, evaluate, evaluation_form, writable_folder
+from gankit.runs import environment, evaluate, evaluation_form
 from gankit.spec import Spec
 from gankit.training import AdversarialTrainer
 
@@ -189,11 +188,7 @@ class Comparison:
         """
         for entry in self.entries:  # a mistake must show at once, not after an hour
             entry.applied_to(self.preset)(device="cpu")
-        if not writable_folder(self.folder, "the comparison's folder"):
-            raise OutputExistsError(
-                f"the comparison's folder must be new or empty, got {str(self.folder)!r} with files in it; name "
-                "another one"
-            )
+        make_folder(self.folder, "the comparison's folder", must_be_new=True)
         self._write()
         for entry, seed in self._trainings():
             outcome = self._train(entry, seed)
@@ -251,7 +246,7 @@ class Comparison:
         seconds = time.perf_counter() - started
         coverages = evaluate(trainer, batches, seed=seed)
         if not coverages:
-            figures = {n: v if math.isfinite(v) else None for n in _SCORES if (v := metrics.get(n)) is not None}
+            figures = finite_or_none({name: metrics[name] for name in _SCORES if name in metrics})
         else:
             figures = evaluation_form(coverages[0])
         if entry.label not in self._panels:
@@ -275,8 +270,9 @@ class Comparison:
             "seeds": self.seeds,
             "outcomes": [vars(outcome) for outcome in self.outcomes],
         }
-        (self.folder / "results.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        (self.folder / "table.md").write_text(self.table(), encoding="utf-8")
+        what = "the comparison's folder"
+        write_text(self.folder / "results.json", json.dumps(content, indent=2) + "\n", what)
+        write_text(self.folder / "table.md", self.table(), what)
 
     def _draw(self) -> None:
         shape = self.preset.sample_shape

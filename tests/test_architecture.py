@@ -26,14 +26,6 @@ BENCHMARKS = modules_of(ROOT / "benchmarks")
 MODULES = GANKIT | BENCHMARKS
 IMPORTS = {"gankit": imports_of(GANKIT, "gankit"), "benchmarks": imports_of(BENCHMARKS, "benchmarks")}
 
-until_training_has_its_new_layout = pytest.mark.xfail(
-    strict=True, reason="gankit/training still has the layout in which its helpers know the trainer"
-)
-
-
-def is_in_training(text: str) -> bool:
-    return "gankit.training" in text
-
 
 # --- cycles and directions -------------------------------------------------------------------------------
 
@@ -44,16 +36,10 @@ def all_cycles() -> list[str]:
 
 
 def test_no_files_and_no_folders_import_each_other():
-    assert not [found for found in all_cycles() if not is_in_training(found)]
+    assert not all_cycles()
 
 
-def test_no_files_of_training_import_each_other():
-    assert not [found for found in all_cycles() if is_in_training(found)]
-
-
-@pytest.mark.parametrize(
-    "folder", ["gankit", pytest.param("gankit.training", marks=until_training_has_its_new_layout), "benchmarks"]
-)
+@pytest.mark.parametrize("folder", ["gankit", "gankit.training", "benchmarks"])
 def test_imports_follow_the_layout(folder):
     children = {child_of(folder, module) for module in MODULES} - {None, FACADE}
     assert {child for line in LAYOUT[folder] for child in line} == children, "tools/layout.py"
@@ -89,23 +75,17 @@ def imports_for_types() -> list[str]:
 
 
 def test_no_import_is_for_types_only_outside_a_facade():
-    assert not [found for found in imports_for_types() if not is_in_training(found)]
-
-
-@until_training_has_its_new_layout
-def test_no_import_in_training_is_for_types_only():
-    assert not [found for found in imports_for_types() if is_in_training(found)]
+    assert not imports_for_types()
 
 
 # --- training --------------------------------------------------------------------------------------------
 
 
-@until_training_has_its_new_layout
 def test_in_training_only_the_trainer_and_the_callbacks_know_the_trainer():
     """The step, its state, how it runs and how it is saved can be used, tested and read without it."""
     knowing = {module for module in GANKIT if child_of("gankit.training", module) in ("trainer", "callbacks", FACADE)}
     naming = {module for module, path in GANKIT.items() if "AdversarialTrainer" in names_in(path)}
-    assert not sorted(module for module in naming - knowing if is_in_training(module))
+    assert not sorted(module for module in naming - knowing if "gankit.training" in module)
 
 
 # --- benchmarks ------------------------------------------------------------------------------------------

@@ -457,8 +457,8 @@ def test_without_a_checkpoint_a_run_begins_with_its_recipe():
 
 def test_damaged_checkpoints_alone_are_no_start():
     stopped_at("run", 2, recipe())
-    Path("run/checkpoints/step_0000002/state.pt").write_bytes(b"")
-    with pytest.raises(CheckpointNotFoundError, match="with none: .*state.pt has 0 bytes, not"):
+    Path("run/checkpoints/step_0000002/state.json").write_bytes(b"")
+    with pytest.raises(CheckpointNotFoundError, match="with none: .*state.json has 0 bytes, not"):
         Run.open("run").resume(progress=False)
 
 

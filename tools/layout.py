@@ -3,7 +3,7 @@
 LAYOUT = {
     "gankit": [
         ["_lazy", "errors", "seeds", "version"],
-        ["spec", "devices", "workers"],
+        ["files", "spec", "devices", "workers"],
         ["registry"],
         ["protocols"],
         ["context"],

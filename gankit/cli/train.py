@@ -15,12 +15,13 @@ from gankit.cli.figures import figures_in_words
 from gankit.cli.interrupts import stop_on_signal
 from gankit.data import DATASETS
 from gankit.errors import BadArgumentsError, BadValueError, DataError, NonFiniteError, RecipeDiffersError
+from gankit.files import is_new
 from gankit.losses import LossSchedule
 from gankit.presets import Preset
-from gankit.runs import Recipe, Run, check_same_recipe, is_new
+from gankit.runs import Recipe, Run, check_same_recipe
 from gankit.spec import Spec
 from gankit.training import AdversarialTrainer, Launch, Options, Ranks
-from gankit.training.checkpoint import has_checkpoints
+from gankit.training.saving.checkpoint import has_checkpoints
 
 OPTION_FLAGS = tuple(field.name for field in dataclasses.fields(Options))
 """The options of a training step: each of them is a flag."""

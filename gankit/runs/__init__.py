@@ -1,7 +1,7 @@
 """A training run on disk: its recipe, its folder, its weights, and the evaluation of its samples."""
 
 from gankit.runs.evaluation import evaluate, evaluation_form, real_points
-from gankit.runs.folder import environment, is_new, refused_with, writable_folder
+from gankit.runs.folder import environment, refused_with
 from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
 from gankit.runs.run import Run
 from gankit.runs.weights import load_generator, networks_without_memory, read_weights
@@ -13,12 +13,10 @@ __all__ = [
     "environment",
     "evaluate",
     "evaluation_form",
-    "is_new",
     "load_generator",
     "networks_without_memory",
     "read_recipe",
     "read_weights",
     "real_points",
     "refused_with",
-    "writable_folder",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from gankit.data import Mixture, SampledBatches, TensorBatches
+from gankit.files import finite_or_none
 from gankit.metrics import ModeCoverage, mode_coverage
 from gankit.protocols import Batch
 from gankit.seeds import replica_seeds, stream_seed
@@ -54,10 +54,9 @@ def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:
     """Return a coverage in plain containers that JSON can hold. A value that is not finite becomes None.
 
     Example:
-        >>> evaluation_form(ModeCoverage(0, 8, 0.0, math.nan, 2500))["reverse_kl"]
+        >>> evaluation_form(ModeCoverage(0, 8, 0.0, float("nan"), 2500))["reverse_kl"]
     """
-    form = dataclasses.asdict(coverage)
-    return {name: value if math.isfinite(value) else None for name, value in form.items()}
+    return finite_or_none(dataclasses.asdict(coverage))
 
 
 def real_points(batches: Iterable[Batch], seed: int) -> torch.Tensor | None:

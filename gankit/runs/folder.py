@@ -5,55 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import tempfile
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from gankit.devices import resolve_device
-from gankit.errors import BadArgumentsError, GankitError, OutputError
+from gankit.errors import BadArgumentsError, GankitError
 from gankit.training import Ranks
 from gankit.version import __version__
-
-
-def is_new(folder: Path) -> bool:
-    """Return whether a folder does not exist yet or is empty.
-
-    Example:
-        >>> is_new(Path("nowhere"))
-        True
-    """
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-
-
-def writable_folder(folder: Path, what: str) -> bool:
-    """Make a folder if it does not exist, and return whether it is empty.
-
-    Args:
-        folder: The folder.
-        what: What the folder is, for the error.
-
-    Raises:
-        OutputError: If the folder cannot be written to.
-
-    Example:
-        >>> writable_folder(Path("new"), "the run's folder")
-        True
-        >>> _ = Path("new/file").write_text("")
-        >>> writable_folder(Path("new"), "the run's folder")
-        False
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        is_empty = not any(folder.iterdir())
-        if is_empty:
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-    except OSError as error:
-        raise OutputError(f"{what} must be writable, got {str(folder)!r}: {error.strerror}") from error
-    return is_empty
 
 
 def environment(device: str | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from gankit.errors import (
     check_count,
     check_seed,
 )
+from gankit.files import parse_json
 from gankit.presets import Preset
 from gankit.runs.folder import refused_with
 
@@ -171,10 +172,10 @@ def read_recipe(folder: str | Path) -> Recipe:
             content = file.read(_MOST_RECIPE_BYTES + 1)
         if len(content) > _MOST_RECIPE_BYTES:
             raise BadArgumentsError(f"{path} must have at most {_MOST_RECIPE_BYTES} bytes, got more")
-        form = json.loads(content)
+        form = parse_json(content)
     except OSError:
         raise DataNotFoundError(f"a run's folder must hold recipe.json, got {str(folder)!r} without one") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadArgumentsError(f"{path} must be JSON: {error}") from None
     if not isinstance(form, dict):
         raise BadArgumentsError(f"{path} must hold a recipe, got {type(form).__name__}")

@@ -18,8 +18,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
-import os
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,14 +33,14 @@ from gankit.errors import (
     GankitWarning,
     MissingExtraError,
     OutputError,
-    OutputExistsError,
     warn,
 )
+from gankit.files import finite_or_none, make_folder, not_writable, replacing, write_text
 from gankit.metrics import ModeCoverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_points
 from gankit.protocols import Batch
 from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, real_points
-from gankit.runs.folder import environment, refused_with, writable_folder
+from gankit.runs.folder import environment, refused_with
 from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
 from gankit.runs.weights import networks_without_memory, read_weights
 from gankit.training import (
@@ -57,7 +55,7 @@ from gankit.training import (
     load_newest,
 )
 from gankit.training.callbacks import sample_replicas
-from gankit.training.checkpoint import has_checkpoints
+from gankit.training.saving.checkpoint import has_checkpoints
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -162,15 +160,15 @@ class Run:
         differs = self._check_recipe(checkpoint, override)
         trainer, batches = self._build()
         pictures = self._pictures(batches)
-        ranks.first(lambda: writable_folder(self.folder, "the run's folder"))
+        ranks.first(lambda: make_folder(self.folder, "the run's folder"))
         if checkpoint is not None:
             if differs:
-                _fit_to(checkpoint.state, trainer, differs)
+                checkpoint = checkpoint.adapted_to(trainer, differs)
             checkpoint.restore(trainer, batches)
         if ranks.is_first:
             self._write_json("recipe.json", self.recipe.to_dict())
-            rows = [json.dumps(_finite(row)) + "\n" for row in trainer.history]
-            self._write_whole("metrics.jsonl", "".join(rows))
+            rows = [json.dumps(finite_or_none(row)) + "\n" for row in trainer.history]
+            write_text(self.metrics_file, "".join(rows), "the run's folder")
         if pictures is not None:
             # pictures at other steps, drawn when somebody stopped the run, are left out of the animation
             steps = range(0, trainer.steps_done + 1, pictures.every)
@@ -305,10 +303,7 @@ class Run:
         return True
 
     def _make_folder(self) -> None:
-        if not writable_folder(self.folder, "the run's folder"):
-            raise OutputExistsError(
-                f"the run's folder must be new or empty, got {str(self.folder)!r} with files in it; name another one"
-            )
+        make_folder(self.folder, "the run's folder", must_be_new=True)
         self._write_json("environment.json", environment(self.recipe.device))
         self._write_json("recipe.json", self.recipe.to_dict())
 
@@ -329,7 +324,7 @@ class Run:
         for name, network in _networks(trainer):
             state = {key: tensor.contiguous().clone() for key, tensor in network.state_dict().items()}
             file = self.folder / f"{name}.safetensors"
-            with self._replacing(file) as temporary:
+            with replacing(file, "the run's folder", errors=(OSError, SafetensorError)) as temporary:
                 save_file(state, temporary)
 
     def load_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
@@ -361,27 +356,7 @@ class Run:
         return trainer
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        self._write_whole(name, json.dumps(content, indent=2) + "\n")
-
-    def _write_whole(self, name: str, content: str) -> None:
-        with self._replacing(self.folder / name) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    @contextlib.contextmanager
-    def _replacing(self, file: Path) -> Generator[Path]:
-        """Yield a temporary path to write to, and replace `file` by what was written there once it is complete."""
-        temporary = file.with_name(f".{file.name}.unfinished")
-        try:
-            yield temporary
-            temporary.replace(file)
-        except (OSError, SafetensorError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise OutputError(f"the run's folder must be writable, got {str(file)!r}: {reason}") from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        write_text(self.folder / name, json.dumps(content, indent=2) + "\n", "the run's folder")
 
     @contextlib.contextmanager
     def _full_disk_in_one_sentence(self) -> Generator[None]:
@@ -391,42 +366,7 @@ class Run:
         except OSError as error:
             if isinstance(error, GankitError) or error.errno not in _FULL:
                 raise
-            raise OutputError(
-                f"the run's folder must be writable, got {str(self.folder)!r}: {error.strerror}"
-            ) from error
-
-
-def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
-    """Return a line of metrics as `MetricsLog` writes it."""
-    return {name: value if math.isfinite(value) else None for name, value in row.items()}
-
-
-def _fit_to(state: dict[str, Any], trainer: AdversarialTrainer, differs: Iterable[str]) -> None:
-    """Replace what another recipe saved by the initial state of the trainer, wherever the two recipes differ."""
-    saved, own = state["trainer"], trainer.state_dict()
-    for name in ("generator_optimizer", "discriminator_optimizer"):
-        if name in differs:  # the new settings, and the saved moments if the optimizer has them too
-            moments: dict[Any, Any] = saved[name]["state"] if _same_keys(saved[name], own[name]) else {}
-            saved[name] = {"state": moments, "param_groups": own[name]["param_groups"]}
-    if (saved["average"] is None) != (own["average"] is None):
-        fresh = own["average"] and {"network": saved["generator"], "updates_done": 0}
-        saved["average"] = fresh
-    changed = {"loss", "regularizers"} & set(differs)
-    saved["parts"] = {
-        name: part if changed or name not in saved["parts"] else saved["parts"][name]
-        for name, part in own["parts"].items()
-    }
-    if "ranks" in differs:
-        state["other_ranks"] = [{"random": own["random"], "data": None}] * (trainer.ranks.size - 1)
-    if {"data", "batch_size", "seed", "replicas", "num_classes", "ranks"} & set(differs):
-        state["data"] = None
-        state["other_ranks"] = [one | {"data": None} for one in state["other_ranks"]]
-
-
-def _same_keys(saved: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
-    groups = ([set(group) - {"initial_lr"} for group in one["param_groups"]] for one in (saved, own))
-    first, second = groups
-    return first == second
+            raise OutputError(not_writable("the run's folder", self.folder, error)) from error
 
 
 def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Module]]:

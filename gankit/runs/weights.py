@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from gankit.errors import BadValueError, DataNotFoundError
+from gankit.files import parse_json
 from gankit.latents import LATENTS
 from gankit.presets.building import build_networks
 from gankit.runs.folder import refused_with
@@ -128,15 +128,11 @@ def read_weights(file: Path, network: torch.nn.Module, replicas: int | None) -> 
 
 def _check_header(file: Path, most_bytes: int) -> None:
     """Refuse a header that is larger than any that the network can have, or that contains a name twice."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            raise SafetensorError("a name stands twice in its header")
-        return table
-
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         if size > most_bytes:
             raise SafetensorError(f"its header must have at most {most_bytes} bytes, got {size}")
-        json.loads(opened.read(size) or b"{}", object_pairs_hook=once)  # safetensors checks the rest
+        try:
+            parse_json(opened.read(size) or b"{}")  # safetensors checks the rest
+        except ValueError as error:
+            raise SafetensorError(f"its header must be JSON: {error}") from None

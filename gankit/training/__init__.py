@@ -9,12 +9,13 @@ from gankit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from gankit.training.callbacks import MetricsLog, PointClouds, ProgressBar, SampleGrids, TensorBoardLog
-    from gankit.training.checkpoint import Checkpoint, Checkpointer, load_checkpoint, load_newest
     from gankit.training.execution.executor import Explanation
     from gankit.training.parallel.batch_norm import SynchronizedBatchNorm, synchronize_batch_norm
     from gankit.training.parallel.launch import Launch
     from gankit.training.parallel.ranks import Ranks
     from gankit.training.parallel.replicas import Stacked
+    from gankit.training.saving.checkpoint import Checkpoint, load_checkpoint, load_newest
+    from gankit.training.saving.checkpointer import Checkpointer
     from gankit.training.step.averaging import WeightAverage
     from gankit.training.step.options import (
         EXECUTIONS,
@@ -34,8 +35,8 @@ else:  # hidden from type checkers, which would take any name for an attribute o
             "ON_NON_FINITE": "gankit.training.step.options:ON_NON_FINITE",
             "PRECISIONS": "gankit.training.step.options:PRECISIONS",
             "AdversarialTrainer": "gankit.training.trainer:AdversarialTrainer",
-            "Checkpoint": "gankit.training.checkpoint:Checkpoint",
-            "Checkpointer": "gankit.training.checkpoint:Checkpointer",
+            "Checkpoint": "gankit.training.saving.checkpoint:Checkpoint",
+            "Checkpointer": "gankit.training.saving.checkpointer:Checkpointer",
             "Execution": "gankit.training.step.options:Execution",
             "Explanation": "gankit.training.execution.executor:Explanation",
             "Launch": "gankit.training.parallel.launch:Launch",
@@ -51,8 +52,8 @@ else:  # hidden from type checkers, which would take any name for an attribute o
             "SynchronizedBatchNorm": "gankit.training.parallel.batch_norm:SynchronizedBatchNorm",
             "TensorBoardLog": "gankit.training.callbacks:TensorBoardLog",
             "WeightAverage": "gankit.training.step.averaging:WeightAverage",
-            "load_checkpoint": "gankit.training.checkpoint:load_checkpoint",
-            "load_newest": "gankit.training.checkpoint:load_newest",
+            "load_checkpoint": "gankit.training.saving.checkpoint:load_checkpoint",
+            "load_newest": "gankit.training.saving.checkpoint:load_newest",
             "synchronize_batch_norm": "gankit.training.parallel.batch_norm:synchronize_batch_norm",
         },
     )

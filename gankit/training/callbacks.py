@@ -8,7 +8,6 @@ from __future__ import annotations
 import abc
 import importlib
 import json
-import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from gankit.errors import MissingExtraError, check_count
+from gankit.files import finite_or_none, write_text
 from gankit.pictures import save_grid, save_points
 from gankit.training.step.modes import evaluating
 from gankit.training.trainer import AdversarialTrainer
@@ -55,7 +55,7 @@ class MetricsLog:
         """Append one line with the trainer's metrics."""
         if not trainer.ranks.is_first:
             return
-        row = {k: v if math.isfinite(v) else None for k, v in trainer.read_metrics().items()}
+        row = finite_or_none(trainer.read_metrics())
         if trainer.steps_done <= self._newest:  # training went back to a checkpoint
             self._remove_lines_from(trainer.steps_done)
         self._newest = trainer.steps_done
@@ -64,7 +64,8 @@ class MetricsLog:
 
     def _remove_lines_from(self, step: int) -> None:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        self.path.write_text("".join(line for line in lines if json.loads(line)["step"] < step), encoding="utf-8")
+        earlier = "".join(line for line in lines if json.loads(line)["step"] < step)
+        write_text(self.path, earlier, "the log of the metrics")
 
 
 class TensorBoardLog:

@@ -63,7 +63,7 @@ def test_none_of_a_thousand_damaged_files_is_loaded_silently(damage):
     assert count_silent_loads(damage, 1000) == 0
 
 
-@pytest.mark.parametrize("name", ["state.pt", "manifest.json"])
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors", "manifest.json"])
 def test_a_checkpoint_with_a_missing_file_is_skipped_with_a_warning(name):
     _, newest = two_checkpoints()
     (newest / name).unlink()
@@ -74,6 +74,6 @@ def test_a_checkpoint_with_a_missing_file_is_skipped_with_a_warning(name):
 def test_having_only_damaged_checkpoints_is_an_error():
     older, newest = two_checkpoints()
     for folder in (older, newest):
-        (folder / "state.pt").write_bytes(b"")
+        (folder / "state.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointNotFoundError, match="must hold a whole one, got 'checkpoints' with none"):
         load_newest("checkpoints")

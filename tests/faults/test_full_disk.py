@@ -14,7 +14,8 @@ import pytest
 
 from gankit.cli import main
 from gankit.errors import CheckpointWarning, OutputError
-from gankit.training import Checkpointer, _manifest, load_newest
+from gankit.training import Checkpointer, load_newest
+from gankit.training.saving import checkpoint
 from tests.faults.checkpoints import POINTS
 
 
@@ -62,14 +63,14 @@ def test_a_full_disk_raises_an_error_and_leaves_the_previous_checkpoint(small_di
 
 @pytest.mark.parametrize("after_bytes", [0, 100, 5000])
 def test_a_failed_write_raises_an_error_and_leaves_the_previous_checkpoint(after_bytes, monkeypatch):
-    class Full(_manifest.Hashing):
-        def write(self, data):
-            if self.size > after_bytes:
-                self.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return super().write(data)
+    def write_to_a_full_disk(path, content):
+        path.write_bytes(content[:after_bytes])
+        if len(content) > after_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return {"bytes": len(content), "sha256": ""}
 
     def fill(patch):
-        patch.setattr(_manifest, "Hashing", Full)
+        patch.setattr(checkpoint, "write_file", write_to_a_full_disk)
 
     refused = pytest.raises(OutputError, match=r"'checkpoints/step_0000002': No space left on device")
     with monkeypatch.context() as patch, refused:

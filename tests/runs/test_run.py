@@ -50,7 +50,7 @@ def test_a_run_holds_what_the_page_says():
         "averaged_generator.safetensors",
         "discriminator.safetensors",
         *(f"samples/step_{step:07d}.png" for step in (0, 4, 6)),
-        *(f"checkpoints/step_0000006/{name}" for name in ("state.pt", "manifest.json")),
+        *(f"checkpoints/step_0000006/{name}" for name in ("state.json", "state.safetensors", "manifest.json")),
     }
     assert [row["step"] for row in run.read_metrics()] == [2, 4, 6]
     with Image.open("run/samples.gif") as animation:

@@ -21,7 +21,7 @@ from gankit.presets import vanilla_mnist
 from gankit.regularizers import REGULARIZERS
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
-from gankit.training import Checkpointer, load_newest
+from gankit.training import Checkpointer, load_checkpoint, load_newest
 from tests.training.poisoned import EVERYWHERE, POINTS, poisoned, states
 
 
@@ -40,7 +40,7 @@ def test_no_checkpoint_holds_what_is_not_finite(where, policy):
     saved = sorted(Path("checkpoints").iterdir())
     assert saved
     for folder in saved:
-        state = torch.load(folder / "state.pt", weights_only=True)["trainer"]
+        state = load_checkpoint(folder).state["training"]
         for half in ("generator", "discriminator"):
             assert all(value.isfinite().all() for value in state[half].values())
             moments = [v for s in state[f"{half}_optimizer"]["state"].values() for v in s.values()]

@@ -1,3 +1,5 @@
+"""When a checkpoint is written, what it holds, and what is kept."""
+
 from __future__ import annotations
 
 import json
@@ -8,8 +10,10 @@ import pytest
 import torch
 
 from gankit.errors import BadArgumentsError, BadValueError, CheckpointError, CheckpointNotFoundError, OutputError
-from gankit.training import Checkpointer, checkpoint, load_checkpoint, load_newest
-from gankit.training.checkpoint import Snapshot, has_checkpoints
+from gankit.training import Checkpointer, load_checkpoint, load_newest
+from gankit.training.saving import checkpointer as checkpointer_module
+from gankit.training.saving.checkpoint import has_checkpoints
+from gankit.training.saving.snapshot import Snapshot
 
 
 def steps_in(directory="checkpoints") -> list[int]:
@@ -20,12 +24,13 @@ def test_a_checkpoint_is_a_folder_with_a_manifest(make_trainer, batches):
     with Checkpointer("checkpoints", every_steps=2, recipe={"preset": "mine"}) as checkpointer:
         make_trainer(callbacks=[checkpointer]).fit(batches, steps=2)
     folder = Path("checkpoints/step_0000002")
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "state.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "state.json", "state.safetensors"]
     form = json.loads((folder / "manifest.json").read_text())
     assert form["step"] == 2
     assert form["recipe"] == {"preset": "mine"}
     assert form["versions"]["torch"] == torch.__version__
-    assert form["files"]["state.pt"]["bytes"] == (folder / "state.pt").stat().st_size
+    for name in ("state.json", "state.safetensors"):
+        assert form["files"][name]["bytes"] == (folder / name).stat().st_size
     found = load_checkpoint(folder)
     assert (found.step, found.recipe) == (2, {"preset": "mine"})
 
@@ -55,7 +60,7 @@ def test_an_abandoned_future_is_neither_counted_nor_removed(make_trainer, batche
 
 def test_checkpoints_by_time(make_trainer, batches, monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(checkpointer_module.time, "monotonic", lambda: next(clock))
     with Checkpointer("checkpoints", every_seconds=3, keep_last=None) as checkpointer:
         assert checkpointer.every == 1
         make_trainer(callbacks=[checkpointer]).fit(batches, steps=8)
@@ -70,13 +75,13 @@ def test_the_same_step_can_be_saved_again(make_trainer, batches):
             next(trainer.generator.parameters()).fill_(3.0)
         checkpointer.save(trainer)
     assert steps_in() == [1]
-    assert (load_newest("checkpoints").state["trainer"]["generator"]["0.weight"] == 3.0).all()
+    assert (load_newest("checkpoints").state["training"]["generator"]["0.weight"] == 3.0).all()
 
 
 def test_rests_of_interrupted_writes_are_removed():
     rest = Path("checkpoints/.unfinished_step_0000003_17")
     rest.mkdir(parents=True)
-    (rest / "state.pt").write_bytes(b"half")
+    (rest / "state.safetensors").write_bytes(b"half")
     Path("checkpoints/mine").mkdir()
     Checkpointer("checkpoints", every_steps=1)
     assert [path.name for path in Path("checkpoints").iterdir()] == ["mine"]
@@ -124,7 +129,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_changes_nothing_in_i
         trainer.fit(batches, steps=3)
         assert not has_checkpoints("checkpoints")
         may_write.set()
-    found = load_newest("checkpoints").state["trainer"]
+    found = load_newest("checkpoints").state["training"]
     assert found["steps_done"] == 1
     assert all(torch.equal(found["generator"][name], tensor) for name, tensor in before.items())
 

@@ -1,0 +1,384 @@
+"""What a checkpoint holds, and how a training continues from it.
+
+```
+checkpoints/
+    step_0000100/
+        state.safetensors    every tensor of the state
+        state.json           everything else, and where each tensor belongs
+        manifest.json        format, step, versions, recipe; size and SHA-256 of the other files, and of itself
+    step_0000200/
+```
+
+The state has three parts, which only this file knows: `training`, which is the same on every rank; `ranks`, with the
+random generators and the place in the batches of each rank; and `callbacks`, with the states of those that have one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors  # pyright: ignore[reportUnknownVariableType]
+from safetensors.torch import save as save_tensors  # pyright: ignore[reportUnknownVariableType]
+
+from gankit.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    CheckpointWarning,
+    GankitError,
+    InexactResumeWarning,
+    warn,
+)
+from gankit.files import parse_json, sync_folder
+from gankit.protocols import Batch, Stateful
+from gankit.training.feed import Feed
+from gankit.training.parallel.ranks import Ranks
+from gankit.training.saving.manifest import (
+    FORMAT,
+    MANIFEST,
+    NAME,
+    STATE,
+    TENSORS,
+    DamagedError,
+    OtherFormatError,
+    manifest_bytes,
+    read_file,
+    read_manifest,
+    versions,
+    write_file,
+)
+from gankit.training.saving.tree import TreeError, flatten, unflatten
+from gankit.training.step.finite import FiniteWatch
+from gankit.training.step.state import TrainingState
+
+_DATA_FIELDS = {"data", "batch_size", "seed", "replicas", "num_classes", "ranks"}
+"""The fields of a recipe that decide which batches there are."""
+
+
+class Resumable(Protocol):
+    """A training that can be saved and continued, as `gankit.AdversarialTrainer` can."""
+
+    ranks: Ranks
+    feed: Feed | None
+    state: TrainingState
+
+    @property
+    def callbacks(self) -> Sequence[object]:
+        """What is called during training. The states of those that have one are saved."""
+        ...
+
+    @property
+    def steps_done(self) -> int:
+        """The number of steps that were made."""
+        ...
+
+    @property
+    def watch(self) -> FiniteWatch:
+        """What was recorded of NaN and infinity."""
+        ...
+
+    def complaint(self) -> GankitError | None:
+        """Return the error that says what is NaN or infinite, or None."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Continue from a state of the training."""
+        ...
+
+    def data_state(self) -> dict[str, Any] | None:
+        """Return the place in the batches, or None before the first one."""
+        ...
+
+    def load_data_state(self, batches: Iterable[Batch], state: Mapping[str, Any], /) -> str | None:
+        """Continue at a place in the batches, and return what cannot be restored, or None."""
+        ...
+
+
+def whole_state(training: Resumable) -> dict[str, Any] | None:
+    """Return everything that the next step depends on, on rank 0, and None on the others. This is collective.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> sorted(whole_state(ring(device="cpu")))
+        ['callbacks', 'ranks', 'training']
+    """
+    own = {**training.state.rank_state_dict(), "data": training.data_state()}
+    ranks = training.ranks.gather(own)
+    if not training.ranks.is_first:
+        return None
+    return {
+        "training": training.state.shared_state_dict(),
+        "ranks": ranks,
+        "callbacks": [
+            {"name": type(callback).__name__, "state": callback.state_dict()}
+            for callback in training.callbacks
+            if isinstance(callback, Stateful)
+        ],
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint that was read and found undamaged.
+
+    Args:
+        folder: The folder that it was read from.
+        step: The number of steps that had been made.
+        recipe: The recipe that was saved with it, or None.
+        versions: The versions of Python, torch and gankit that saved it.
+        state: The state: tensors on the CPU, numbers and texts in plain containers.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> from gankit.training import Checkpointer
+        >>> trainer = ring(device="cpu").fit(ring.batches(device="cpu"), steps=2)
+        >>> with Checkpointer("checkpoints", every_steps=100) as checkpointer:
+        ...     checkpointer.save(trainer)
+        >>> again, batches = ring(device="cpu"), ring.batches(device="cpu")
+        >>> load_newest("checkpoints").restore(again, batches)
+        >>> again.fit(batches, steps=4).steps_done
+        4
+    """
+
+    folder: Path
+    step: int
+    recipe: dict[str, Any] | None
+    versions: dict[str, str]
+    state: dict[str, Any]
+
+    def restore(self, training: Resumable, batches: Iterable[Batch] | None = None) -> None:
+        """Put the state into a trainer and its callbacks. Afterwards, call `fit` with the same `batches`.
+
+        What cannot be restored is reported in one `InexactResumeWarning`. Each rank gets its own noise and its own
+        place in its batches.
+
+        Args:
+            training: A trainer that was built as the one that was saved.
+            batches: Batches that were made as those of the training that was saved.
+
+        Raises:
+            CheckpointError: For a trainer with other networks or parts, or with another number of ranks.
+        """
+        ranks: list[dict[str, Any]] = self.state["ranks"]
+        if training.ranks.size != len(ranks):
+            raise CheckpointError(
+                f"{self.folder} must hold the state of as many ranks as there are, {training.ranks.size}, got "
+                f"{len(ranks)}"
+            )
+        own = ranks[training.ranks.rank]
+        try:
+            training.load_state_dict({**self.state["training"], "random": own["random"]})
+            lost = list(self._restore_data(training, batches, own["data"]))
+            lost += self._restore_callbacks(training)
+        except Exception as error:  # a crafted state may raise anything
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{self.folder} must hold the state of a trainer like this one: {reason}") from error
+        for name, version in versions().items():
+            if name != "python" and self.versions.get(name) != version:
+                lost.append(f"it was saved with {name} {self.versions.get(name)}, this is {version}")
+        if lost:
+            warn(
+                f"training goes on from step {self.step} otherwise than if it had never stopped: {'; '.join(lost)}",
+                InexactResumeWarning,
+            )
+
+    def adapted_to(self, training: Resumable, changed: Collection[str]) -> Self:
+        """Return a checkpoint that fits a trainer of another recipe.
+
+        Args:
+            training: The trainer.
+            changed: The names of the recipe's fields that differ. What belongs to them begins anew: see
+                `TrainingState.fit_state` for optimizers, losses, regularizers and the average. Other data begin at
+                their start, and further ranks with noise of their own.
+        """
+        ranks: list[dict[str, Any]] = self.state["ranks"]
+        if "ranks" in changed:
+            ranks = [ranks[0], *[training.state.rank_state_dict()] * (training.ranks.size - 1)]
+        if _DATA_FIELDS & set(changed):
+            ranks = [{**one, "data": None} for one in ranks]
+        shared = training.state.fit_state(self.state["training"], changed)
+        return replace(self, state={**self.state, "training": shared, "ranks": ranks})
+
+    def _restore_data(
+        self, training: Resumable, batches: Iterable[Batch] | None, state: dict[str, Any] | None
+    ) -> Iterator[str]:
+        if state is None:
+            return
+        if batches is None:
+            yield "no batches were given, whose place was saved"
+        else:
+            lost = training.load_data_state(batches, state)
+            if lost is not None:
+                yield lost
+
+    def _restore_callbacks(self, training: Resumable) -> Iterator[str]:
+        waiting: list[dict[str, Any]] = list(self.state["callbacks"])
+        for callback in training.callbacks:
+            if not isinstance(callback, Stateful):
+                continue
+            name = type(callback).__name__
+            match = next((one for one in waiting if one["name"] == name), None)
+            if match is None:
+                yield f"the callback {name} has no saved state"
+            else:
+                waiting.remove(match)
+                callback.load_state_dict(match["state"])
+        yield from (f"there is no callback {one['name']}, whose state was saved" for one in waiting)
+
+
+# --- writing and reading -------------------------------------------------------------------------------------
+
+
+def write_checkpoint(folder: Path, state: Mapping[str, Any], step: int, recipe: Mapping[str, Any] | None) -> None:
+    """Write the files of a checkpoint into a folder, and flush them to the disk.
+
+    Args:
+        folder: A folder, which is made.
+        state: What `whole_state` returned, with tensors on the CPU that nothing changes.
+        step: The number of steps that have been made.
+        recipe: What the training was made from, in plain containers that JSON can hold.
+
+    Raises:
+        OSError: If the files cannot be written.
+    """
+    folder.mkdir()
+    node, tensors = flatten(state)
+    files = {
+        TENSORS: write_file(folder / TENSORS, save_tensors(tensors)),
+        STATE: write_file(folder / STATE, json.dumps(node, separators=(",", ":")).encode()),
+    }
+    form = {"format": FORMAT, "step": step, "versions": versions(), "recipe": recipe, "files": files}
+    write_file(folder / MANIFEST, manifest_bytes(form))
+    sync_folder(folder)
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read one checkpoint, after a check of every byte of it. No code from its files is executed.
+
+    Args:
+        folder: The folder of the checkpoint, such as `checkpoints/step_0000100`.
+
+    Raises:
+        CheckpointError: For one that is damaged, of another format, or not a checkpoint.
+
+    Example:
+        >>> load_checkpoint("nowhere")
+        Traceback (most recent call last):
+        gankit.errors.CheckpointError: nowhere is no whole checkpoint: it has no manifest.json
+    """
+    folder = Path(folder)
+    try:
+        manifest = read_manifest(folder)
+        node = read_file(folder, STATE, manifest["files"][STATE])
+        tensors = read_file(folder, TENSORS, manifest["files"][TENSORS])
+        state = _read_state(node, tensors, manifest["step"])
+    except DamagedError as error:
+        raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from error.__cause__
+    except OSError as error:
+        raise CheckpointError(f"{folder} is no whole checkpoint: {error.strerror or error}") from error
+    return Checkpoint(folder, manifest["step"], manifest["recipe"], manifest["versions"], state)
+
+
+def load_newest(directory: str | Path) -> Checkpoint:
+    """Read the newest undamaged checkpoint. A `CheckpointWarning` names those that were skipped, and why.
+
+    Args:
+        directory: The folder of a `Checkpointer`.
+
+    Raises:
+        CheckpointNotFoundError: If there is none, or all of them are damaged.
+        CheckpointError: If the newest one has the format of another version of gankit.
+
+    Example:
+        >>> load_newest("nowhere")
+        Traceback (most recent call last):
+        gankit.errors.CheckpointNotFoundError: a folder of checkpoints must hold one, got 'nowhere' without any
+    """
+    found = find_checkpoints(Path(directory))
+    if not found:
+        raise CheckpointNotFoundError(f"a folder of checkpoints must hold one, got {str(directory)!r} without any")
+    skipped: list[str] = []
+    for _, folder in reversed(found):
+        try:
+            checkpoint = load_checkpoint(folder)
+        except OtherFormatError:
+            raise
+        except CheckpointError as error:
+            skipped.append(str(error))
+            continue
+        if skipped:
+            warn(f"skipped for {folder.name}: {'; '.join(skipped)}", CheckpointWarning)
+        return checkpoint
+    raise CheckpointNotFoundError(
+        f"a folder of checkpoints must hold a whole one, got {str(directory)!r} with none: {'; '.join(skipped)}"
+    )
+
+
+def has_checkpoints(directory: str | Path) -> bool:
+    """Return whether there are checkpoints in a folder, damaged ones included.
+
+    Example:
+        >>> has_checkpoints("nowhere")
+        False
+    """
+    return bool(find_checkpoints(Path(directory)))
+
+
+def find_checkpoints(directory: Path) -> list[tuple[int, Path]]:
+    """Return the steps and folders of the checkpoints in a folder, oldest first.
+
+    Example:
+        >>> find_checkpoints(Path("nowhere"))
+        []
+    """
+    if not directory.is_dir():
+        return []
+    matches = [(NAME.fullmatch(path.name), path) for path in directory.iterdir()]
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def _read_state(node: bytes, tensors: bytes, step: int) -> dict[str, Any]:
+    """Return the state that two files hold, after a check that it is one."""
+    try:
+        state: Any = unflatten(parse_json(node), load_tensors(tensors))
+    except TreeError as error:
+        raise DamagedError(f"{STATE} does not hold a training's state: {error}") from error
+    except SafetensorError as error:
+        raise DamagedError(f"{TENSORS} cannot be read: {' '.join(str(error).split())[:500]}") from error
+    except Exception as error:  # crafted files may raise anything
+        raise DamagedError(f"{STATE} cannot be read: {' '.join(str(error).split())[:500]}") from error
+    if not _is_state(state):
+        raise DamagedError(f"{STATE} does not hold a training's state")
+    if state["training"]["steps_done"] != step:
+        raise DamagedError(f"{STATE} is of another step than {MANIFEST}")
+    return cast("dict[str, Any]", state)
+
+
+def _is_state(state: Any) -> bool:
+    if type(state) is not dict:
+        return False
+    parts = cast("dict[str, Any]", state)
+    if parts.keys() != {"training", "ranks", "callbacks"} or type(parts["training"]) is not dict:
+        return False
+    training = cast("dict[str, Any]", parts["training"])
+    return (
+        type(training.get("steps_done")) is int
+        and _are_dicts(training.get("history"), None, lambda value: isinstance(value, (int, float)))
+        and bool(parts["ranks"])
+        and _are_dicts(parts["ranks"], {"random", "data"}, lambda value: value is None or type(value) is dict)
+        and _are_dicts(parts["callbacks"], {"name", "state"}, lambda _: True)
+    )
+
+
+def _are_dicts(rows: Any, names: set[str] | None, fits: Callable[[Any], bool]) -> bool:
+    """Return whether this is a list of dictionaries with these names, or any texts, and values that fit."""
+    return type(rows) is list and all(
+        type(row) is dict
+        and (names is None or cast("dict[str, Any]", row).keys() == names)
+        and all(type(key) is str and fits(value) for key, value in cast("dict[Any, Any]", row).items())
+        for row in cast("list[Any]", rows)
+    )

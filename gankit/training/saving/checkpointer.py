@@ -1,0 +1,232 @@
+"""`Checkpointer`: saves checkpoints during training, without holding it up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from gankit.errors import BadArgumentsError, BadValueError, CheckpointWarning, OutputError, check_positive, warn
+from gankit.files import not_writable, sync_folder
+from gankit.training.parallel.ranks import Ranks
+from gankit.training.saving.checkpoint import (
+    Resumable,
+    find_checkpoints,
+    load_newest,
+    whole_state,
+    write_checkpoint,
+)
+from gankit.training.saving.snapshot import Snapshot
+
+_TEMPORARY = ".unfinished_"
+
+
+class Checkpointer:
+    """Save checkpoints during `fit`, without holding up the training: a callback of the trainer.
+
+    A save copies the state in the training thread, and writes the copy in another one, into a folder with a temporary
+    name that is flushed to the disk and renamed. One write is under way at a time; an earlier save is waited for. Use
+    it in a `with` block, or call `flush` at the end.
+
+    Args:
+        directory: The folder of the checkpoints, which belongs to one training. It is made if it does not exist, and
+            what interrupted writes have left in it is removed.
+        every_steps: The number of steps between two checkpoints.
+        every_seconds: The number of seconds between two checkpoints.
+        keep_last: How many of the newest checkpoints are kept. None keeps all.
+        keep_every_steps: Checkpoints of every so many steps are kept as well.
+        recipe: What the training was made from, in plain containers that JSON can hold. It is saved with the state.
+        on_failure: What happens if a checkpoint cannot be written. `raise` an `OutputError` in the training thread,
+            the next time that the checkpointer is called, or `warn` by a `CheckpointWarning` and continue without it.
+
+    Attributes:
+        directory: As given.
+        every: 1 with `every_seconds`, and `every_steps` otherwise.
+
+    Raises:
+        BadValueError: For neither `every_steps` nor `every_seconds`, or a number that is out of range.
+        OutputError: For a folder that cannot be written to.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> from gankit.training import load_newest
+        >>> with Checkpointer("checkpoints", every_steps=2) as checkpointer:
+        ...     _ = ring(device="cpu", callbacks=[checkpointer]).fit(ring.batches(device="cpu"), steps=4)
+        >>> load_newest("checkpoints").step
+        4
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        every_steps: int | None = None,
+        every_seconds: float | None = None,
+        keep_last: int | None = 2,
+        keep_every_steps: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        on_failure: Literal["raise", "warn"] = "raise",
+    ) -> None:
+        if every_steps is None and every_seconds is None:
+            raise BadValueError("every_steps or every_seconds must be given, got neither")
+        for name, value in (
+            ("every_steps", every_steps),
+            ("every_seconds", every_seconds),
+            ("keep_last", keep_last),
+            ("keep_every_steps", keep_every_steps),
+        ):
+            if value is not None:
+                check_positive(name, value)
+        if on_failure not in ("raise", "warn"):
+            raise BadValueError(f"on_failure must be 'raise' or 'warn', got {on_failure!r}")
+        self.directory: Path = Path(directory)
+        self.every: int = 1 if every_steps is None or every_seconds is not None else every_steps
+        self._every_steps = every_steps
+        self._every_seconds = every_seconds
+        self._keep_last = keep_last
+        self._keep_every_steps = keep_every_steps
+        self._recipe = None if recipe is None else dict(recipe)
+        self._on_failure = on_failure
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
+        self._saved: int | None = None
+        self._saved_at = time.monotonic()
+        if not Ranks.present().is_first:  # only rank 0 writes
+            return
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for path in self.directory.glob(f"{_TEMPORARY}*"):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:  # not made here; what a link leads to stays
+                    path.unlink()
+        except OSError as error:
+            raise OutputError(not_writable("the checkpoint", self.directory, error)) from error
+
+    def __call__(self, trainer: Resumable) -> None:
+        """Save a checkpoint if one is due, and report an earlier one that could not be written."""
+        if self._writing is not None and self._writing.done():
+            self.flush()
+        if self._every_seconds is not None and trainer.ranks.size > 1:
+            raise BadArgumentsError("every_seconds is for one process, whose clock decides, got several ranks")
+        by_steps = self._every_steps is not None and trainer.steps_done % self._every_steps == 0
+        by_time = self._every_seconds is not None and time.monotonic() - self._saved_at >= self._every_seconds
+        if by_steps or by_time:
+            self.save(trainer)
+
+    def save(self, trainer: Resumable) -> None:
+        """Save a checkpoint of the present step. It is written in the background, by rank 0.
+
+        A state that is NaN or infinite is not saved, so that the newest checkpoint stays a good one: a trainer whose
+        policy is `raise` raises, and any other gets a `CheckpointWarning`.
+
+        Raises:
+            OutputError: If an earlier checkpoint could not be written.
+            NonFiniteError: For a state that is not finite, with the policy `raise`.
+            BadArgumentsError: For a state that holds something else than tensors, numbers, texts and containers.
+        """
+        self.flush()
+        complaint = trainer.complaint()
+        if complaint is not None:
+            if trainer.watch.policy == "raise":
+                raise complaint
+            warn(f"step {trainer.steps_done} is not saved: {complaint}", CheckpointWarning)
+            return
+        state = whole_state(trainer)
+        if state is not None:
+            snapshot = Snapshot(state)
+            if self._writer is None:
+                self._writer = ThreadPoolExecutor(1, thread_name_prefix="gankit-checkpoint")
+            self._writing = self._writer.submit(self._write, snapshot, trainer.steps_done)
+            self._saved_at = time.monotonic()
+        self._saved = trainer.steps_done
+
+    def roll_back(self, trainer: Resumable) -> int:
+        """Let a trainer continue from the newest undamaged checkpoint, and return its step. This is collective.
+
+        Raises:
+            CheckpointNotFoundError: If there is none.
+        """
+        self.flush()
+        checkpoint = trainer.ranks.first(lambda: load_newest(self.directory))
+        checkpoint.restore(trainer, None if trainer.feed is None else trainer.feed.batches)
+        return checkpoint.step
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step that was saved last by this object, or None."""
+        return self._saved
+
+    def flush(self) -> None:
+        """Wait until what was saved is on the disk.
+
+        Raises:
+            OutputError: If it could not be written. The checkpoints that were there before are whole.
+        """
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            writing.result()
+        except OutputError as error:
+            self._saved = None
+            if self._on_failure == "raise":
+                raise
+            warn(str(error), CheckpointWarning)
+
+    def close(self) -> None:
+        """Call `flush`, and end the writing thread. Another save starts a new one."""
+        writer, self._writer = self._writer, None
+        try:
+            self.flush()
+        finally:
+            if writer is not None:
+                writer.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except OutputError as failure:
+            if error is None:
+                raise
+            warn(str(failure), CheckpointWarning)  # the error that ended the block is raised
+
+    # --- in the writing thread -------------------------------------------------------------------------------
+
+    def _write(self, snapshot: Snapshot, step: int) -> None:
+        final = self.directory / f"step_{step:07d}"
+        temporary = self.directory / f"{_TEMPORARY}{final.name}_{os.getpid()}"
+        replaced = temporary.with_name(f"{temporary.name}_replaced")
+        try:
+            write_checkpoint(temporary, snapshot.ready(), step, self._recipe)
+            if final.exists():
+                final.rename(replaced)
+            temporary.rename(final)
+            sync_folder(self.directory)
+            shutil.rmtree(replaced, ignore_errors=True)
+            self._prune(step)
+        except OSError as error:
+            raise OutputError(not_writable("the checkpoint", final, error)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _prune(self, newest: int) -> None:
+        """Remove the checkpoints that are not kept; those of later steps are neither counted nor removed."""
+        if self._keep_last is None:
+            return
+        older = [(step, path) for step, path in find_checkpoints(self.directory) if step <= newest]
+        for step, path in older[: -self._keep_last]:
+            if self._keep_every_steps is None or step % self._keep_every_steps:
+                removed = path.with_name(f"{_TEMPORARY}{path.name}_removed")
+                path.rename(removed)  # first, so that no half of it is ever found
+                shutil.rmtree(removed)
