@@ -64,6 +64,76 @@ def test_falling_learning_rates_that_lie_on_the_device_are_not_read():
     assert not READS & operators.counts.keys()
 
 
+# --- numbers and tensors ---------------------------------------------------------------------------------
+
+
+def sgd(*rates):
+    return torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates])
+
+
+KINDS = pytest.mark.parametrize("as_rate", [float, torch.tensor], ids=["numbers", "tensors"])
+
+
+@KINDS
+def test_a_decay_is_a_share_of_the_initial_rate_however_often_it_is_set(as_rate):
+    optimizer = sgd(as_rate(0.5), as_rate(0.25))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for factor in (1.0, 0.5, 0.5, 0.25, 0.0, 1.0):
+        learning_rates.decay([optimizer], factor)
+        assert [float(group["lr"]) for group in optimizer.param_groups] == [0.5 * factor, 0.25 * factor]
+        assert [float(group["initial_lr"]) for group in optimizer.param_groups] == [0.5, 0.25]
+    if as_rate is torch.tensor:  # a captured step reads these very tensors
+        assert all(group["lr"] is rate for group, rate in zip(optimizer.param_groups, rates, strict=True))
+
+
+@KINDS
+def test_scaling_moves_the_rate_and_where_its_decay_starts_from(as_rate):
+    optimizer = sgd(as_rate(0.5))
+    learning_rates.scale([optimizer], 0.5)
+    assert "initial_lr" not in optimizer.param_groups[0]
+    learning_rates.decay([optimizer], 0.5)
+    learning_rates.scale([optimizer], 0.5)
+    [group] = optimizer.param_groups
+    assert (float(group["lr"]), float(group["initial_lr"])) == (0.0625, 0.125)
+    learning_rates.decay([optimizer], 1.0)
+    assert float(group["lr"]) == 0.125
+
+
+@KINDS
+def test_a_captured_step_contains_the_rates_that_are_numbers(as_rate):
+    wanted = (0.5, 0.25) if as_rate is float else (None, None)
+    assert learning_rates.constants(sgd(as_rate(0.5), as_rate(0.25))) == wanted
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_optimizer_comes_back_from_the_device_as_it_was(fused):
+    def run(moved):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 2)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.25, fused=fused)
+        for step in range(6):
+            layer(torch.ones(1, 3)).square().sum().backward()
+            optimizer.step()
+            if moved and step == 2:
+                learning_rates.put_on_device(optimizer, torch.device("cpu"))
+                learning_rates.put_on_host(optimizer)
+        return optimizer, [parameter.detach() for parameter in layer.parameters()]
+
+    (moved, ours), (plain, theirs) = run(True), run(False)
+    assert moved.param_groups[0]["lr"] == 0.25
+    assert type(moved.param_groups[0]["lr"]) is float
+    assert moved.param_groups[0]["capturable"] is False
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert [state["step"].item() for state in moved.state.values()] == [6.0, 6.0]
+    assert [state["step"].item() for state in plain.state.values()] == [6.0, 6.0]
+
+
+def test_an_optimizer_that_was_never_on_the_device_keeps_a_rate_that_is_a_tensor():
+    optimizer = sgd(torch.tensor(0.5))
+    learning_rates.put_on_host(optimizer)
+    assert isinstance(optimizer.param_groups[0]["lr"], torch.Tensor)
+
+
 # --- numbers on the device -------------------------------------------------------------------------------
 
 
@@ -111,5 +181,8 @@ def test_the_state_of_a_captured_run_goes_on_on_the_cpu(optimizer):
     for one in (trainer, plain):
         for batch in make_batches():
             one.step(batch)
+    for one in (trainer.generator_optimizer, trainer.discriminator_optimizer):
+        assert type(one.param_groups[0]["lr"]) is float
+        assert one.param_groups[0]["capturable"] is False
     for name, value in everything(plain).items():
         torch.testing.assert_close(everything(trainer)[name], value, rtol=1e-5, atol=1e-6, msg=name)

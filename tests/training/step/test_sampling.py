@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError
+from gankit.training.step.sampling import generate, seeds_per_replica
 from tests.training.observing import Recorder, same, weights
-from tests.training.steps import SHAPE
+from tests.training.steps import CLASSES, SHAPE, make, small_networks, stacked
 
 
 def test_sampling_is_in_eval_mode_without_a_graph_and_restores_the_modes(make_trainer):
@@ -42,3 +45,69 @@ def test_samples_come_from_the_averaged_generator(make_trainer, batches):
     z = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(trainer.sample(4, seed=1), trainer.averaged_generator(z))
     assert not torch.equal(trainer.averaged_generator(z), trainer.generator.eval()(z))
+
+
+# --- the functions ---------------------------------------------------------------------------------------
+
+
+def test_samples_are_the_networks_answers_to_the_latents_of_their_generator():
+    state = make(classes=CLASSES).state
+    labels, random = torch.arange(5) % CLASSES, torch.Generator().manual_seed(4)
+    z = torch.randn(5, 3, generator=torch.Generator().manual_seed(4))
+    wanted = state.generator.eval()(z, labels)
+    for batch_size in (1, 2, 5, 1024):
+        torch.testing.assert_close(generate(state, 5, labels, random.manual_seed(4), batch_size=batch_size), wanted)
+
+
+def test_every_replica_gets_the_same_condition_and_its_own_latents():
+    state = make(classes=CLASSES, networks=stacked(small_networks, 2)).state
+    labels = torch.arange(5) % CLASSES
+    samples = generate(state, 5, labels, state.randomness.generators([7, 8]), batch_size=2)
+    for index in range(2):
+        z = torch.randn(5, 3, generator=torch.Generator().manual_seed(7 + index))
+        torch.testing.assert_close(samples[index], state.generator.replica(index).eval()(z, labels))
+
+
+def test_the_modes_come_back_after_an_error():
+    trainer = make(classes=CLASSES)
+    with pytest.raises(BadArgumentsError, match="needs a condition"):
+        trainer.sample(3)
+    assert all(layer.training for layer in trainer.generator.modules())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"count": 0}, BadValueError, "count must be above 0, got 0"),
+        ({"count": 2.5}, BadArgumentsError, "count must be an integer, got 2.5"),
+        ({"batch_size": 0}, BadValueError, "batch_size must be above 0, got 0"),
+        ({"condition": torch.zeros(4)}, ShapeError, "condition must have one entry a sample, got 4 for 3"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(arguments, error, says):
+    with pytest.raises(error, match=says):
+        make().sample(**{"count": 3} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("seed", "replicas", "seeds"),
+    [(7, None, [7]), (7, 1, [7]), (7, 3, [7, 8, 9]), ([5], None, [5]), ((3, 1), 2, [3, 1])],
+)
+def test_one_seed_counts_up_and_a_list_is_taken_as_it_is(seed, replicas, seeds):
+    assert seeds_per_replica(seed, replicas) == seeds
+
+
+@pytest.mark.parametrize(
+    ("seed", "replicas", "error", "says"),
+    [
+        ([1, 2], None, BadValueError, r"one number, or 1, one per replica, got \[1, 2\]"),
+        ([], 2, BadValueError, r"one number, or 2, one per replica, got \[\]"),
+        (1.5, None, BadArgumentsError, "seed must be an integer, got 1.5"),
+        ([1, 2.5], 2, BadArgumentsError, "seed must be an integer, got 2.5"),
+        ([1, 2**63], 2, BadValueError, "seed must be from"),
+        (2**63 - 1, 2, BadValueError, "seed must be from"),
+    ],
+)
+def test_a_seed_that_is_none_is_refused(seed, replicas, error, says):
+    with pytest.raises(error, match=says):
+        seeds_per_replica(seed, replicas)

@@ -1,0 +1,71 @@
+"""The named results of the steps, and how they are read."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from gankit.training.step.metrics import Metrics
+from tests.training.operators import READS, Operators
+
+CPU = torch.device("cpu")
+
+
+def test_a_result_that_a_step_does_not_have_keeps_its_value():
+    metrics = Metrics()
+    metrics.update({"generator_loss": torch.tensor(1.0), "penalty/r1": torch.tensor(2.0)})
+    metrics.update({"generator_loss": torch.tensor(3.0)})
+    assert metrics.read(2) == {"step": 2, "generator_loss": 3.0, "penalty/r1": 2.0}
+
+
+def test_an_update_leaves_the_dictionary_that_was_returned_before_as_it_was():
+    metrics = Metrics()
+    metrics.update({"a": torch.tensor(1.0)})
+    before = metrics.newest
+    metrics.update({"a": torch.tensor(2.0)})
+    assert before["a"] == 1.0
+
+
+def test_all_results_are_read_in_one_transfer_and_once_per_step():
+    metrics = Metrics()
+    metrics.update({name: torch.tensor(1.0) for name in "abc"})
+    with Operators() as operators:
+        first = metrics.read(1)
+        assert metrics.read(1) is first
+    assert operators.counts[torch.ops.aten.stack.default] == 1
+    assert not READS & operators.counts.keys()
+    metrics.update({"a": torch.tensor(5.0)})
+    assert metrics.read(2) == {"step": 2, "a": 5.0, "b": 1.0, "c": 1.0}
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 5])
+def test_replicas_are_read_as_mean_and_standard_deviation(replicas):
+    values = torch.randn(replicas, dtype=torch.float64)
+    metrics = Metrics()
+    metrics.update({"loss": values})
+    reading = metrics.read(3)
+    assert reading.keys() == {"step", "loss", "loss/sd"}
+    assert reading["loss"] == pytest.approx(values.mean().item())
+    assert reading["loss/sd"] == (pytest.approx(values.std().item()) if replicas > 1 else 0.0)
+
+
+def test_without_a_step_there_is_only_its_number():
+    assert Metrics().read(0) == {"step": 0}
+
+
+def test_a_saved_state_gives_the_same_reading_and_a_history_of_its_own():
+    first, second = Metrics(), Metrics()
+    first.update({"loss": torch.tensor([1.0, 2.0])})
+    first.history.append(first.read(4))
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second.update({"other": torch.tensor(0.0)})
+    second.read(4)  # of another training
+    second.load_state_dict(torch.load(file, weights_only=True), CPU)
+    assert second.read(4) == first.read(4)
+    assert second.history == first.history
+    second.history.append({})
+    assert len(first.history) == 1
