@@ -131,12 +131,15 @@ NAMED = {
     "one stride for two sizes": ('{"tensor":"x","stride":[1]}', {"x": X}, "strides do not fit"),
     "a stride that is a float": ('{"tensor":"x","stride":[3.0,1]}', {"x": X}, "strides do not fit"),
     "strides that are a text": ('{"tensor":"x","stride":"31"}', {"x": X}, "something that no state does"),
-    "a complex tensor of three": (
-        '{"tensor":"x","complex":true}',
-        {"x": X.double()},
-        "complex tensor 'x' that is none",
+    "bytes that are three floats": ('{"tensor":"x","bytes_of":"complex64"}', {"x": X}, "not those of its type"),
+    "three bytes for eight": ('{"tensor":"x","bytes_of":"complex64"}', {"x": X.byte()}, "not those of its type"),
+    "one byte without a dimension": (
+        '{"tensor":"x","bytes_of":"uint16"}',
+        {"x": X[0, 0].byte()},
+        "not those of its type",
     ),
-    "a complex tensor of float32": ('{"tensor":"x","complex":true}', {"x": X[:, :2].clone()}, "that is none"),
+    "bytes of a quantized type": ('{"tensor":"x","bytes_of":"quint8"}', {"x": X.byte()}, "not those of its type"),
+    "bytes of a list": ('{"tensor":"x","bytes_of":[1]}', {"x": X.byte()}, "not those of its type"),
 }
 
 

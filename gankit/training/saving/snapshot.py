@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gankit.errors import BadArgumentsError
-from gankit.training.saving.tree import PLAIN
+from gankit.training.saving.tree import DEEPEST, PLAIN, can_store
 
 
 class Snapshot:
@@ -21,7 +21,9 @@ class Snapshot:
         state: Tensors, numbers and texts in dictionaries, lists and tuples.
 
     Raises:
-        BadArgumentsError: For anything else in it, which could not be stored without running code to load it.
+        BadArgumentsError: For anything else in it, which could not be stored without running code to load it; for a
+            tensor that safetensors cannot store, such as a sparse or a quantized one; or for deeper nesting than can
+            be read.
 
     Example:
         >>> weight = torch.zeros(1)
@@ -34,7 +36,7 @@ class Snapshot:
     def __init__(self, state: Mapping[str, Any]) -> None:
         self._events: dict[torch.device, torch.cuda.Event] = {}
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
-        self._state: dict[str, Any] = {name: self._copied(value, name) for name, value in state.items()}
+        self._state: dict[str, Any] = {name: self._copied(value, name, 1) for name, value in state.items()}
         for device, stream in self._streams.items():
             self._events[device] = torch.cuda.Event()
             self._events[device].record(stream)
@@ -45,8 +47,17 @@ class Snapshot:
             event.synchronize()
         return self._state
 
-    def _copied(self, value: Any, where: str) -> Any:
-        if isinstance(value, Tensor) and value.layout == torch.strided:
+    def _copied(self, value: Any, where: str, depth: int) -> Any:
+        if depth > DEEPEST:
+            raise BadArgumentsError(
+                f"a state to save must be nested at most {DEEPEST} levels deep, got more in {where[:100]}"
+            )
+        if isinstance(value, Tensor):
+            if not can_store(value):
+                raise BadArgumentsError(
+                    f"a state to save must hold tensors with memory, of a dtype that can be stored, got {value.dtype} "
+                    f"with the layout {value.layout} on {value.device} in {where}"
+                )
             return self._on_host(value.detach())
         if value is None or type(value) in PLAIN:
             return value
@@ -56,12 +67,13 @@ class Snapshot:
             for key, one in given.items():
                 if key is not None and type(key) not in PLAIN:
                     raise BadArgumentsError(_not_plain(f"a key of {where}", key))
-                made[key] = self._copied(one, f"{where}.{key}")
+                made[key] = self._copied(one, f"{where}.{key}", depth + 1)
             if hasattr(given, "_metadata"):  # of a module's state_dict: the versions of its layers' states
                 cast(Any, made)._metadata = copy.deepcopy(cast(Any, given)._metadata)
             return made
         if type(value) in (list, tuple):
-            copies = [self._copied(one, f"{where}[{i}]") for i, one in enumerate(cast("Iterable[Any]", value))]
+            given = enumerate(cast("Iterable[Any]", value))
+            copies = [self._copied(one, f"{where}[{i}]", depth + 1) for i, one in given]
             return tuple(copies) if isinstance(value, tuple) else copies
         raise BadArgumentsError(_not_plain(where, value))
 

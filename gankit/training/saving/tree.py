@@ -9,7 +9,7 @@ whose first name says what it is:
 | `{"items": [[node, node], ...]}` | a dictionary with other keys |
 | `{"ordered": [[node, node], ...], "metadata": node}` | an `OrderedDict`, with the metadata of a module's state |
 | `{"tuple": [node, ...]}` | a tuple |
-| `{"tensor": name}`, with `"stride"` or `"complex"` where needed | a tensor, stored under this name |
+| `{"tensor": name}`, with `"stride"` or `"bytes_of"` where needed | a tensor, stored under this name |
 | `{"float": text}` | NaN or infinity |
 | `{"complex": [node, node]}`, `{"bytes": base64}` | a complex number, bytes |
 | `{"dtype": name}`, `{"device": name}`, `{"size": [int, ...]}` | torch's types, devices and sizes |
@@ -32,12 +32,38 @@ PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch
 Node: TypeAlias = Any
 """What JSON can hold: None, numbers, texts, lists and dictionaries."""
 
-_DEEPEST = 100
+DEEPEST = 100
+"""The largest number of containers that a value may be inside of."""
+
+_STORED = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+}
+"""The types of tensors that every supported version of safetensors can store."""
+_AS_BYTES = {
+    str(one).removeprefix("torch."): one
+    for one in (
+        *(torch.complex128, torch.complex64, torch.complex32, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz),
+        *(torch.uint64, torch.uint32, torch.uint16),
+    )
+}
+"""Further types of tensors by name. They are stored as bytes, which add a last dimension."""
 _DTYPES = {str(one).removeprefix("torch."): one for one in vars(torch).values() if isinstance(one, torch.dtype)}
 
 
 class TreeError(ValueError):
     """What is wrong with a stored state, in words."""
+
+
+def can_store(tensor: Tensor) -> bool:
+    """Return whether `flatten` can turn a tensor into one that safetensors can store.
+
+    Example:
+        >>> can_store(torch.zeros(2)), can_store(torch.zeros(2).to_sparse()), can_store(torch.zeros(2, device="meta"))
+        (True, False, False)
+    """
+    is_known = tensor.dtype in _STORED or tensor.dtype in _AS_BYTES.values()
+    return is_known and tensor.layout == torch.strided and not tensor.is_meta
 
 
 def flatten(state: Any) -> tuple[Node, dict[str, Tensor]]:
@@ -101,7 +127,8 @@ def _mapping_node(mapping: Mapping[Any, Any], path: tuple[str, ...], tensors: di
 
 
 def _tensor_node(tensor: Tensor, path: tuple[str, ...], tensors: dict[str, Tensor]) -> Node:
-    name = ".".join(path)
+    # a key may hold half of a surrogate pair, which no file can
+    name = ".".join(path).encode(errors="backslashreplace").decode()
     while name in tensors:  # such as ("a.b",) and ("a", "b")
         name += "'"
     node: dict[str, Any] = {"tensor": name}
@@ -109,9 +136,9 @@ def _tensor_node(tensor: Tensor, path: tuple[str, ...], tensors: dict[str, Tenso
     if not tensor.is_contiguous():
         node["stride"] = list(tensor.stride())  # optimizers may depend on the order in memory
         tensor = tensor.contiguous()
-    if tensor.dtype == torch.complex128:  # which safetensors does not have
-        node["complex"] = True
-        tensor = torch.view_as_real(tensor)
+    if tensor.dtype not in _STORED:
+        node["bytes_of"] = str(tensor.dtype).removeprefix("torch.")
+        tensor = tensor.unsqueeze(-1).view(torch.uint8)
     tensors[name] = tensor
     return node
 
@@ -138,7 +165,7 @@ def unflatten(node: Node, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _value(node: Node, tensors: dict[str, Tensor], depth: int) -> Any:
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         raise TreeError("it is nested too deeply")
     if node is None or type(node) in (bool, int, str, float):
         return node
@@ -191,10 +218,11 @@ def _read_tensor(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) 
     if type(name) is not str or name not in tensors:
         raise TreeError(f"it lacks the tensor {str(name)[:100]!r}, or names it twice")
     tensor = tensors.pop(name)
-    if "complex" in form:
-        if form["complex"] is not True or tensor.dtype != torch.float64 or tensor.shape[-1:] != (2,):
-            raise TreeError(f"it holds a complex tensor {name[:100]!r} that is none")
-        tensor = torch.view_as_complex(tensor)
+    if "bytes_of" in form:
+        dtype = _AS_BYTES.get(form["bytes_of"]) if type(form["bytes_of"]) is str else None
+        if dtype is None or tensor.dtype != torch.uint8 or tensor.shape[-1:] != (dtype.itemsize,):
+            raise TreeError(f"it holds a tensor {name[:100]!r} whose bytes are not those of its type")
+        tensor = tensor.view(dtype).squeeze(-1)
     if "stride" in form:
         stride = _list_of(form["stride"])
         if not _is_dense(tensor.shape, stride):
@@ -270,4 +298,4 @@ _READERS: dict[str, Callable[[dict[str, Node], dict[str, Tensor], int], Any]] = 
     "device": _read_device,
     "size": _read_size,
 }
-_FURTHER_NAMES = {"ordered": {"metadata"}, "tensor": {"stride", "complex"}}
+_FURTHER_NAMES = {"ordered": {"metadata"}, "tensor": {"stride", "bytes_of"}}

@@ -14,6 +14,7 @@ from gankit.training import Checkpointer, load_checkpoint, load_newest
 from gankit.training.saving import checkpointer as checkpointer_module
 from gankit.training.saving.checkpoint import has_checkpoints
 from gankit.training.saving.snapshot import Snapshot
+from gankit.training.saving.tree import flatten, unflatten
 
 
 def steps_in(directory="checkpoints") -> list[int]:
@@ -187,6 +188,39 @@ def test_a_snapshot_keeps_structure_and_versions_of_layers():
 def test_what_could_not_be_loaded_safely_is_not_saved(value):
     with pytest.raises(BadArgumentsError, match=r"must hold tensors, .* got \w+ in callbacks\[0\].state"):
         Snapshot({"callbacks": [{"state": value}]})
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(2).to_sparse(),
+        torch.zeros(2, device="meta"),
+        torch.zeros(2, dtype=torch.bits8),
+        torch.zeros(2, dtype=torch.float8_e8m0fnu),
+    ],
+    ids=["sparse", "meta", "bits", "scales"],
+)
+def test_a_tensor_that_no_file_could_hold_is_refused_when_it_is_saved(tensor):
+    with pytest.raises(
+        BadArgumentsError, match=rf"must hold tensors with memory, .* got {tensor.dtype} .* in own\[0\]"
+    ):
+        Snapshot({"own": [tensor]})
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_a_quantized_tensor_is_refused_when_it_is_saved():
+    with pytest.raises(BadArgumentsError, match=r"must hold tensors with memory, .* got torch.quint8 .* in own"):
+        Snapshot({"own": torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.quint8)})
+
+
+@pytest.mark.parametrize("wrap", [lambda one: [one], lambda one: (one,), lambda one: {"a": one}, lambda one: {3: one}])
+def test_what_is_nested_too_deeply_to_be_read_is_not_saved(wrap):
+    state = torch.zeros(1)
+    for _ in range(99):
+        state = wrap(state)
+    unflatten(*flatten(Snapshot({"own": state}).ready()))  # as deep as can be read
+    with pytest.raises(BadArgumentsError, match=r"must be nested at most 100 levels deep, got more in own"):
+        Snapshot({"own": wrap(state)})
 
 
 def test_a_trainer_that_does_not_fit_is_refused(make_trainer, batches):

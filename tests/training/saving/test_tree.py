@@ -26,7 +26,18 @@ DTYPES = [
         torch.complex64,
         torch.complex128,
     ),
-    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint64, torch.bool),
+    *(torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz),
+    *(
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.uint16,
+        torch.uint32,
+        torch.uint64,
+        torch.bool,
+    ),
 ]
 
 
@@ -154,6 +165,18 @@ def test_everything_that_a_state_may_hold_comes_back():
     state = {"complex": torch.ones(2, dtype=torch.complex64).conj(), "bytes": b"\xff" * 300, "size": torch.Size([1, 2])}
     state |= {"numbers": [1j, -(2**70), True, None], "empty": [(), [], {}, OrderedDict()], 3: torch.Size([])}
     state |= {"device": torch.device("cpu"), "cuda": torch.device("cuda:1"), "types": DTYPES, "none": torch.empty(0)}
+    assert_same(state, there_and_back(state))
+
+
+def test_the_oldest_safetensors_can_store_what_it_is_given():
+    """Version 0.5 has no complex numbers, and no unsigned integers of more than 8 bits."""
+    _, tensors = flatten([torch.ones(2).to(dtype) for dtype in DTYPES])
+    assert not {one.dtype for one in tensors.values()} & {torch.complex64, torch.complex128, torch.uint16, torch.uint64}
+    assert not {one.dtype for one in tensors.values()} & {torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.uint32}
+
+
+def test_keys_that_no_file_can_hold_come_back():
+    state = {"\ud800": torch.zeros(1), "\\ud800": torch.ones(1), "a\0": {"": torch.ones(())}}
     assert_same(state, there_and_back(state))
 
 
