@@ -1,6 +1,6 @@
 """The position in batches from outside gankit is saved and restored if their source allows it.
 
-That training resumes exactly with each kind of source is tested in `tests/test_resume.py`.
+That training resumes exactly with each kind of source is tested in `tests/resume`.
 """
 
 from __future__ import annotations
