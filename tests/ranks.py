@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "torch.distributed", "torchvision", "gankit.cli.train"])
+# with pytest, which the modules of the tests import, a start takes a tenth of a second instead of one
+_CONTEXT.set_forkserver_preload(["torch", "torch.distributed", "torchvision", "pytest", "gankit.cli.train"])
 
 
 def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, seconds: float = 120) -> list[Any]:

@@ -170,9 +170,9 @@ def test_gradients_lie_in_memory_as_their_parameters_do(traced_only, execution, 
     def run(fused):
         torch.manual_seed(0)
         shape = (6, 1, 16, 16) if networks is convolutions else (2, 6, *SHAPE)
-        data = [torch.randn(shape, dtype=torch.float64) for _ in range(4)]
+        data = [torch.randn(shape, dtype=torch.float64) for _ in range(2)]
         optimizer = partial(torch.optim.Adam, lr=1e-2, eps=1e-4, fused=fused)
-        return make(execution, networks=networks, optimizer=optimizer, regularizers=[R1()]).fit(data, steps=4)
+        return make(execution, networks=networks, optimizer=optimizer, regularizers=[R1()]).fit(data, steps=2)
 
     fused, one_by_one = run(True), run(False)
     for network in (fused.generator, fused.discriminator):

@@ -195,7 +195,7 @@ def of_regularizer(name: str) -> tuple[Spec]:
 
 CASES = {
     **{name: {"loss": name} for name in LOSSES.names()},
-    **{name: {"regularizers": of_regularizer(name)} for name in REGULARIZERS.names() if name not in (Spec("r1_r2"),)},
+    **{name: {"regularizers": of_regularizer(name)} for name in REGULARIZERS.names()},
     "two updates of D": {"discriminator_steps": 2, "loss": "wasserstein"},
     "clipping and averaging": {"max_gradient_norm": 0.1, "averaging_decay": 0.9},
     "warm-up": {"discriminator_warmup_steps": 5},

@@ -36,10 +36,23 @@ def normalised(kind: str, size: int):
     return [one.detach().numpy() for one in found], int(layer.num_batches_tracked)
 
 
-@pytest.mark.parametrize("kind", ["1d", "2d", "3d"])
-def test_synchronised_batch_norm_and_its_derivatives_are_those_of_all_samples(kind):
+KINDS = ("1d", "2d", "3d")
+
+
+def all_normalised(size):
+    return {kind: normalised(kind, size) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def of_three_ranks():
+    """What every kind of layer gives on each of three ranks."""
+    return on_ranks(3, all_normalised, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_synchronised_batch_norm_and_its_derivatives_are_those_of_all_samples(kind, of_three_ranks):
     (y, gradient, second, of_weight, mean, variance, evaluated), count = normalised(kind, 3)
-    parts = on_ranks(3, normalised, kind, 3)
+    parts = [one[kind] for one in of_three_ranks]
     for i, whole in enumerate((y, gradient, second)):
         together = numpy.concatenate([part[0][i] for part in parts])
         assert abs(together - whole).max() < 1e-12 * abs(whole).max() + 1e-12

@@ -16,20 +16,20 @@ from tests.training.parallel.rank_training import (
     trained,
 )
 
+UNSYNCHRONIZED = {"BatchNorm of each rank": {"norms": (True, False)}}
+FOUR = {name: EQUAL[name] | {"count": 4} for name in ("r1", "BatchNorm in D, differentiated twice")}
+
 
 @pytest.fixture(scope="module")
 def of_two_ranks():
     """What every case gives on each of two ranks."""
-    return on_ranks(2, all_trained, CASES | EQUAL, 2)
+    return on_ranks(2, all_trained, CASES | EQUAL | UNSYNCHRONIZED, 2)
 
 
 @pytest.fixture(scope="module")
 def of_four_ranks():
     """What some cases give on each of four ranks."""
     return on_ranks(4, all_trained, FOUR, 4)
-
-
-FOUR = {name: EQUAL[name] | {"count": 4} for name in ("r1", "BatchNorm in D, differentiated twice")}
 
 
 @pytest.mark.parametrize("case", EQUAL)
@@ -60,8 +60,8 @@ def test_compiled_ranks_equal_one_eager_process():
         assert largest_difference(one, alone) < 1e-9
 
 
-def test_without_synchronising_each_rank_normalises_its_own_batch():
-    case = {"norms": (True, False)}
-    first, second = on_ranks(2, partial(trained, ranks=2, **case))
+@pytest.mark.parametrize("case", UNSYNCHRONIZED)
+def test_without_synchronising_each_rank_normalises_its_own_batch(case, of_two_ranks):
+    first, second = (one[case] for one in of_two_ranks)
     assert largest_difference(first, second) == 0  # the statistics are averaged
-    assert largest_difference(first, trained(ranks=2, **case)) > 1e-3
+    assert largest_difference(first, trained(ranks=2, **UNSYNCHRONIZED[case])) > 1e-3

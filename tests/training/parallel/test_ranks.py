@@ -81,9 +81,19 @@ def of_a_loader(batch_size, with_a_sampler):
     return [torch.cat(list(batches)).flatten().tolist() for _ in range(2)]
 
 
+def of_two_loaders():
+    return {with_a_sampler: of_a_loader(5, with_a_sampler) for with_a_sampler in (True, "data")}
+
+
+@pytest.fixture(scope="module")
+def loaders_of_two_ranks():
+    """Two epochs of each loader on each of two ranks."""
+    return on_ranks(2, of_two_loaders)
+
+
 @pytest.mark.parametrize("with_a_sampler", [True, "data"])
-def test_a_loader_gives_each_rank_a_part_and_shuffles_every_epoch_anew(with_a_sampler):
-    first, second = on_ranks(2, of_a_loader, 5, with_a_sampler)
+def test_a_loader_gives_each_rank_a_part_and_shuffles_every_epoch_anew(with_a_sampler, loaders_of_two_ranks):
+    first, second = (one[with_a_sampler] for one in loaders_of_two_ranks)
     for one, other in zip(first, second, strict=True):
         assert sorted(one + other) == list(range(40))
     assert first[0] != first[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -58,22 +59,37 @@ def exchanges(options):
         counts.append(tensor.numel() * tensor.element_size())
         return real(tensor, *arguments, **more)
 
-    dist.all_reduce = counted
     trainer = vanilla_mnist(device="cpu", **options)
-    trainer.step(torch.rand(4, 1, 28, 28))
+    dist.all_reduce = counted
+    try:
+        trainer.step(torch.rand(4, 1, 28, 28))
+    finally:
+        dist.all_reduce = real
     weights = sum(p.numel() for n in (trainer.generator, trainer.discriminator) for p in n.parameters())
     buffers = sum(b.numel() for b in trainer.generator.buffers() if b.is_floating_point())
     return counts, 4 * weights, 4 * buffers, len(trainer.metrics)
 
 
-def test_a_step_exchanges_once_a_half_the_gradients_the_statistics_and_the_results():
-    for counts, weights, buffers, results in on_ranks(2, exchanges, {}):
+def all_exchanges():
+    return {synchronize: exchanges({"synchronize_batch_norm": synchronize}) for synchronize in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def exchanges_of_two_ranks():
+    """The exchanges of one step on each of two ranks, without and with synchronised BatchNorm."""
+    return on_ranks(2, all_exchanges)
+
+
+def test_a_step_exchanges_once_a_half_the_gradients_the_statistics_and_the_results(exchanges_of_two_ranks):
+    for counts, weights, buffers, results in (one[False] for one in exchanges_of_two_ranks):
         assert len(counts) == 2
         assert sum(counts) == weights + 2 * buffers + 4 * results
 
 
-def test_synchronised_batch_norm_exchanges_twice_a_layer_and_pass_and_twice_in_the_backward_pass():
-    for counts, *_ in on_ranks(2, exchanges, {"synchronize_batch_norm": True}):
+def test_synchronised_batch_norm_exchanges_twice_a_layer_and_pass_and_twice_in_the_backward_pass(
+    exchanges_of_two_ranks,
+):
+    for counts, *_ in (one[True] for one in exchanges_of_two_ranks):
         assert len(counts) == 2 + 4 * (2 + 2 + 2)
 
 
@@ -150,24 +166,38 @@ def with_nan_on_one(policy):
     return finite, [str(one.message) for one in caught if one.category is NonFiniteWarning]
 
 
-def test_nan_on_one_rank_ends_the_training_on_all():
-    (first, _), (second, _) = on_ranks(2, with_nan_on_one, "raise")
+def with_nan_under_every_policy():
+    return {policy: with_nan_on_one(policy) for policy in ("raise", "skip", "rollback")}
+
+
+@pytest.fixture(scope="module")
+def nan_on_one_of_two(tmp_path_factory):
+    """What each of two ranks reports under each policy, and the folder of their checkpoints."""
+    folder = tmp_path_factory.mktemp("nan_on_one_of_two")
+    with contextlib.chdir(folder):
+        return on_ranks(2, with_nan_under_every_policy), folder
+
+
+def test_nan_on_one_rank_ends_the_training_on_all(nan_on_one_of_two):
+    outcomes, folder = nan_on_one_of_two
+    (first, _), (second, _) = (one["raise"] for one in outcomes)
     assert first == "batches must be finite, got NaN or infinite values on another rank in the 2 steps before step 3"
     assert second == "batches must be finite, got NaN or infinite values in the 2 steps before step 3"
-    assert load_newest("raise").step == 2
+    assert load_newest(folder / "raise").step == 2
 
 
-def test_nan_on_one_rank_is_skipped_on_all():
-    for finite, told in on_ranks(2, with_nan_on_one, "skip"):
+def test_nan_on_one_rank_is_skipped_on_all(nan_on_one_of_two):
+    for finite, told in (one["skip"] for one in nan_on_one_of_two[0]):
         assert finite is True
         assert told == ["1 updates were left out before step 4, whose loss or gradient was not finite"]
 
 
-def test_nan_on_one_rank_rolls_all_back_until_it_does_not_help():
-    for message, told in on_ranks(2, with_nan_on_one, "rollback"):
+def test_nan_on_one_rank_rolls_all_back_until_it_does_not_help(nan_on_one_of_two):
+    outcomes, folder = nan_on_one_of_two
+    for message, told in (one["rollback"] for one in outcomes):
         assert "batches must be finite" in message
         assert sum("went back from step 4 to step 2" in one for one in told) == 5
-    assert load_newest("rollback").step == 2
+    assert load_newest(folder / "rollback").step == 2
 
 
 def bereft():

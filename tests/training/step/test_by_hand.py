@@ -13,6 +13,7 @@ from gankit.seeds import stream_seed
 
 STEPS = 20  # the long version: 200
 TURN = 8  # where the schedule goes over to another loss
+SMALL = vanilla_mnist.replace(batch_size=16)
 
 
 def generator_block(inputs, outputs):
@@ -74,32 +75,36 @@ def train_by_hand(G, D, batches, noise, generator_loss_at, discriminator_steps, 
     return losses
 
 
-@pytest.mark.parametrize("steps", [STEPS, pytest.param(200, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    ("loss", "generator_loss_at", "discriminator_steps"),
-    [
-        ("non_saturating", lambda step: "non_saturating", 1),
-        ("minimax", lambda step: "minimax", 1),
-        ("non_saturating", lambda step: "non_saturating", 2),
-        (
-            LossSchedule({0: "non_saturating", TURN: "minimax"}),
-            lambda step: "non_saturating" if step < TURN else "minimax",
-            1,
-        ),
-    ],
-    ids=["non_saturating", "minimax", "two discriminator steps", "schedule"],
-)
-def test_the_preset_equals_the_loop_written_by_hand(loss, generator_loss_at, discriminator_steps, steps):
-    trainer = vanilla_mnist(loss=loss, discriminator_steps=discriminator_steps, device="cpu", seed=3, log_every_steps=1)
+CASES = {
+    "non_saturating": ("non_saturating", lambda step: "non_saturating", 1),
+    "minimax": ("minimax", lambda step: "minimax", 1),
+    "two discriminator steps": ("non_saturating", lambda step: "non_saturating", 2),
+    "schedule": (
+        LossSchedule({0: "non_saturating", TURN: "minimax"}),
+        lambda step: "non_saturating" if step < TURN else "minimax",
+        1,
+    ),
+}
+# the first case has the batches of the preset, and the others small ones, except in the long version
+RUNS = [
+    *[pytest.param(case, STEPS, vanilla_mnist if case == "non_saturating" else SMALL, id=case) for case in CASES],
+    *[pytest.param(case, 200, vanilla_mnist, marks=pytest.mark.slow, id=f"{case}, long") for case in CASES],
+]
+
+
+@pytest.mark.parametrize(("case", "steps", "preset"), RUNS)
+def test_the_preset_equals_the_loop_written_by_hand(case, steps, preset):
+    loss, generator_loss_at, discriminator_steps = CASES[case]
+    trainer = preset(loss=loss, discriminator_steps=discriminator_steps, device="cpu", seed=3, log_every_steps=1)
     G, D = networks_by_hand()
     G.load_state_dict(trainer.generator.network.state_dict())
     D.load_state_dict(trainer.discriminator.network.state_dict())
     noise = torch.Generator().manual_seed(stream_seed(3, "training noise"))
 
     by_hand = train_by_hand(
-        G, D, vanilla_mnist.batches(device="cpu", seed=3), noise, generator_loss_at, discriminator_steps, steps
+        G, D, preset.batches(device="cpu", seed=3), noise, generator_loss_at, discriminator_steps, steps
     )
-    trainer.fit(vanilla_mnist.batches(device="cpu", seed=3), steps=steps)
+    trainer.fit(preset.batches(device="cpu", seed=3), steps=steps)
 
     ours = [(row["discriminator_loss"], row["generator_loss"]) for row in trainer.history]
     assert ours == by_hand
