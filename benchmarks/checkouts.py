@@ -167,7 +167,7 @@ def differences(old: Sequence[Mapping[str, int]], new: Sequence[Mapping[str, int
 
 
 class WorkerError(Exception):
-    """A worker could not do what it was asked for."""
+    """A worker could not do what it was asked to do."""
 
 
 class Worker:

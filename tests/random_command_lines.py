@@ -150,7 +150,7 @@ def in_a_folder_with_runs():
 
 
 def try_command(line: list[str], *, pictures: bool = False) -> bool:
-    """Tell whether a command did what it was asked for; fail where it neither did nor said why not."""
+    """Tell whether a command did what it was requested; fail where it neither did nor said why not."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, in_a_folder_with_runs():
         if not pictures:

@@ -129,8 +129,8 @@ def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *,
         >>> check_same_recipe({"steps": (100, 200)}, "run")
         >>> check_same_recipe({"seed": (0, 1)}, "run")
         Traceback (most recent call last):
-        gankit.errors.RecipeDiffersError: what is continued must have the recipe of 'run', got seed 1 instead of 0; \
-leave it out, or add --override to change the recipe
+        gankit.errors.RecipeDiffersError: a run that is continued must have the recipe of 'run', got seed 1 instead of \
+0; leave it out, or add --override to change the recipe
     """
     refused = {
         name: (own, given)
@@ -140,8 +140,8 @@ leave it out, or add --override to change the recipe
     if refused:
         changes = ", ".join(f"{n} {_as_text(given)} instead of {_as_text(own)}" for n, (own, given) in refused.items())
         raise RecipeDiffersError(
-            f"what is continued must have the recipe of {where!r}, got {changes}; leave it out, or add --override to "
-            "change the recipe"
+            f"a run that is continued must have the recipe of {where!r}, got {changes}; leave it out, or add "
+            "--override to change the recipe"
         )
 
 

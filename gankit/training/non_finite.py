@@ -17,7 +17,7 @@ from gankit.training.step.finite import largest_magnitude, optimizer_tensors
 from gankit.training.step.options import Options
 from gankit.training.step.state import TrainingState
 
-_ADVICE = "lower the learning rates, or go on by on_non_finite"
+_ADVICE = "lower the learning rates, or set on_non_finite"
 _MOST_ROLLBACKS = 5
 
 RollBack = Callable[[], int]
@@ -39,7 +39,7 @@ class NonFiniteCheck:
         >>> _ = trainer.step(torch.full((4, 2), math.nan))
         >>> check = NonFiniteCheck(trainer.state, trainer.options, trainer.ranks, 100)
         >>> str(check.complaint(None))
-        'the weights must be finite, got nan at step 1; lower the learning rates, or go on by on_non_finite'
+        'the weights must be finite, got nan at step 1; lower the learning rates, or set on_non_finite'
     """
 
     def __init__(self, state: TrainingState, options: Options, ranks: Ranks, check_every_steps: int) -> None:
@@ -117,7 +117,8 @@ class NonFiniteCheck:
         learning_rates.scale(state.optimizers, 0.5 ** (rollbacks - watch.rollbacks))
         watch.rollbacks = rollbacks
         warn(
-            f"training went back from step {failed} to step {step}, and goes on with half the learning rates: {error}",
+            f"training went back from step {failed} to step {step}, and continues with half the learning rates: "
+            f"{error}",
             NonFiniteWarning,
         )
         return False
@@ -147,7 +148,7 @@ class NonFiniteCheck:
         if not new:
             return
         report = (
-            f"{new} updates were left out before step {self._state.steps_done}, whose loss or gradient was not finite"
+            f"{new} updates were skipped before step {self._state.steps_done}, whose loss or gradient was not finite"
         )
         if new >= self._updates_between:
             raise NonFiniteError(f"{report}: all since the last check; {_ADVICE}")

@@ -67,7 +67,7 @@ def test_none_of_a_thousand_damaged_files_is_loaded_silently(damage):
 def test_a_checkpoint_with_a_missing_file_is_skipped_with_a_warning(name):
     _, newest = two_checkpoints()
     (newest / name).unlink()
-    with pytest.warns(CheckpointWarning, match=f"step_0000004 is no whole checkpoint: it has no {name}"):
+    with pytest.warns(CheckpointWarning, match=f"step_0000004 is not a whole checkpoint: it has no {name}"):
         assert load_newest("checkpoints").step == 2
 
 

@@ -40,7 +40,7 @@ def forged(change_manifest=None, **contents: bytes) -> Path:
 @pytest.mark.parametrize("kind", ["json", "safetensors"])
 def test_a_pickle_that_runs_a_command_runs_nothing(kind):
     newest = forged(**{kind: pickle.dumps(Harmful())})
-    with pytest.raises(CheckpointError, match=r"is no whole checkpoint: state\.\w+ cannot be read"):
+    with pytest.raises(CheckpointError, match=r"is not a whole checkpoint: state\.\w+ cannot be read"):
         load_checkpoint(newest)
     assert not Path("harmed").exists()
 
@@ -92,7 +92,7 @@ def test_a_manifest_is_not_read_beyond_its_bound():
     ],
 )
 def test_a_manifest_with_a_wrong_entry_is_refused(change):
-    with pytest.raises(CheckpointError, match="step_0000004 is no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="step_0000004 is not a whole checkpoint"):
         load_checkpoint(forged(change))
 
 
@@ -100,7 +100,7 @@ def test_a_manifest_with_a_wrong_entry_is_refused(change):
 def test_text_that_is_no_manifest_is_refused(text):
     _, newest = two_checkpoints()
     (newest / "manifest.json").write_text(text)
-    with pytest.raises(CheckpointError, match="step_0000004 is no whole checkpoint"):
+    with pytest.raises(CheckpointError, match="step_0000004 is not a whole checkpoint"):
         load_checkpoint(newest)
 
 

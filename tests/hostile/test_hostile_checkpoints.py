@@ -87,19 +87,19 @@ ODD = {
     "a key that cannot be hashed": (with_node('{"items":[[[],1]]}'), "keys that no state has"),
     "a key that is a tuple": (with_node('{"items":[[{"tuple":[1]},1]]}'), "keys that no state has"),
     "a key twice": (with_node('{"items":[[1,2],[1,3]]}'), "keys that no state has"),
-    "a float that is a word": (with_node('{"float":"many"}'), "a float that is none"),
-    "a float that is a number": (with_node('{"float":1.5}'), "a float that is none"),
-    "half a complex number": (with_node('{"complex":[1.0]}'), "a complex number that is none"),
-    "a complex number of texts": (with_node('{"complex":["1","2"]}'), "a complex number that is none"),
-    "bytes that are no base64": (with_node('{"bytes":"%%%"}'), "bytes that are none"),
-    "bytes that are a number": (with_node('{"bytes":3}'), "bytes that are none"),
+    "a float that is a word": (with_node('{"float":"many"}'), "an invalid float"),
+    "a float that is a number": (with_node('{"float":1.5}'), "an invalid float"),
+    "half a complex number": (with_node('{"complex":[1.0]}'), "an invalid complex number"),
+    "a complex number of texts": (with_node('{"complex":["1","2"]}'), "an invalid complex number"),
+    "bytes that are no base64": (with_node('{"bytes":"%%%"}'), "invalid bytes"),
+    "bytes that are a number": (with_node('{"bytes":3}'), "invalid bytes"),
     "a dtype of another name": (with_node('{"dtype":"load"}'), "a dtype that torch does not have"),
     "a dtype that is a list": (with_node('{"dtype":[1]}'), "a dtype that torch does not have"),
     "a device of another name": (with_node('{"device":"../x"}'), "a device that torch does not have"),
     "a device that is a list": (with_node('{"device":[1]}'), "a device that torch does not have"),
-    "a negative size": (with_node('{"size":[-1]}'), "a size that is none"),
-    "a size of 10**30": (with_node('{"size":[1000000000000000000000000000000]}'), "a size that is none"),
-    "a size of floats": (with_node('{"size":[1.5]}'), "a size that is none"),
+    "a negative size": (with_node('{"size":[-1]}'), "an invalid size"),
+    "a size of 10**30": (with_node('{"size":[1000000000000000000000000000000]}'), "an invalid size"),
+    "a size of floats": (with_node('{"size":[1.5]}'), "an invalid size"),
     "a tensor that is not there": (with_node('{"tensor":"weight"}'), "lacks the tensor 'weight'"),
     "a tensor with a number": (with_node('{"tensor":3}'), "lacks the tensor '3'"),
 }
@@ -110,7 +110,7 @@ def test_json_that_no_save_has_written_is_refused(case, newest):
     content, says = ODD[case]
     put(newest, json=content, safetensors=save({}))
     said = refused(lambda: load_checkpoint(newest), CheckpointError)
-    assert said.startswith("checkpoints/step_0000004 is no whole checkpoint: state.json ")
+    assert said.startswith("checkpoints/step_0000004 is not a whole checkpoint: state.json ")
     assert says in said
     assert not Path("harmed").exists()
     with pytest.warns(UserWarning, match="skipped for step_0000002"):
@@ -177,7 +177,7 @@ def changed(header, **entries):
 def test_a_file_of_tensors_with_another_header_is_refused(case, newest):
     put(newest, safetensors=HEADERS[case](*taken_apart(newest / TENSORS)))
     said = refused(lambda: load_checkpoint(newest), CheckpointError)
-    assert said.startswith("checkpoints/step_0000004 is no whole checkpoint: state.")
+    assert said.startswith("checkpoints/step_0000004 is not a whole checkpoint: state.")
 
 
 # --- states ----------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ STATES = {
 def test_a_state_of_something_else_is_refused(case, newest):
     put(newest, **of_state(STATES[case]))
     said = refused(lambda: load_checkpoint(newest), CheckpointError)
-    assert said == "checkpoints/step_0000004 is no whole checkpoint: state.json does not hold a training's state"
+    assert said == "checkpoints/step_0000004 is not a whole checkpoint: state.json does not hold a training's state"
 
 
 def test_a_state_of_another_step_is_refused(newest):

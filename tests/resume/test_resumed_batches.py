@@ -122,7 +122,7 @@ class Killing:
 
 
 @pytest.mark.parametrize("wrap", ["through the preset", pytest.param("as it is", marks=pytest.mark.slow)])
-@pytest.mark.filterwarnings("ignore:training goes on")  # where the loader has no state, the place in it is lost
+@pytest.mark.filterwarnings("ignore:training continues")  # where the loader has no state, the place in it is lost
 def test_a_worker_that_is_killed_is_told_and_leaves_a_checkpoint_to_go_on_from(wrap):
     pictures = [torch.full((1, 28, 28), index / 1000) for index in range(400)]
 

@@ -170,7 +170,7 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_word():
     Run("whole", recipe()).train(progress=False)
     stopped_at("run", 8, recipe())
     Path("run/checkpoints/step_0000008/manifest.json").write_text("{}")
-    with pytest.warns(CheckpointWarning, match="skipped for step_0000006: .*step_0000008 is no whole checkpoint"):
+    with pytest.warns(CheckpointWarning, match="skipped for step_0000006: .*step_0000008 is not a whole checkpoint"):
         Run.open("run").resume(progress=False)
     assert content("run") == content("whole")
 

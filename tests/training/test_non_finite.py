@@ -150,14 +150,14 @@ def test_what_is_skipped_is_told_once_with_its_number():
     with pytest.warns(NonFiniteWarning) as caught:
         trainer.fit(batches, steps=12)
     assert [str(one.message) for one in caught] == [
-        "2 updates were left out before step 4, whose loss or gradient was not finite",
-        "1 updates were left out before step 8, whose loss or gradient was not finite",
+        "2 updates were skipped before step 4, whose loss or gradient was not finite",
+        "1 updates were skipped before step 8, whose loss or gradient was not finite",
     ]
 
 
 def test_where_every_update_is_skipped_it_is_an_error():
     trainer, batches = poisoned("data", set(range(12)), on_non_finite="skip")
-    with pytest.raises(NonFiniteError, match="8 updates were left out before step 4, .*: all since the last check"):
+    with pytest.raises(NonFiniteError, match="8 updates were skipped before step 4, .*: all since the last check"):
         poisoned_generator(trainer).fit(batches, steps=12)
 
 

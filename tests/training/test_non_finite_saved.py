@@ -102,7 +102,7 @@ class Infinite:
 
 def test_a_run_that_skips_keeps_its_weights_finite(monkeypatch):
     monkeypatch.setitem(REGULARIZERS._factories, "infinite", Infinite)
-    with pytest.warns(NonFiniteWarning, match="4 updates were left out before step"):
+    with pytest.warns(NonFiniteWarning, match="4 updates were skipped before step"):
         main([*ARGUMENTS, "--on-non-finite", "skip", "--regularizer", "infinite", "--check-every-steps", "4"])
     run = Run.open("run")
     assert run.recipe.check_every_steps == 4

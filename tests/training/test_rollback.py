@@ -1,4 +1,4 @@
-"""After NaN or infinity, training goes back to a checkpoint and goes on with half the learning rates."""
+"""After NaN or infinity, training goes back to a checkpoint and continues with half the learning rates."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_rolling_back_goes_on_from_the_newest_good_checkpoint_with_half_the_rate
     with checkpointer, pytest.warns(NonFiniteWarning) as caught:
         trainer.fit(batches, steps=20)
     assert [str(one.message) for one in caught if one.category is NonFiniteWarning] == [
-        "training went back from step 12 to step 9, and goes on with half the learning rates: the weights must be "
-        "finite, got nan at step 12; lower the learning rates, or go on by on_non_finite"
+        "training went back from step 12 to step 9, and continues with half the learning rates: the weights must be "
+        "finite, got nan at step 12; lower the learning rates, or set on_non_finite"
     ]
     assert trainer.steps_done == 20
     assert rates(trainer) == [0.5e-3, 0.5e-3]

@@ -93,7 +93,7 @@ class Executor:
             if is_cuda and not is_alone:
                 self.reason = "several ranks exchange gradients"
         else:
-            self.mode, self.reason = self._requested, "as asked for"
+            self.mode, self.reason = self._requested, "as requested"
         self._halves: TracedHalves | None = None
         self._graphs: GraphedStep | None = None
         self._newest: Sequence[CheckedBatch] = ()
@@ -106,14 +106,17 @@ class Executor:
             raise DeviceError(f"execution {requested!r} needs a CUDA device, got {str(device)!r}")
         if "compile" in requested and options.share_generator_forward:
             raise BadValueError(
-                "share_generator_forward keeps the generator's graph from one half to the other, which execution "
-                f"'eager' and 'cuda_graph' can, got {requested!r}"
+                "share_generator_forward keeps the generator's graph from one half to the other, which only executions "
+                f"'eager' and 'cuda_graph' allow, got {requested!r}"
             )
         if self._step.ranks.size > 1 and "cuda_graph" in requested:
-            raise BadValueError(f"several ranks exchange gradients, which execution 'eager' can, got {requested!r}")
+            raise BadValueError(
+                f"several ranks exchange gradients, which only execution 'eager' allows, got {requested!r}"
+            )
         if self._step.ranks.size > 1 and "compile" in requested and options.synchronize_batch_norm:
             raise BadValueError(
-                f"synchronize_batch_norm exchanges within a half, which execution 'eager' can, got {requested!r}"
+                "synchronize_batch_norm exchanges within a half, which only execution 'eager' allows, got "
+                f"{requested!r}"
             )
 
     def reset(self) -> None:

@@ -143,7 +143,7 @@ class GraphedStep:
         with undone(state, drawn_from):
             self._warm_up(run)
             if {id(tensor) for tensor in state.tensors()} != tensors:
-                raise CannotCaptureError("a part or an optimizer puts another tensor in the place of its state")
+                raise CannotCaptureError("a part or an optimizer replaces a tensor of its state by another one")
         graph = self._capture(run, places, [*state.randomness.noises, *drawn_from])
         self._graphs[key] = graph
         self.capture_seconds += time.perf_counter() - started

@@ -169,11 +169,11 @@ def exchanging() -> Generator[None]:
         >>> with exchanging():
         ...     raise RuntimeError("Connection closed by peer. More follows")
         Traceback (most recent call last):
-        gankit.errors.DistributedError: every rank must be there for an exchange, got a failed one: Connection closed \
-by peer
+        gankit.errors.DistributedError: every rank must take part in an exchange, got one that failed: Connection \
+closed by peer
     """
     try:
         yield
     except RuntimeError as error:  # which gloo, NCCL and `dist.DistError` have in common
         reason = " ".join(str(error).split()).partition(". ")[0]
-        raise DistributedError(f"every rank must be there for an exchange, got a failed one: {reason}") from error
+        raise DistributedError(f"every rank must take part in an exchange, got one that failed: {reason}") from error

@@ -182,7 +182,7 @@ class Checkpoint:
                 lost.append(f"it was saved with {name} {self.versions.get(name)}, this is {version}")
         if lost:
             warn(
-                f"training goes on from step {self.step} otherwise than if it had never stopped: {'; '.join(lost)}",
+                f"training continues from step {self.step}, but not as if it had never stopped: {'; '.join(lost)}",
                 InexactResumeWarning,
             )
 
@@ -268,7 +268,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     Example:
         >>> load_checkpoint("nowhere")
         Traceback (most recent call last):
-        gankit.errors.CheckpointError: nowhere is no whole checkpoint: it has no manifest.json
+        gankit.errors.CheckpointError: nowhere is not a whole checkpoint: it has no manifest.json
     """
     folder = Path(folder)
     try:
@@ -277,9 +277,9 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         tensors = read_file(folder, TENSORS, manifest["files"][TENSORS])
         state = _read_state(node, tensors, manifest["step"])
     except DamagedError as error:
-        raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from error.__cause__
+        raise CheckpointError(f"{folder} is not a whole checkpoint: {error}") from error.__cause__
     except OSError as error:
-        raise CheckpointError(f"{folder} is no whole checkpoint: {error.strerror or error}") from error
+        raise CheckpointError(f"{folder} is not a whole checkpoint: {error.strerror or error}") from error
     return Checkpoint(folder, manifest["step"], manifest["recipe"], manifest["versions"], state)
 
 

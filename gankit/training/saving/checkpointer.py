@@ -113,7 +113,9 @@ class Checkpointer:
         if self._writing is not None and self._writing.done():
             self.flush()
         if self._every_seconds is not None and trainer.ranks.size > 1:
-            raise BadArgumentsError("every_seconds is for one process, whose clock decides, got several ranks")
+            raise BadArgumentsError(
+                "every_seconds is for a single process, because the clocks of several ranks differ, got several ranks"
+            )
         by_steps = self._every_steps is not None and trainer.steps_done % self._every_steps == 0
         by_time = self._every_seconds is not None and time.monotonic() - self._saved_at >= self._every_seconds
         if by_steps or by_time:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import torch
 
@@ -46,16 +47,10 @@ def read_file(folder: Path, name: str, about: Mapping[str, Any]) -> bytes:
     Raises:
         DamagedError: For a file that is missing, or has another size or content.
     """
-    try:
-        with open_regular(folder / name) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != about["bytes"]:  # before memory is taken for it
-                raise DamagedError(f"{name} has {size} bytes, not {about['bytes']}")
-            content = file.read(size)
-    except FileNotFoundError:
-        raise DamagedError(f"it has no {name}") from None
-    except ValueError as error:
-        raise DamagedError(str(error)) from None
+    with _opened(folder / name) as (file, size):
+        if size != about["bytes"]:  # before memory is taken for it
+            raise DamagedError(f"{name} has {size} bytes, not {about['bytes']}")
+        content = file.read(size)
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise DamagedError(f"the content of {name} is not what was saved")
     return content
@@ -75,16 +70,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         DamagedError: For one that is missing, or is not what was written.
         OtherFormatError: For one of another format.
     """
-    try:
-        with open_regular(folder / MANIFEST) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > _MOST_MANIFEST_BYTES:
-                raise DamagedError(f"{MANIFEST} has {size} bytes, more than {_MOST_MANIFEST_BYTES}")
-            content = file.read(_MOST_MANIFEST_BYTES)
-    except FileNotFoundError:
-        raise DamagedError(f"it has no {MANIFEST}") from None
-    except ValueError as error:
-        raise DamagedError(str(error)) from None
+    with _opened(folder / MANIFEST) as (file, size):
+        if size > _MOST_MANIFEST_BYTES:
+            raise DamagedError(f"{MANIFEST} has {size} bytes, more than {_MOST_MANIFEST_BYTES}")
+        content = file.read(_MOST_MANIFEST_BYTES)
     try:
         form: Any = json.loads(content)
     except (ValueError, RecursionError):
@@ -106,6 +95,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if match is not None and int(match[1]) != known["step"]:
         raise DamagedError(f"{MANIFEST} is of step {known['step']}")
     return known
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Generator[tuple[IO[bytes], int]]:
+    """Yield an open file of a checkpoint and its size in bytes."""
+    try:
+        file = open_regular(path)
+    except FileNotFoundError:
+        raise DamagedError(f"it has no {path.name}") from None
+    except ValueError as error:
+        raise DamagedError(str(error)) from None
+    with file:
+        yield file, os.fstat(file.fileno()).st_size
 
 
 def _is_sound(manifest: Mapping[str, Any]) -> bool:

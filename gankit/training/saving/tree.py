@@ -246,14 +246,14 @@ def _is_dense(shape: torch.Size, stride: list[Any]) -> bool:
 
 def _read_float(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) -> float:
     if form["float"] not in ("nan", "inf", "-inf"):
-        raise TreeError("it holds a float that is none")
+        raise TreeError("it holds an invalid float")
     return float(form["float"])
 
 
 def _read_complex(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) -> complex:
     parts = [_value(one, tensors, depth + 1) for one in _list_of(form["complex"])]
     if [type(one) for one in parts] != [float, float]:
-        raise TreeError("it holds a complex number that is none")
+        raise TreeError("it holds an invalid complex number")
     return complex(*parts)
 
 
@@ -261,7 +261,7 @@ def _read_bytes(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) -
     try:
         return base64.b64decode(form["bytes"], validate=True)
     except (TypeError, ValueError):
-        raise TreeError("it holds bytes that are none") from None
+        raise TreeError("it holds invalid bytes") from None
 
 
 def _read_dtype(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) -> torch.dtype:
@@ -281,7 +281,7 @@ def _read_device(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) 
 def _read_size(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) -> torch.Size:
     sizes = _list_of(form["size"])
     if any(type(one) is not int or not 0 <= one < 2**63 for one in sizes):
-        raise TreeError("it holds a size that is none")
+        raise TreeError("it holds an invalid size")
     return torch.Size(sizes)
 
 

@@ -68,7 +68,9 @@ class BatchCheck:
             )
         real, condition = self.place((real, condition))
         if condition is not None and condition.shape[: leading + 1] != real.shape[: leading + 1]:
-            raise ShapeError(f"a batch's condition must have one entry a sample, got {len(condition)} for {len(real)}")
+            raise ShapeError(
+                f"a batch's condition must have one entry per sample, got {len(condition)} for {len(real)}"
+            )
         if not self._has_seen_a_batch and (condition is not None or self._sample_shape is None):
             self._sample_shape = self._find_sample_shape(condition)
         self._has_seen_a_batch = True

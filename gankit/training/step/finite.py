@@ -51,7 +51,7 @@ class FiniteWatch:
     ) -> None:
         if policy != "raise" and value_shape:
             raise BadValueError(
-                f"on_non_finite must be 'raise' with replicas, of which those that are finite go on, got {policy!r}"
+                f"on_non_finite must be 'raise' with replicas, where those that are finite continue, got {policy!r}"
             )
         self.policy: OnNonFinite = policy
         self.largest_result: Tensor = torch.zeros(value_shape, dtype=dtype, device=device)

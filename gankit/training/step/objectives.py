@@ -212,7 +212,7 @@ def reduce_terms(terms: Mapping[str, Tensor], logits: Tensor) -> tuple[Tensor, d
     for name, term in terms.items():
         if term.shape != logits.shape:
             raise ShapeError(
-                f"{name} must have the logits' shape {tuple(logits.shape)}, one value a sample, got "
+                f"{name} must have the logits' shape {tuple(logits.shape)}, one value per sample, got "
                 f"{tuple(term.shape)}; leave the mean to the trainer"
             )
         means[name] = term.mean() if term.ndim == 1 else term.mean(-1)

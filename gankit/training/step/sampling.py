@@ -48,7 +48,7 @@ def generate(state: TrainingState, count: int, condition: Tensor | None, random:
     inputs: list[tuple[Tensor, ...]] = [(one,) for one in latents]
     if condition is not None:
         if len(condition) != count:
-            raise ShapeError(f"condition must have one entry a sample, got {len(condition)} for {count}")
+            raise ShapeError(f"condition must have one entry per sample, got {len(condition)} for {count}")
         condition = condition.to(state.device).expand(*state.value_shape, *condition.shape)
         inputs = list(zip(latents, torch.split(condition, batch_size, batch_dimension), strict=True))
     with evaluating(network), torch.no_grad():

@@ -61,7 +61,7 @@ def test_a_trainer_says_how_its_steps_are_run_before_the_first_one(execution, mo
 
 def test_auto_on_the_cpu_says_why_it_is_eager_and_a_wish_that_it_is_one():
     assert make("auto").explain().reason == "only a CUDA device captures steps"
-    assert make("eager").explain().reason == "as asked for"
+    assert make("eager").explain().reason == "as requested"
     assert EXECUTIONS[0] == "auto"
 
 

@@ -140,7 +140,7 @@ def refusals():
 
     with pytest.raises(BadArgumentsError, match="discriminator must be the network itself, got one inside Distributed"):
         trainer(G, nn.parallel.DistributedDataParallel(D))
-    with pytest.raises(BadValueError, match="execution 'eager' can, got 'compile'"):
+    with pytest.raises(BadValueError, match="execution 'eager' allows, got 'compile'"):
         trainer(G, D, execution="compile", synchronize_batch_norm=True)
     with pytest.raises(BadArgumentsError, match="every_seconds is for one process"):
         POINTS(device="cpu", callbacks=[Checkpointer("here", every_seconds=1)]).fit(

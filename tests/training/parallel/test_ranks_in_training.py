@@ -189,7 +189,7 @@ def test_nan_on_one_rank_ends_the_training_on_all(nan_on_one_of_two):
 def test_nan_on_one_rank_is_skipped_on_all(nan_on_one_of_two):
     for finite, told in (one["skip"] for one in nan_on_one_of_two[0]):
         assert finite is True
-        assert told == ["1 updates were left out before step 4, whose loss or gradient was not finite"]
+        assert told == ["1 updates were skipped before step 4, whose loss or gradient was not finite"]
 
 
 def test_nan_on_one_rank_rolls_all_back_until_it_does_not_help(nan_on_one_of_two):
@@ -206,7 +206,7 @@ def bereft():
     if trainer.ranks.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     started = time.monotonic()
-    with pytest.raises(DistributedError, match="every rank must be there for an exchange, got a failed one: "):
+    with pytest.raises(DistributedError, match="every rank must take part in an exchange, got one that failed: "):
         trainer.fit(batches, steps=10_000)
     return time.monotonic() - started
 

@@ -19,7 +19,7 @@ from tests.training.steps import CLASSES, SHAPE, make, small_networks, stacked
         (torch.zeros(1, *SHAPE), DataError, "2 samples or more for BatchNorm, got 1"),
         (torch.zeros(0, *SHAPE), DataError, "2 samples or more for BatchNorm, got 0"),
         ("digits", DataError, r"must be `real` or `\(real, condition\)`, got str"),
-        ((torch.zeros(6, *SHAPE), torch.zeros(5)), ShapeError, "one entry a sample, got 5 for 6"),
+        ((torch.zeros(6, *SHAPE), torch.zeros(5)), ShapeError, "one entry per sample, got 5 for 6"),
         (
             (torch.zeros(6, *SHAPE), torch.zeros(6)),
             BadArgumentsError,
@@ -86,7 +86,7 @@ REPLICAS = {
     ),
     "no sample": (torch.zeros(2), r"must be \(2, N, \*sample_shape\), got \(2,\)"),
     "another size": (torch.zeros(2, 6, 1, 5, 5), r"generator's shape \(1, 4, 4\), got \(1, 5, 5\)"),
-    "one condition for all": ((torch.zeros(2, 6, *SHAPE), torch.zeros(6)), "one entry a sample"),
+    "one condition for all": ((torch.zeros(2, 6, *SHAPE), torch.zeros(6)), "one entry per sample"),
 }
 
 

@@ -81,7 +81,7 @@ def test_the_modes_come_back_after_an_error():
         ({"count": 0}, BadValueError, "count must be above 0, got 0"),
         ({"count": 2.5}, BadArgumentsError, "count must be an integer, got 2.5"),
         ({"batch_size": 0}, BadValueError, "batch_size must be above 0, got 0"),
-        ({"condition": torch.zeros(4)}, ShapeError, "condition must have one entry a sample, got 4 for 3"),
+        ({"condition": torch.zeros(4)}, ShapeError, "condition must have one entry per sample, got 4 for 3"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(arguments, error, says):
