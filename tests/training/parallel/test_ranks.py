@@ -142,7 +142,7 @@ def refusals():
         trainer(G, nn.parallel.DistributedDataParallel(D))
     with pytest.raises(BadValueError, match="execution 'eager' allows, got 'compile'"):
         trainer(G, D, execution="compile", synchronize_batch_norm=True)
-    with pytest.raises(BadArgumentsError, match="every_seconds is for one process"):
+    with pytest.raises(BadArgumentsError, match="every_seconds is for a single process"):
         POINTS(device="cpu", callbacks=[Checkpointer("here", every_seconds=1)]).fit(
             POINTS.batches(device="cpu"), steps=1
         )
