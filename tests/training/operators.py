@@ -17,7 +17,7 @@ READS = {
 
 
 class Operators(TorchDispatchMode):
-    """Counts the operators that are dispatched, those of the backward passes too."""
+    """Counts the operators that are dispatched, including those of backward passes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Trainers some of whose losses, penalties or batches are not finite."""
+"""Trainers with a loss, a penalty or a batch that is not finite in chosen steps."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ POINTS = ring.replace(
 
 
 class Poisoned(NonSaturating):
-    """A loss that is not finite in some steps of one half, or whose gradient is not, or both."""
+    """A loss with a value or a gradient that is not finite in chosen steps of one half."""
 
     def __init__(self, trainer, half, steps, value=math.nan, *, gradient=True):
         self._trainer, self._half, self._steps, self._value, self._gradient = trainer, half, steps, value, gradient
 
     def _poisoned(self, half, loss):
         if half == self._half and self._trainer[0].steps_done in self._steps:
-            # infinity added is not seen by the gradient, multiplied it is
+            # an added infinity does not reach the gradient, a factor does
             return loss * self._value if self._gradient else loss + self._value
         return loss
 
@@ -40,7 +40,7 @@ class Poisoned(NonSaturating):
 
 
 class PoisonedPenalty:
-    """A penalty that is infinite in some steps."""
+    """A penalty that is infinite in chosen steps."""
 
     half = "discriminator"
     every = 1
@@ -55,7 +55,7 @@ class PoisonedPenalty:
 
 
 def poisoned(where, steps, **options):
-    """A trainer and its batches, something of which is not finite in these steps, from 0."""
+    """Return a trainer and its batches; what `where` names is not finite in the given steps, counted from 0."""
     options = {"device": "cpu", "check_every_steps": 4, "log_every_steps": 100, "execution": "eager"} | options
     batches = POINTS.batches(device="cpu")
     if where == "data":

@@ -1,4 +1,4 @@
-"""NaN and infinity end a training, or their updates are skipped, without a read by the host in each step."""
+"""NaN and infinity end a training, or are skipped, and the host does not read in every step to notice them."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def test_an_unknown_policy_is_refused():
 
 
 @EVERYWHERE
-def test_it_is_seen_at_the_next_check(where):
+def test_nan_and_infinity_end_training_at_the_next_check(where):
     trainer, batches = poisoned(where, {5})
     with pytest.raises(NonFiniteError, match="must be finite, got") as caught:
         trainer.fit(batches, steps=20)
     assert trainer.steps_done == 8
-    told = str(caught.value)
-    assert PLACES[where] in told
-    assert "step 8" in told
-    assert "\n" not in told
+    message = str(caught.value)
+    assert PLACES[where] in message
+    assert "step 8" in message
+    assert "\n" not in message
     assert isinstance(caught.value, NonFiniteDataError) == (where == "data")
 
 
-def test_what_was_not_finite_for_one_step_alone_is_seen_too():
+def test_a_result_that_was_infinite_in_one_step_only_is_noticed():
     trainer, batches = poisoned("discriminator: infinite value", {5})
     with pytest.raises(NonFiniteError, match="discriminator_loss, .*, generator_loss must be finite, got NaN or infin"):
         trainer.fit(batches, steps=20)
@@ -69,7 +69,7 @@ def test_between_two_checks_the_host_reads_nothing():
 
 
 @pytest.mark.slow
-def test_it_is_seen_in_a_compiled_step():
+def test_nan_in_a_compiled_step_is_noticed():
     trainer, batches = poisoned("data", {5}, execution="compile")
     with pytest.raises(NonFiniteDataError):
         trainer.fit(batches, steps=20)
@@ -77,11 +77,11 @@ def test_it_is_seen_in_a_compiled_step():
 
 
 @pytest.mark.parametrize("name", ["generator_gradient_norm", "discriminator_gradient_norm"])
-def test_a_gradient_that_is_not_finite_is_seen_by_its_norm(name):
+def test_a_gradient_that_is_not_finite_shows_in_its_norm(name):
     half = name.partition("_")[0]
 
     class Rooted(NonSaturating):
-        """Its value is finite, its slope at 0 is not."""
+        """A loss with a finite value and an infinite slope."""
 
         def generator_loss(self, fake_logits, real_logits=None):
             extra = (fake_logits * 0).sqrt() if half == "generator" else 0
@@ -98,7 +98,7 @@ def test_a_gradient_that_is_not_finite_is_seen_by_its_norm(name):
 
 
 class Steep:
-    """A penalty of almost no value, with a slope whose square no float32 can hold."""
+    """A penalty of value zero, with a slope whose square overflows float32."""
 
     half = "discriminator"
     every = 1
@@ -109,7 +109,7 @@ class Steep:
         return (logits - logits.detach()) * 1e25
 
 
-def test_moments_that_are_not_finite_are_seen_though_no_weight_moves_any_more():
+def test_moments_that_are_not_finite_are_noticed_although_no_weight_changes():
     trainer = POINTS(device="cpu", regularizers=[Steep()], check_every_steps=2)
     with pytest.raises(NonFiniteError, match="the optimizers' moments must be finite, got inf at step 2"):
         trainer.fit(POINTS.batches(device="cpu"), steps=2)
@@ -145,7 +145,7 @@ def test_a_skipped_update_leaves_everything_as_it_was_and_training_goes_on(where
     assert trainer.read_metrics()["skipped_updates"] == 1
 
 
-def test_what_is_skipped_is_told_once_with_its_number():
+def test_skipped_updates_are_counted_in_one_warning_per_check():
     trainer, batches = poisoned("generator: nan", {1, 2, 6}, on_non_finite="skip")
     with pytest.warns(NonFiniteWarning) as caught:
         trainer.fit(batches, steps=12)
@@ -155,14 +155,14 @@ def test_what_is_skipped_is_told_once_with_its_number():
     ]
 
 
-def test_where_every_update_is_skipped_it_is_an_error():
+def test_skipping_every_update_is_an_error():
     trainer, batches = poisoned("data", set(range(12)), on_non_finite="skip")
     with pytest.raises(NonFiniteError, match="8 updates were skipped before step 4, .*: all since the last check"):
         poisoned_generator(trainer).fit(batches, steps=12)
 
 
 def poisoned_generator(trainer):
-    """Let the generator's updates be skipped too."""
+    """Make the generator's updates NaN too, so that they are skipped."""
     trainer.state.objectives._fixed_loss = Poisoned([trainer], "generator", set(range(12)))
     return trainer
 

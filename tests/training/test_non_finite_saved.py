@@ -1,4 +1,4 @@
-"""What is not finite is never saved as good; and batches that fail leave a whole step behind."""
+"""No checkpoint holds NaN or infinity, and after a failure of the batches the last whole step is saved."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_run_that_skips_keeps_its_weights_finite(monkeypatch):
 
 
 class OneBad:
-    """Labelled pictures, one batch of which has no labels."""
+    """Labelled pictures, one of which has no label."""
 
     def __init__(self, bad):
         self.bad = bad
@@ -149,14 +149,14 @@ def test_a_bad_batch_is_still_the_next_one_after_the_emergency():
 
 
 def collated(samples):
-    """The default way, but for a batch that lacks a label."""
+    """Collate as torch does by default, or without labels if one is missing."""
     if not all(isinstance(one, tuple) for one in samples):
         return torch.stack([one[0] if isinstance(one, tuple) else one for one in samples])
     return default_collate(samples)
 
 
 class Failing:
-    """Batches that end with an error, once."""
+    """Batches that raise an error after some of them."""
 
     known_finite = True
 

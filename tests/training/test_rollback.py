@@ -26,7 +26,7 @@ def rates(trainer):
 
 
 class Cured(Poisoned):
-    """It is poisoned until the learning rate is half of what it was."""
+    """A loss that is not finite in one step, until the learning rate is low enough."""
 
     def __init__(self, holder, at):
         super().__init__(holder, "discriminator", {at})
@@ -62,7 +62,7 @@ def test_rolling_back_goes_on_from_the_newest_good_checkpoint_with_half_the_rate
     assert all(value.isfinite().all() for value in states(trainer).values())
 
 
-def test_what_follows_is_what_a_training_gives_that_goes_on_from_there_so():
+def test_after_a_rollback_training_equals_one_continued_from_there_with_half_the_rates():
     trainer, batches, checkpointer = curable()
     with checkpointer, pytest.warns(NonFiniteWarning):
         trainer.fit(batches, steps=20)
@@ -84,7 +84,7 @@ def test_each_further_rollback_halves_the_rates_again():
     assert rates(trainer) == [3e-3 / 8] * 2
 
 
-def test_after_five_rollbacks_it_is_an_error():
+def test_a_sixth_rollback_is_an_error():
     trainer, batches, checkpointer = curable(lr=1.0)
     with (
         pytest.raises(NonFiniteError, match="the weights must be finite"),
@@ -103,7 +103,7 @@ def test_the_rates_of_a_schedule_are_halved_with_it():
     assert rates(trainer)[0] == pytest.approx(0.5e-3 * (1 - 19 / POINTS.steps))
 
 
-def test_the_log_is_cut_back_with_it():
+def test_a_rollback_removes_the_repeated_steps_from_the_log():
     trainer, batches, checkpointer = curable()
     trainer.callbacks.insert(0, MetricsLog("metrics.jsonl", every=1))
     with checkpointer, pytest.warns(NonFiniteWarning):
@@ -122,7 +122,7 @@ def test_the_number_of_rollbacks_is_saved():
     assert (again.watch.rollbacks, rates(again)) == (1, rates(trainer))
 
 
-def test_rolling_back_needs_something_that_keeps_states():
+def test_rolling_back_needs_a_checkpointer():
     with pytest.raises(BadArgumentsError, match="needs a Checkpointer among the callbacks, got none"):
         POINTS(device="cpu", on_non_finite="rollback").fit(POINTS.batches(device="cpu"), steps=1)
 

@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture
 def traced_only(monkeypatch):
-    """Run the graph that Inductor would be given as it is: Inductor itself takes many seconds a half."""
+    """Run the traced graph without Inductor, which takes many seconds per half."""
     monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
 
 

@@ -27,7 +27,7 @@ class ReadsTheStep(Part):
 
 
 class Replaces(nn.Module):
-    """Puts a new tensor in the place of its buffer."""
+    """A penalty that replaces its buffer by a new tensor."""
 
     half = "discriminator"
     every = 1
@@ -43,7 +43,7 @@ class Replaces(nn.Module):
 
 
 class Remembers(Part):
-    """Keeps a tensor that no buffer is."""
+    """A penalty that keeps a tensor outside its buffers."""
 
     def __init__(self, **factory):
         self.average = torch.zeros((), **factory)

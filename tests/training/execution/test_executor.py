@@ -1,4 +1,4 @@
-"""How steps are run is chosen, explained, and left for eager steps if it fails."""
+"""The way to run steps is chosen and explained, and replaced by eager steps if it fails."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def test_what_cannot_be_is_refused_at_construction(execution, options, error, sa
 
 
 @pytest.mark.parametrize(("execution", "mode"), [("auto", "eager"), ("eager", "eager"), ("compile", "compile")])
-def test_a_trainer_says_how_its_steps_are_run_before_the_first_one(execution, mode):
+def test_a_trainer_explains_how_its_steps_will_run_before_the_first_one(execution, mode):
     explanation = make(execution).explain()
     assert (explanation.requested, explanation.mode) == (execution, mode)
     assert (explanation.programs, explanation.kernels, explanation.pool_bytes) == (0, None, 0)
     assert (explanation.compile_seconds, explanation.capture_seconds) == (0.0, 0.0)
 
 
-def test_auto_on_the_cpu_says_why_it_is_eager_and_a_wish_that_it_is_one():
+def test_the_reason_is_the_missing_cuda_device_or_the_request():
     assert make("auto").explain().reason == "only a CUDA device captures steps"
     assert make("eager").explain().reason == "as requested"
     assert EXECUTIONS[0] == "auto"
 
 
-def test_an_explanation_is_one_line_a_fact():
+def test_an_explanation_has_one_line_per_fact():
     explanation = make("auto").explain()
     lines = str(explanation).splitlines()
     assert [line[:16].strip().replace(" ", "_") for line in lines] == [
@@ -79,7 +79,7 @@ def test_auto_on_the_cpu_is_eager_to_the_last_bit():
     assert_the_same_run(make("eager").fit(data, steps=4), make("auto").fit(data, steps=4))
 
 
-def test_an_explanation_tells_of_the_compiled_halves(traced_only):
+def test_an_explanation_counts_the_compiled_halves(traced_only):
     trainer = make("compile")
     trainer.fit(make_batches(), steps=1)
     assert trainer.explain().programs == 0  # the first step makes the optimizers' states, operation by operation
@@ -158,7 +158,7 @@ def test_a_later_loss_that_cannot_be_compiled_falls_back_when_it_takes_over(trac
     assert_the_same_run(eager, trainer, rtol=1e-9, atol=1e-12)
 
 
-def test_a_mistake_in_a_later_loss_is_told_as_it_is(traced_only):
+def test_an_error_in_a_later_loss_is_raised_unchanged(traced_only):
     class Mistaken(NonSaturating):
         def generator_loss(self, fake_logits, real_logits=None):
             raise KeyError("no such thing")

@@ -1,4 +1,4 @@
-"""Captured steps are the steps they stand for. All tests but the first need CUDA."""
+"""Captured steps compute what eager steps compute. All tests but the first need CUDA."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ CASES = {
 
 
 def cuda_run(execution, steps, options, data=None):
-    """Train on batches that the captured step draws for itself."""
+    """Train on batches that the captured step draws itself."""
     trainer = make(execution, device="cuda", **options)
     classes = options.get("classes")
     return trainer.fit(resident(with_labels=classes is not None) if data is None else data, steps=steps)
@@ -99,7 +99,7 @@ def test_cuda_graphs_give_the_trajectory_of_eager_steps(case, drawn):
     eager, captured = cuda_run("eager", 20, options(), data), cuda_run("cuda_graph", 20, options(), data)
     assert captured.explain().mode == "cuda_graph"
     assert all(torch.equal(a, b) for a, b in zip(cuda_randoms(eager), cuda_randoms(captured), strict=True))
-    # Adam counts its steps on the device: the bias corrections are rounded otherwise
+    # Adam counts its steps on the device: the bias corrections are rounded differently
     assert_close(eager, captured, 2e-2 if case == "bfloat16" else 1e-4)
     assert eager.metrics.keys() == captured.metrics.keys()
 
@@ -120,7 +120,7 @@ def test_a_cuda_graph_draws_the_noise_that_an_eager_step_draws():
         data = resident()
         for steps in range(1, 8):
             trainer.fit(data, steps=steps)
-            # what comes next tells how much was drawn
+            # the next draw shows how many numbers were drawn
             noises.append(trainer.draw_latents(2, trainer.noise).cpu())
     assert all(torch.equal(a, b) for a, b in zip(*seen.values(), strict=True))
 
@@ -139,7 +139,7 @@ def test_a_cuda_graph_is_one_for_each_kind_of_step():
 
 
 @needs_cuda
-def test_cuda_auto_captures_and_says_what_it_took():
+def test_cuda_auto_captures_and_explains_what_it_took():
     trainer = cuda_run("auto", 4, {})
     explanation = trainer.explain()
     assert (explanation.requested, explanation.mode, explanation.programs) == ("auto", "cuda_graph", 1)
@@ -186,7 +186,7 @@ def test_cuda_steps_that_cannot_be_captured_fall_back_with_one_warning_and_leave
     assert len(caught) == 1
     assert trainer.explain().mode == "eager"
     assert all(torch.equal(a, b) for a, b in zip(wanted, randoms(trainer), strict=True))
-    # Adam stays capturable, and so rounds its bias corrections otherwise
+    # Adam stays capturable, and therefore rounds its bias corrections differently
     assert_close(eager, trainer, 1e-5)
     assert trainer.sample(3).isfinite().all()
 
@@ -270,7 +270,7 @@ def test_cuda_replicas_are_captured_and_equal_those_of_eager_steps():
 
 @needs_cuda
 def test_cuda_another_data_set_is_not_mistaken_for_the_first():
-    """Its memory, and its id, may be those of one that is gone."""
+    """A data set may get the memory and the id of one that was deleted."""
 
     def run(execution):
         trainer = make(execution, device="cuda", optimizer=partial(torch.optim.SGD, lr=1e-2))
@@ -309,7 +309,7 @@ def test_cuda_other_sizes_of_batches_are_other_graphs_and_too_many_fall_back():
 
 
 @needs_cuda
-def test_cuda_a_rate_that_is_no_tensor_is_heeded():
+def test_cuda_a_changed_rate_that_is_a_number_takes_effect():
     """SGD's learning rate is a part of the graph."""
     options = {"optimizer": partial(torch.optim.SGD, lr=1e-2)}
     runs = [make(execution, device="cuda", **options) for execution in ("eager", "cuda_graph")]

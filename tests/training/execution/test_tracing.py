@@ -39,7 +39,7 @@ two_replicas = stacked(small_networks, 2)
 
 
 def with_spectral_norm(classes, dtype):
-    """A discriminator that moves buffers in each forward pass."""
+    """A discriminator that changes buffers in each forward pass."""
     G, _ = small_networks(classes, dtype)
     layers = [nn.Conv2d(1, 4, 3, dtype=dtype), nn.Tanh(), nn.Flatten(), nn.Linear(16, 1, dtype=dtype)]
     for place in (0, 3):
@@ -157,7 +157,7 @@ def test_bfloat16_keeps_its_casts_in_a_compiled_half(traced_only):
 
 
 def convolutions(classes, dtype):
-    """Convolutions, whose penalised gradients come out in another order of memory than the weights'."""
+    """Convolutions, whose penalised gradients have another memory layout than the weights."""
     G, _ = small_networks(classes, dtype, sample_shape=(1, 16, 16))
     return G, DCGANDiscriminator((1, 16, 16), hidden_dim=2, dtype=dtype)
 
@@ -165,7 +165,7 @@ def convolutions(classes, dtype):
 @pytest.mark.parametrize("execution", ["eager", pytest.param("compile", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("networks", [convolutions, two_replicas])
 def test_gradients_lie_in_memory_as_their_parameters_do(traced_only, execution, networks):
-    """Fused optimizers take it for granted, and update the wrong weights otherwise."""
+    """Fused optimizers rely on it, and would update the wrong weights."""
 
     def run(fused):
         torch.manual_seed(0)
@@ -211,7 +211,7 @@ def test_parameters_that_are_unfrozen_later_get_their_first_update_once(traced_o
     assert_the_same_run(run("eager"), run("compile"), rtol=1e-9, atol=1e-12)
 
 
-def test_losses_that_are_made_anew_at_each_step_are_never_mistaken_for_another():
+def test_losses_that_are_made_in_each_step_are_never_mistaken_for_another():
     class Smoothing:
         def loss_at(self, step):
             return NonSaturating(label_smoothing=0.01 * step)
@@ -224,7 +224,7 @@ def test_losses_that_are_made_anew_at_each_step_are_never_mistaken_for_another()
 
 
 class Counting(nn.Module, Minimax):
-    """A loss with a buffer, which says how often it was asked."""
+    """A loss with a buffer that counts its calls."""
 
     def __init__(self):
         nn.Module.__init__(self)

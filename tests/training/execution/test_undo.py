@@ -1,4 +1,4 @@
-"""Everything that a step changes is put back after a trial."""
+"""Everything that a step changes is put back if the step is undone."""
 
 from __future__ import annotations
 

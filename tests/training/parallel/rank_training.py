@@ -1,4 +1,4 @@
-"""A training that several ranks make together, or one process alone with the batches and the noise of all."""
+"""A training that runs on several ranks, or in one process with the batches and the noise of all of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.training.steps import step_of
 
 STEPS = 20
 SAMPLES = 8  # of each rank's batch
-# what mixes the samples of a batch in a way that the mean over ranks is not
+# losses and penalties with a statistic of the batch, which is not the mean of the ranks' statistics
 STATISTICS = {
     "dragan",
     "feature_matching",
@@ -37,7 +37,7 @@ LAZY = {"r1", "r2", "path_length"}
 
 
 class Shared:
-    """The noise that the ranks draw each for itself, in one process: rank after rank."""
+    """Latents that one process draws from the generators of all ranks, one rank after the other."""
 
     def __init__(self, ranks: int, replicas: int | None = None) -> None:
         def generator(replica, rank):
@@ -55,7 +55,7 @@ class Shared:
 
 
 class SharedContext(StepContext):
-    """A context whose noise is that of the ranks, one after the other."""
+    """A context that draws its noise from the generators of all ranks, one rank after the other."""
 
     randoms = ()
 
@@ -80,7 +80,7 @@ class SharedContext(StepContext):
         )
 
 
-# BatchNorm takes away the bias before it: its gradient is what rounding leaves, which Adam makes large
+# without a bias before BatchNorm, which cancels it: its gradient would be rounding errors, which Adam enlarges
 def generator_network(norm: bool) -> nn.Module:
     layers = [
         nn.Linear(4, 8, bias=not norm),
@@ -92,7 +92,7 @@ def generator_network(norm: bool) -> nn.Module:
 
 
 class Critic(nn.Module):
-    """A small discriminator, with features for the parts that ask for them."""
+    """A small discriminator with features."""
 
     def __init__(self, norm: bool, condition: bool = False) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ def blurred(x, *, generator):
 
 
 def built(name):
-    """A regularizer; those that change the samples change points."""
+    """Return a regularizer. Those with an augmentation get one for points."""
     if name.name in ("balanced_consistency", "consistency"):
         return REGULARIZERS.get(name.name)(augment=blurred)
     return REGULARIZERS.build(name)
@@ -134,7 +134,7 @@ def trained(
     count: int = SAMPLES,
     **options,
 ):
-    """Train in this process with whoever is there; return weights, buffers and metrics in float64."""
+    """Train with all present ranks, and return weights, buffers and metrics in float64."""
     torch.manual_seed(3)  # the ranks' own weights are rank 0's
     G, D = generator_network(norms[0]).double(), Critic(norms[1]).double()
     present = Ranks.present()
@@ -174,7 +174,7 @@ def trained(
 
 
 def fit_with(make_context, trainer, batches, steps):
-    """Make the steps of `fit` with contexts that are made in another way."""
+    """Make the steps of `fit` with contexts from `make_context`."""
     step, feed = step_of(trainer), Feed(batches, trainer.device)
     differentiate = partial(step.differentiate_eagerly, make_context=make_context)
     for _ in range(steps):
@@ -214,7 +214,7 @@ SYNCHRONIZED = {
         "discriminator_steps": 2,
     },
 }
-# those that are only held against each other need no more than a line of metrics
+# ranks that are only compared with each other need one reading of the metrics
 CASES |= {name: CASES[name] | {"steps": 7} for name in STATISTICS}
 EQUAL = {name: case for name, case in CASES.items() if name not in STATISTICS} | {
     name: case | {"synchronize_batch_norm": True} for name, case in SYNCHRONIZED.items()

@@ -44,15 +44,15 @@ def all_normalised(size):
 
 
 @pytest.fixture(scope="module")
-def of_three_ranks():
+def results_of_three_ranks():
     """What every kind of layer gives on each of three ranks."""
     return on_ranks(3, all_normalised, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_synchronised_batch_norm_and_its_derivatives_are_those_of_all_samples(kind, of_three_ranks):
+def test_synchronised_batch_norm_and_its_derivatives_are_those_of_all_samples(kind, results_of_three_ranks):
     (y, gradient, second, of_weight, mean, variance, evaluated), count = normalised(kind, 3)
-    parts = [one[kind] for one in of_three_ranks]
+    parts = [one[kind] for one in results_of_three_ranks]
     for i, whole in enumerate((y, gradient, second)):
         together = numpy.concatenate([part[0][i] for part in parts])
         assert abs(together - whole).max() < 1e-12 * abs(whole).max() + 1e-12

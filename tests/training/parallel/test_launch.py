@@ -27,7 +27,7 @@ def test_an_environment_that_is_not_whole_is_refused(monkeypatch):
         (16, 8, "torchrun --nnodes 2 --nproc-per-node 8 -m gankit"),
     ],
 )
-def test_the_launcher_tells_how_it_is_called(size, local, words, monkeypatch):
+def test_the_launcher_knows_the_command_that_started_it(size, local, words, monkeypatch):
     names = {"RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
     for name, value in (names | {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": local}).items():
         monkeypatch.setenv(name, str(value))

@@ -21,34 +21,34 @@ FOUR = {name: EQUAL[name] | {"count": 4} for name in ("r1", "BatchNorm in D, dif
 
 
 @pytest.fixture(scope="module")
-def of_two_ranks():
+def results_of_two_ranks():
     """What every case gives on each of two ranks."""
     return on_ranks(2, all_trained, CASES | EQUAL | UNSYNCHRONIZED, 2)
 
 
 @pytest.fixture(scope="module")
-def of_four_ranks():
+def results_of_four_ranks():
     """What some cases give on each of four ranks."""
     return on_ranks(4, all_trained, FOUR, 4)
 
 
 @pytest.mark.parametrize("case", EQUAL)
-def test_two_ranks_equal_one_process_with_batches_twice_as_large(case, of_two_ranks):
+def test_two_ranks_equal_one_process_with_batches_twice_as_large(case, results_of_two_ranks):
     alone = trained(ranks=2, **EQUAL[case])
-    for one in of_two_ranks:
+    for one in results_of_two_ranks:
         assert largest_difference(one[case], alone) < 1e-9
 
 
 @pytest.mark.parametrize("case", FOUR)
-def test_four_ranks_equal_one_process_with_batches_four_times_as_large(case, of_four_ranks):
+def test_four_ranks_equal_one_process_with_batches_four_times_as_large(case, results_of_four_ranks):
     alone = trained(ranks=4, **FOUR[case])
-    for one in of_four_ranks:
+    for one in results_of_four_ranks:
         assert largest_difference(one[case], alone) < 1e-9
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_all_ranks_hold_the_same_bits(case, of_two_ranks):
-    first, second = of_two_ranks
+def test_all_ranks_hold_the_same_bits(case, results_of_two_ranks):
+    first, second = results_of_two_ranks
     assert largest_difference(first[case], second[case]) == 0
 
 
@@ -61,7 +61,7 @@ def test_compiled_ranks_equal_one_eager_process():
 
 
 @pytest.mark.parametrize("case", UNSYNCHRONIZED)
-def test_without_synchronising_each_rank_normalises_its_own_batch(case, of_two_ranks):
-    first, second = (one[case] for one in of_two_ranks)
+def test_without_synchronising_each_rank_normalises_its_own_batch(case, results_of_two_ranks):
+    first, second = (one[case] for one in results_of_two_ranks)
     assert largest_difference(first, second) == 0  # the statistics are averaged
     assert largest_difference(first, trained(ranks=2, **UNSYNCHRONIZED[case])) > 1e-3

@@ -1,4 +1,4 @@
-"""What the ranks share, what belongs to each of them, and what does not go together with several ranks."""
+"""What the ranks share, what each has for itself, and what several ranks do not support."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.training.parallel.rank_training import (
 )
 
 
-def told_by_the_first():
+def results_of_the_first_rank():
     ranks = Ranks.present()
 
     def fail():
@@ -37,14 +37,14 @@ def told_by_the_first():
     return ranks.first(lambda: ranks.rank), ranks.gather(ranks.rank), ranks.any(ranks.rank == 1, False)
 
 
-def test_the_first_rank_makes_things_for_all_and_its_errors_are_theirs():
-    assert on_ranks(2, told_by_the_first) == [(0, [0, 1], [True, False]), (0, [], [True, False])]
+def test_what_the_first_rank_makes_or_raises_reaches_all_ranks():
+    assert on_ranks(2, results_of_the_first_rank) == [(0, [0, 1], [True, False]), (0, [], [True, False])]
 
 
 # --- what belongs to each rank ---------------------------------------------------------------------------
 
 
-def what_is_own():
+def own_noise_and_data():
     preset = vanilla_mnist.replace(
         batch_size=500, generator=Spec("mlp", widths=[8]), discriminator=Spec("mlp", widths=[8])
     )
@@ -56,7 +56,7 @@ def what_is_own():
 
 
 def test_each_rank_has_its_own_noise_and_its_own_part_of_the_data():
-    outcomes = on_ranks(2, what_is_own)
+    outcomes = on_ranks(2, own_noise_and_data)
     (count, first, *own), (_, second, *others) = outcomes
     assert count == 5
     assert not set(first) & set(second)
@@ -92,7 +92,7 @@ def loaders_of_two_ranks():
 
 
 @pytest.mark.parametrize("with_a_sampler", [True, "data"])
-def test_a_loader_gives_each_rank_a_part_and_shuffles_every_epoch_anew(with_a_sampler, loaders_of_two_ranks):
+def test_a_loader_gives_each_rank_a_part_and_shuffles_every_epoch(with_a_sampler, loaders_of_two_ranks):
     first, second = (one[with_a_sampler] for one in loaders_of_two_ranks)
     for one, other in zip(first, second, strict=True):
         assert sorted(one + other) == list(range(40))

@@ -32,7 +32,7 @@ from tests.training.parallel.rank_training import (
 )
 
 
-def begun_otherwise():
+def weights_after_different_starts():
     torch.manual_seed(Ranks.present().rank)
     G, D = generator_network(True), Critic(False)
     trainer = AdversarialTrainer(
@@ -46,8 +46,8 @@ def begun_otherwise():
     return torch.cat([p.flatten() for p in (*trainer.generator.parameters(), *D.parameters())]).detach().numpy()
 
 
-def test_all_begin_with_the_weights_of_the_first():
-    first, second = on_ranks(2, begun_otherwise)
+def test_all_ranks_start_from_the_weights_of_rank_0():
+    first, second = on_ranks(2, weights_after_different_starts)
     assert (first == second).all()
 
 
@@ -187,20 +187,20 @@ def test_nan_on_one_rank_ends_the_training_on_all(nan_on_one_of_two):
 
 
 def test_nan_on_one_rank_is_skipped_on_all(nan_on_one_of_two):
-    for finite, told in (one["skip"] for one in nan_on_one_of_two[0]):
+    for finite, warned in (one["skip"] for one in nan_on_one_of_two[0]):
         assert finite is True
-        assert told == ["1 updates were skipped before step 4, whose loss or gradient was not finite"]
+        assert warned == ["1 updates were skipped before step 4, whose loss or gradient was not finite"]
 
 
 def test_nan_on_one_rank_rolls_all_back_until_it_does_not_help(nan_on_one_of_two):
     outcomes, folder = nan_on_one_of_two
-    for message, told in (one["rollback"] for one in outcomes):
+    for message, warned in (one["rollback"] for one in outcomes):
         assert "batches must be finite" in message
-        assert sum("went back from step 4 to step 2" in one for one in told) == 5
+        assert sum("went back from step 4 to step 2" in one for one in warned) == 5
     assert load_newest(folder / "rollback").step == 2
 
 
-def bereft():
+def seconds_until_a_lost_rank_is_noticed():
     trainer, batches = POINTS(device="cpu"), POINTS.batches(device="cpu")
     trainer.fit(batches, steps=2)
     if trainer.ranks.rank == 1:
@@ -211,6 +211,6 @@ def bereft():
     return time.monotonic() - started
 
 
-def test_the_loss_of_a_rank_is_an_error_and_no_waiting():
-    seconds, _ = on_ranks(2, bereft, seconds=60)
+def test_the_loss_of_a_rank_is_soon_an_error():
+    seconds, _ = on_ranks(2, seconds_until_a_lost_rank_is_noticed, seconds=60)
     assert seconds < 30

@@ -184,7 +184,7 @@ def test_a_network_without_features_has_none_when_stacked():
     assert not hasattr(Stacked([nn.Linear(3, 2)]), "features")
 
 
-def test_it_shows_what_it_is_of():
+def test_its_repr_shows_the_networks():
     assert repr(Stacked([nn.Linear(3, 2)] * 2)) == "Stacked(2 x Linear(in_features=3, out_features=2, bias=True))"
 
 

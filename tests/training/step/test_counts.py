@@ -40,7 +40,7 @@ PASSES = {
 
 
 def second_step(**options):
-    """What the second step dispatches: the first one also makes the optimizers' states."""
+    """Return what the second step dispatches. The first one also creates the optimizers' states."""
     trainer = vanilla_mnist(device="cpu", **options)
     batch = torch.rand(4, 1, 28, 28)
     trainer.step(batch)

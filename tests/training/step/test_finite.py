@@ -1,4 +1,4 @@
-"""What is not finite is found, and what was kept aside comes back."""
+"""Values that are not finite are found, and changes can be undone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_largest_value_shows_what_is_not_finite(bad):
     assert all_finite([torch.tensor([1.0, bad]), torch.tensor([2.0, 3.0])]).tolist() == [True, False]
 
 
-def test_what_is_kept_aside_comes_back():
+def test_undone_changes_are_put_back():
     layer = nn.BatchNorm1d(2)
     optimizer = torch.optim.Adam(layer.parameters())
     layer(torch.randn(4, 2)).square().sum().backward()

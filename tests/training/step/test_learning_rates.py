@@ -1,4 +1,4 @@
-"""Learning rates that fall, and those of optimizers whose numbers lie on the device."""
+"""Learning rates that decay, and learning rates on the device."""
 
 from __future__ import annotations
 

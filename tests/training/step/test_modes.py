@@ -1,4 +1,4 @@
-"""TF32 holds inside of its context and nowhere else."""
+"""TF32 is on inside its context and nowhere else."""
 
 from __future__ import annotations
 

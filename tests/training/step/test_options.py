@@ -1,4 +1,4 @@
-"""The options that change a step for the sake of its speed."""
+"""The options that make a step faster by changing it."""
 
 from __future__ import annotations
 

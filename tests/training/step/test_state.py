@@ -222,7 +222,7 @@ def test_changed_parts_begin_without_a_past_and_others_keep_theirs(changed):
     assert_equal_states(dict(fresh["lecam"]), dict(Lecam().state_dict()))
 
 
-def test_a_part_that_was_not_saved_begins_anew_and_one_that_is_gone_is_dropped():
+def test_a_part_that_was_not_saved_starts_fresh_and_one_that_is_gone_is_dropped():
     saved, other = state_of().shared_state_dict(), state_of(steps=0, regularizers=[PathLength()])
     fitted = other.fit_state(saved, ())
     assert fitted["parts"].keys() == {"path_length"}
