@@ -46,9 +46,8 @@ def faults_of_killed_runs(trials: int, fork_server, undisturbed) -> list[str]:
             os.kill(child, signal.SIGKILL)  # safe: the id is taken until wait_for
             fork_server.wait_for(child)
             found = load_newest(f"{folder}/checkpoints").step if any(Path(folder).glob("checkpoints/step*")) else 0
-            if (
-                last_logged_step(folder) - found > 5 + 3
-            ):  # the interval, and the next checkpoint, which may have been on its way to the disk
+            # the interval, and the next checkpoint, which may have been on its way to the disk
+            if last_logged_step(folder) - found > 5 + 3:
                 wrong.append(f"{trial}: lost more steps than the interval")
         if fork_server.run(folder) != 0 or weights(folder) != expected:
             wrong.append(f"{trial}: other weights or metrics")
