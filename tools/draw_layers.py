@@ -26,7 +26,7 @@ MOST_IN_A_ROW = 3
 LINE_HEIGHT = 18
 WIDE, NAME_COLUMN = 500, 150
 """A box of at least the first width has its text to the right of its name, which takes the second width."""
-TEXT_WIDTH, CODE_WIDTH = 6.9, 8.0
+TEXT_WIDTH, CODE_WIDTH = 7.8, 8.2
 """The average widths of a character, in the units of the picture."""
 
 STYLE = """
