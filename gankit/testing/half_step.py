@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from gankit.context import widened
-from gankit.protocols import Regularizer
+from gankit.protocols import Half, Regularizer
 from gankit.testing.tensors import standard_normal
 
 BATCH_SIZE = 5
@@ -38,12 +38,12 @@ class _SmallNetwork(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, conditional: bool, seed: int) -> None:
         super().__init__()
-        self.first = _linear(in_features, 16, seed)
-        self.second = _linear(16, 16, seed + 10)
-        self.last = _linear(16, out_features, seed + 20)
-        self.embedding = _linear(NUM_CLASSES, 16, seed + 30)
+        self.first: nn.Linear = _linear(in_features, 16, seed)
+        self.second: nn.Linear = _linear(16, 16, seed + 10)
+        self.last: nn.Linear = _linear(16, out_features, seed + 20)
+        self.embedding: nn.Linear = _linear(NUM_CLASSES, 16, seed + 30)
         self.conditional = conditional
-        self.gain = 1.0
+        self.gain: float = 1.0
         self.seen: list[Tensor] = []
         self.misuse: str | None = None
 
@@ -87,7 +87,7 @@ class SmallGenerator(_SmallNetwork):
 
     def __init__(self, sample_shape: Sequence[int], conditional: bool) -> None:
         super().__init__(LATENT_DIM, math.prod(sample_shape), conditional, seed=200)
-        self.sample_shape = tuple(sample_shape)
+        self.sample_shape: tuple[int, ...] = tuple(sample_shape)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return samples."""
@@ -112,13 +112,13 @@ class HalfStep:
     def __init__(
         self, part: Regularizer, sample_shape: Sequence[int], conditional: bool = False, device: str = "cpu"
     ) -> None:
-        self.half = part.half
+        self.half: Half = part.half
         self.device = device
-        self.discriminator = SmallDiscriminator(math.prod(sample_shape), conditional).to(device)
-        self.generator = SmallGenerator(sample_shape, conditional).to(device)
-        self.real = standard_normal(BATCH_SIZE, *sample_shape, seed=1).to(device)
-        self.latent = standard_normal(BATCH_SIZE, LATENT_DIM, seed=2).to(device)
-        self.condition = torch.tensor([0, 2, 1, 1, 0], device=device) if conditional else None
+        self.discriminator: SmallDiscriminator = SmallDiscriminator(math.prod(sample_shape), conditional).to(device)
+        self.generator: SmallGenerator = SmallGenerator(sample_shape, conditional).to(device)
+        self.real: Tensor = standard_normal(BATCH_SIZE, *sample_shape, seed=1).to(device)
+        self.latent: Tensor = standard_normal(BATCH_SIZE, LATENT_DIM, seed=2).to(device)
+        self.condition: Tensor | None = torch.tensor([0, 2, 1, 1, 0], device=device) if conditional else None
         if self.half == "generator":
             self.discriminator.requires_grad_(False)
 
