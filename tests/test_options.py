@@ -128,7 +128,7 @@ def test_the_flag_of_an_option_reads_its_type(name):
                 read(flag, "none")
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *(RECIPE.keys() - WITHOUT_FLAG)])
+@pytest.mark.parametrize("name", [*OPTIONS, *sorted(RECIPE.keys() - WITHOUT_FLAG)])
 def test_every_option_is_described(name):
     assert flags()[name].help.split(". ")[0]
 

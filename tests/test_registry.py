@@ -294,7 +294,7 @@ def typed(
         {"widths": range(3)},
         {"pair": (0.0, 1.0)},
         {"pair": None},
-        {"anything": object()},
+        {"anything": object},
         {"device": "cpu"},
         {"device": torch.device("cpu")},
         {"dtype": torch.float64},
