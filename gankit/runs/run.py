@@ -35,7 +35,7 @@ from gankit.errors import (
     OutputError,
     warn,
 )
-from gankit.files import finite_or_none, make_folder, not_writable, replacing, write_text
+from gankit.files import make_folder, not_writable, replacing, write_text
 from gankit.metrics import ModeCoverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_points
 from gankit.protocols import Batch
@@ -167,12 +167,9 @@ class Run:
             checkpoint.restore(trainer, batches)
         if ranks.is_first:
             self._write_json("recipe.json", self.recipe.to_dict())
-            rows = [json.dumps(finite_or_none(row)) + "\n" for row in trainer.history]
-            write_text(self.metrics_file, "".join(rows), "the run's folder")
+        MetricsLog(self.metrics_file).resume(trainer)
         if pictures is not None:
-            # pictures at other steps, drawn when somebody stopped the run, are left out of the animation
-            steps = range(0, trainer.steps_done + 1, pictures.every)
-            pictures.written = [path for path in map(pictures.file_at, steps) if path.exists()]
+            pictures.resume(trainer)
         return self._train_and_write(trainer, batches, pictures, progress, save_first=bool(differs))
 
     def _check_recipe(self, checkpoint: Checkpoint | None, override: bool) -> set[str]:

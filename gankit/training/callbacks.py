@@ -62,6 +62,16 @@ class MetricsLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
+    def resume(self, trainer: AdversarialTrainer) -> None:
+        """Make the file hold the history of a trainer that continues from a checkpoint.
+
+        Lines that are newer than the checkpoint, or were cut off when the process ended, are replaced.
+        """
+        if trainer.ranks.is_first:
+            lines = [json.dumps(finite_or_none(row)) + "\n" for row in trainer.history]
+            write_text(self.path, "".join(lines), "the log of the metrics")
+            self._newest = trainer.steps_done
+
     def _remove_lines_from(self, step: int) -> None:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         earlier = "".join(line for line in lines if json.loads(line)["step"] < step)
@@ -123,6 +133,14 @@ class _StepPictures(abc.ABC):
     @abc.abstractmethod
     def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
         """Draw the picture of the trainer's step into a file."""
+
+    def resume(self, trainer: AdversarialTrainer) -> None:
+        """Take over the pictures that were drawn before the checkpoint that a trainer continues from.
+
+        Pictures of other steps, which are drawn when a run is stopped, are left out.
+        """
+        steps = range(0, trainer.steps_done + 1, self.every)
+        self.written = [path for path in map(self.file_at, steps) if path.exists()]
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Draw the picture of the trainer's step, unless it was already drawn."""
