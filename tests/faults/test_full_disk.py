@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save
 
 from gankit.cli import main
 from gankit.errors import CheckpointWarning, OutputError
@@ -70,7 +71,7 @@ def test_a_failed_write_raises_an_error_and_leaves_the_previous_checkpoint(after
         return {"bytes": len(content), "sha256": ""}
 
     def fill(patch):
-        patch.setattr(checkpoint, "write_file", write_to_a_full_disk)
+        patch.setattr(checkpoint, "write_tensors", lambda path, tensors: write_to_a_full_disk(path, save(tensors)))
 
     refused = pytest.raises(OutputError, match=r"'checkpoints/step_0000002': No space left on device")
     with monkeypatch.context() as patch, refused:

@@ -23,7 +23,6 @@ from typing import Any, Protocol, Self, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors  # pyright: ignore[reportUnknownVariableType]
-from safetensors.torch import save as save_tensors  # pyright: ignore[reportUnknownVariableType]
 
 from gankit.errors import (
     CheckpointError,
@@ -50,6 +49,7 @@ from gankit.training.saving.manifest import (
     read_manifest,
     versions,
     write_file,
+    write_tensors,
 )
 from gankit.training.saving.tree import TreeError, flatten, unflatten
 from gankit.training.step.finite import FiniteWatch
@@ -248,7 +248,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], step: int, recipe: 
     folder.mkdir()
     node, tensors = flatten(state)
     files = {
-        TENSORS: write_file(folder / TENSORS, save_tensors(tensors)),
+        TENSORS: write_tensors(folder / TENSORS, tensors),
         STATE: write_file(folder / STATE, json.dumps(node, separators=(",", ":")).encode()),
     }
     form = {"format": FORMAT, "step": step, "versions": versions(), "recipe": recipe, "files": files}

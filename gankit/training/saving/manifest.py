@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
+from torch import Tensor
 
 from gankit.errors import CheckpointError
 from gankit.files import open_regular
@@ -39,6 +43,26 @@ def write_file(path: Path, content: bytes) -> dict[str, Any]:
         file.flush()
         os.fsync(file.fileno())
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Write a new safetensors file and flush it to the disk; return its size and hash.
+
+    safetensors writes the file itself, without a copy of all tensors in memory, so the hash is that of the file.
+    """
+    path.touch(exist_ok=False)
+    mode = path.stat().st_mode
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        code = errno.EIO if number is None else int(number[1])
+        raise OSError(code, os.strerror(code)) from error
+    path.chmod(mode)  # safetensors makes a file that only its owner can read
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256")
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def read_file(folder: Path, name: str, about: Mapping[str, Any]) -> bytes:

@@ -234,3 +234,11 @@ def test_nothing_there_is_an_error():
     Path("checkpoints").mkdir()
     with pytest.raises(CheckpointNotFoundError, match="must hold one, got 'checkpoints' without any"):
         load_newest("checkpoints")
+
+
+def test_the_files_of_a_checkpoint_can_be_read_by_the_same_people(make_trainer, batches):
+    with Checkpointer("checkpoints", every_steps=1) as checkpointer:
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=1)
+    Path("other").write_text("")
+    modes = {path.stat().st_mode for path in Path("checkpoints/step_0000001").iterdir()}
+    assert modes == {Path("other").stat().st_mode}
