@@ -133,8 +133,8 @@ class StepContext:
         column = logits.ndim > 1 and logits.shape[-1] == 1
         if not logits.ndim or column or logits.shape != samples.shape[: logits.ndim]:
             raise ShapeError(
-                f"the discriminator must answer {len(samples)} samples with logits of shape "
-                f"({len(samples)},), got {tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"
+                f"the discriminator must return logits of shape ({len(samples)},) for {len(samples)} samples, got "
+                f"{tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"
             )
         return logits
 

@@ -133,9 +133,9 @@ class Run:
             GankitError: For a recipe that cannot be built. No folder is made.
         """
         trainer, batches = self._build()
-        pictures = self._pictures(batches)
+        log, pictures = self._metrics_log(), self._pictures(batches)
         trainer.ranks.first(self._make_folder)
-        return self._train_and_write(trainer, batches, pictures, progress)
+        return self._train_and_write(trainer, batches, log, pictures, progress)
 
     def resume(self, *, progress: bool = True, override: bool = False) -> AdversarialTrainer:
         """Continue from the newest undamaged checkpoint, or from the start if there is no checkpoint yet.
@@ -159,7 +159,7 @@ class Run:
         checkpoint = ranks.first(lambda: load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None)
         differs = self._check_recipe(checkpoint, override)
         trainer, batches = self._build()
-        pictures = self._pictures(batches)
+        log, pictures = self._metrics_log(), self._pictures(batches)
         ranks.first(lambda: make_folder(self.folder, "the run's folder"))
         if checkpoint is not None:
             if differs:
@@ -167,10 +167,10 @@ class Run:
             checkpoint.restore(trainer, batches)
         if ranks.is_first:
             self._write_json("recipe.json", self.recipe.to_dict())
-        MetricsLog(self.metrics_file).resume(trainer)
+        log.resume(trainer)
         if pictures is not None:
             pictures.resume(trainer)
-        return self._train_and_write(trainer, batches, pictures, progress, save_first=bool(differs))
+        return self._train_and_write(trainer, batches, log, pictures, progress, save_first=bool(differs))
 
     def _check_recipe(self, checkpoint: Checkpoint | None, override: bool) -> set[str]:
         if checkpoint is None or checkpoint.recipe is None:
@@ -196,6 +196,7 @@ class Run:
         self,
         trainer: AdversarialTrainer,
         batches: Iterable[Batch],
+        log: MetricsLog,
         pictures: SampleGrids | PointClouds | None,
         progress: bool,
         *,
@@ -204,7 +205,7 @@ class Run:
         recipe, preset = self.recipe, self.recipe.preset
         if isinstance(pictures, PointClouds) and not self._can_plot("pictures of points are missing"):
             pictures = None
-        trainer.callbacks.append(MetricsLog(self.metrics_file, every=recipe.log_every_steps))
+        trainer.callbacks.append(log)
         if pictures is not None:
             trainer.callbacks.append(pictures)
         with contextlib.ExitStack() as stack:
@@ -277,6 +278,9 @@ class Run:
             save_grid(samples, path, sample_range=preset.sample_range or (0.0, 1.0))
         else:
             save_points(points, samples, path)
+
+    def _metrics_log(self) -> MetricsLog:
+        return MetricsLog(self.metrics_file, every=self.recipe.log_every_steps)
 
     def _pictures(self, batches: Iterable[Batch]) -> SampleGrids | PointClouds | None:
         recipe, folder = self.recipe, self.folder / "samples"

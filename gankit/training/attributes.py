@@ -1,4 +1,4 @@
-"""The attributes that a trainer shows of its state."""
+"""The attributes of its state that a trainer has as well."""
 
 from __future__ import annotations
 

@@ -176,7 +176,6 @@ class AdversarialTrainer(StateAttributes):
             on_non_finite=on_non_finite,
             synchronize_batch_norm=synchronize_batch_norm,
         )
-        self.discriminator_steps: int = discriminator_steps
         self.learning_rate_decay_steps: int | None = learning_rate_decay_steps
         self.seed: int = seed
         self.log_every_steps: int = log_every_steps
@@ -209,6 +208,11 @@ class AdversarialTrainer(StateAttributes):
         self._non_finite = NonFiniteCheck(self.state, self.options, self.ranks, self.check_every_steps)
         self._is_asked_to_stop = False
 
+    @property
+    def discriminator_steps(self) -> int:
+        """The number of updates of D in each step, and so the number of batches that `step` takes."""
+        return self.options.discriminator_steps
+
     # --- one step --------------------------------------------------------------------------------------------
 
     def step(self, batch: Batch, *more: Batch) -> dict[str, Tensor]:
@@ -227,9 +231,9 @@ class AdversarialTrainer(StateAttributes):
             DataError: for an empty batch, or one that is not floating point.
         """
         batches = [self._checked(one) for one in (batch, *more)]
-        if len(batches) != self.options.discriminator_steps:
+        if len(batches) != self.discriminator_steps:
             raise BadValueError(
-                f"step needs one batch for each of the {self.options.discriminator_steps} discriminator_steps, got "
+                f"step needs one batch for each of the {self.discriminator_steps} discriminator_steps, got "
                 f"{len(batches)}"
             )
         self._decay_learning_rates()
@@ -335,7 +339,7 @@ class AdversarialTrainer(StateAttributes):
             self._executor.run_from(source, lambda slot: self._checked.place(source.read(slot)))
             return
         try:
-            batches = [next(feed) for _ in range(self.options.discriminator_steps)]
+            batches = [next(feed) for _ in range(self.discriminator_steps)]
         except (*WORKER_ERRORS, DataError):
             self.state.is_between_steps = feed.taken == taken
             raise

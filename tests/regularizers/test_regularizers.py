@@ -200,7 +200,7 @@ def test_a_resumed_trainer_goes_on_to_the_last_bit(name):
     straight.step(first)
     resumed = trainer()
     state = copy.deepcopy(straight.state_dict())
-    assert set(state["parts"]) == ({name} if isinstance(straight.regularizers[name], Stateful) else set())
+    assert set(state["parts"]) == ({f"penalty/{name}"} if isinstance(straight.regularizers[name], Stateful) else set())
     resumed.load_state_dict(state)
     for batch in others:
         wanted = {key: value.clone() for key, value in straight.step(batch).items()}

@@ -10,7 +10,7 @@ from torch import nn
 from gankit import AdversarialTrainer
 from gankit.architectures import MLPDiscriminator, MLPGenerator
 from gankit.latents import Normal
-from gankit.losses import NonSaturating
+from gankit.losses import Minimax, NonSaturating
 from gankit.training import Stacked
 from gankit.training.step.step import Step
 
@@ -39,6 +39,18 @@ def with_dropout(classes=None, dtype=torch.float32):
     G, D = small_networks(classes, dtype)
     D.network.insert(1, nn.Dropout(0.2))
     return G, D
+
+
+class CountingLoss(nn.Module, Minimax):
+    """A loss with a buffer that counts its calls, and that changes its values."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.register_buffer("count", torch.zeros(()))
+
+    def discriminator_loss(self, real_logits, fake_logits):
+        self.count += 1
+        return Minimax.discriminator_loss(Minimax(), real_logits, fake_logits) * (1 + self.count)
 
 
 def stacked(networks, replicas):

@@ -84,6 +84,7 @@ class Executor:
         self._step = step
         self._state = step.state
         self._requested: Execution = step.options.execution
+        self._first_uses = step.objectives.first_uses(step.options.discriminator_warmup_steps)
         self._check_request()
         self.mode: Mode
         if self._requested == "auto":
@@ -158,8 +159,7 @@ class Executor:
 
         This depends only on the number of the step, so that a resumed training runs it in the same way.
         """
-        first = self._step.objectives.first_uses(self._step.options.discriminator_warmup_steps)
-        return self._state.steps_done in first
+        return self._state.steps_done in self._first_uses
 
     def _run(
         self,

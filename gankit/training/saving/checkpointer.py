@@ -30,8 +30,8 @@ class Checkpointer:
     """Save checkpoints during `fit`, without holding up the training: a callback of the trainer.
 
     A save copies the state in the training thread, and writes the copy in another one, into a folder with a temporary
-    name that is flushed to the disk and renamed. One write is under way at a time; an earlier save is waited for. Use
-    it in a `with` block, or call `flush` at the end.
+    name that is flushed to the disk and renamed. Only one write is under way at a time: the next save waits for it. Use
+    the checkpointer in a `with` block, or call `flush` at the end.
 
     Args:
         directory: The folder of the checkpoints, which belongs to one training. It is made if it does not exist, and

@@ -160,7 +160,7 @@ def unflatten(node: Node, tensors: Mapping[str, Tensor]) -> Any:
     waiting = dict(tensors)
     value = _value(node, waiting, 0)
     if waiting:
-        raise TreeError(f"it holds {len(waiting)} tensors that no state names, such as {min(waiting)[:100]!r}")
+        raise TreeError(f"it holds {len(waiting)} tensors that the JSON does not name, such as {min(waiting)[:100]!r}")
     return value
 
 
@@ -172,24 +172,24 @@ def _value(node: Node, tensors: dict[str, Tensor], depth: int) -> Any:
     if type(node) is list:
         return [_value(one, tensors, depth + 1) for one in cast("list[Node]", node)]
     if type(node) is not dict or not node:
-        raise TreeError("it holds something that no state does")
+        raise TreeError("it holds a value of an unknown form")
     form = cast("dict[str, Node]", node)
     kind = next(iter(form))
     read = _READERS.get(kind)
     if read is None or form.keys() - {kind} - _FURTHER_NAMES.get(kind, set()):
-        raise TreeError(f"it holds {kind[:100]!r}, which no state does")
+        raise TreeError(f"it holds a value of the unknown kind {kind[:100]!r}")
     return read(form, tensors, depth)
 
 
 def _list_of(node: Node) -> list[Node]:
     if type(node) is not list:
-        raise TreeError("it holds something that no state does")
+        raise TreeError("it holds a value of an unknown form")
     return cast("list[Node]", node)
 
 
 def _read_dict(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) -> dict[Any, Any]:
     if type(form["dict"]) is not dict:
-        raise TreeError("it holds something that no state does")
+        raise TreeError("it holds a value of an unknown form")
     named = cast("dict[str, Node]", form["dict"])
     return {name: _value(one, tensors, depth + 1) for name, one in named.items()}
 
@@ -197,10 +197,10 @@ def _read_dict(form: dict[str, Node], tensors: dict[str, Tensor], depth: int) ->
 def _read_items(node: Node, made: dict[Any, Any], tensors: dict[str, Tensor], depth: int) -> dict[Any, Any]:
     for pair in map(_list_of, _list_of(node)):
         if len(pair) != 2:
-            raise TreeError("it holds something that no state does")
+            raise TreeError("it holds a value of an unknown form")
         key = _value(pair[0], tensors, depth + 1)
         if (key is not None and type(key) not in PLAIN) or key in made:
-            raise TreeError("it holds a dictionary with keys that no state has")
+            raise TreeError("it holds a dictionary with a key of a wrong type, or with one key twice")
         made[key] = _value(pair[1], tensors, depth + 1)
     return made
 

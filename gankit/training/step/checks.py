@@ -63,7 +63,7 @@ def check_shapes(
         return None
     if samples.ndim < 2 or samples.shape[0] != count:
         raise ShapeError(
-            f"the generator must answer {count} latents with samples of shape ({count}, *sample_shape), "
+            f"the generator must return samples of shape ({count}, *sample_shape) for {count} latents, "
             f"got {tuple(samples.shape)}"
         )
     logits = _dry_run(mode, "discriminator", discriminator, samples, condition)
@@ -71,7 +71,7 @@ def check_shapes(
         return None
     if logits.shape != (count,):
         raise ShapeError(
-            f"the discriminator must answer {count} samples with logits of shape ({count},), got "
+            f"the discriminator must return logits of shape ({count},) for {count} samples, got "
             f"{tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"
         )
     return tuple(samples.shape[1:])

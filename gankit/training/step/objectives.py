@@ -105,7 +105,7 @@ class Objectives:
         """
         first = {0, warmup_steps}
         for part in self.regularizers.values():
-            start = warmup_steps if any(part is one for _, one in self._penalties["generator"]) else 0
+            start = warmup_steps if isinstance(part, Regularizer) and part.half == "generator" else 0
             first.add(-(-start // part.every) * part.every)
         return first
 
@@ -171,7 +171,8 @@ class Objectives:
         return [part for part in self.parts(step) if isinstance(part, nn.Module)]
 
     def _stateful(self) -> dict[str, Stateful]:
-        named: dict[str, object] = {"loss": self._lasting[0], **self.regularizers}
+        # as in the metrics, so that a penalty may have any name, even "loss"
+        named = {"loss": self._lasting[0], **{f"penalty/{name}": part for name, part in self.regularizers.items()}}
         return {name: part for name, part in named.items() if isinstance(part, Stateful)}
 
     def state_dict(self) -> dict[str, Any]:

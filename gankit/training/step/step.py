@@ -1,4 +1,4 @@
-"""`Step`: what one step of Algorithm 1 of Goodfellow et al. 2014 computes. How it is run, `execution` decides."""
+"""`Step`: what one step of Algorithm 1 of Goodfellow et al. 2014 computes; `execution` decides how it is run."""
 
 from __future__ import annotations
 

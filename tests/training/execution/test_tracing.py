@@ -11,7 +11,7 @@ from torch._inductor import config as inductor
 
 from gankit import LossSchedule
 from gankit.architectures import DCGANDiscriminator
-from gankit.losses import Minimax, NonSaturating, Wasserstein
+from gankit.losses import NonSaturating, Wasserstein
 from gankit.regularizers import (
     DRAGAN,
     R1,
@@ -26,6 +26,7 @@ from tests.training import steps
 from tests.training.steps import (
     CLASSES,
     SHAPE,
+    CountingLoss,
     assert_the_same_run,
     everything,
     small_networks,
@@ -223,20 +224,8 @@ def test_losses_that_are_made_in_each_step_are_never_mistaken_for_another():
     assert len(set(signatures)) == 20
 
 
-class Counting(nn.Module, Minimax):
-    """A loss with a buffer that counts its calls."""
-
-    def __init__(self):
-        nn.Module.__init__(self)
-        self.register_buffer("count", torch.zeros(()))
-
-    def discriminator_loss(self, real_logits, fake_logits):
-        self.count += 1
-        return Minimax.discriminator_loss(Minimax(), real_logits, fake_logits) * (1 + self.count)
-
-
 @pytest.mark.parametrize("scheduled", [False, True])
 def test_the_buffers_of_a_loss_move_once_a_step(traced_only, scheduled):
-    loss = Counting()
+    loss = CountingLoss()
     make("compile", LossSchedule({0: loss}) if scheduled else loss).fit(make_batches(), steps=5)
     assert loss.count == 5

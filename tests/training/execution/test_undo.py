@@ -6,16 +6,15 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
 
 from gankit import LossSchedule
 from gankit.data import SampledBatches
 from gankit.data import ring as ring_data
-from gankit.losses import Minimax
 from gankit.regularizers import R1, Lecam, PathLength
 from gankit.training.execution.undo import undone
 from tests.training.steps import (
     SHAPE,
+    CountingLoss,
     assert_equal,
     counts,
     everything,
@@ -28,19 +27,6 @@ from tests.training.steps import (
     with_dropout,
 )
 
-
-class Counting(nn.Module, Minimax):
-    """A loss with a buffer."""
-
-    def __init__(self):
-        nn.Module.__init__(self)
-        self.register_buffer("count", torch.zeros(()))
-
-    def discriminator_loss(self, real_logits, fake_logits):
-        self.count += 1
-        return Minimax.discriminator_loss(Minimax(), real_logits, fake_logits)
-
-
 STATES = {
     "adam": dict,
     "momentum": lambda: {"optimizer": partial(torch.optim.SGD, lr=1e-2, momentum=0.9)},
@@ -49,8 +35,8 @@ STATES = {
     "nadam": lambda: {"optimizer": partial(torch.optim.NAdam, lr=1e-2)},
     "averaging": lambda: {"averaging_decay": 0.9},
     "parts": lambda: {"regularizers": [R1(), Lecam(), PathLength()]},
-    "loss": lambda: {"loss": Counting()},
-    "scheduled loss": lambda: {"loss": LossSchedule({0: Counting()})},
+    "loss": lambda: {"loss": CountingLoss()},
+    "scheduled loss": lambda: {"loss": LossSchedule({0: CountingLoss()})},
 }
 
 

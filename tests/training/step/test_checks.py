@@ -22,7 +22,7 @@ def test_networks_that_do_not_fit_each_other_are_refused_at_construction(make_tr
 
 
 def test_logits_that_are_not_n_are_refused_at_construction(make_trainer):
-    with pytest.raises(ShapeError, match=r"logits of shape \(2,\), got \(2, 1\); \(N, 1\) becomes \(N,\) by"):
+    with pytest.raises(ShapeError, match=r"logits of shape \(2,\) for 2 samples, got \(2, 1\); \(N, 1\) becomes"):
         make_trainer(discriminator=nn.Sequential(nn.Flatten(), nn.Linear(16, 1)))
 
 
@@ -31,7 +31,7 @@ def test_without_a_latent_shape_they_are_refused_at_the_first_batch(make_trainer
         return torch.randn(count, 3, generator=generator, device=device)
 
     trainer = make_trainer(discriminator=nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), latent=latent)
-    with pytest.raises(ShapeError, match=r"logits of shape \(6,\), got \(6, 1\)"):
+    with pytest.raises(ShapeError, match=r"logits of shape \(6,\) for 6 samples, got \(6, 1\)"):
         trainer.step(batches[0])
     with pytest.raises(ShapeError, match=r"real samples' shape \(6, 2, 2\), got \(6, 1, 4, 4\)"):
         make_trainer(latent=latent).step(torch.randn(6, 2, 2))

@@ -13,6 +13,7 @@ from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.losses import Hinge, Minimax, NonSaturating, RelativisticAverage, Wasserstein
 from gankit.regularizers import R1, Lecam, PathLength, WassersteinGradientPenalty, WeightClipping
 from gankit.training.step.objectives import Objectives, part_name, reduce_terms
+from tests.training.steps import CountingLoss
 
 
 class Term:
@@ -35,14 +36,6 @@ class Clip:
 
     def apply(self, network):
         self.applied.append(network)
-
-
-class CountingLoss(nn.Module, Minimax):
-    """A loss with a buffer."""
-
-    def __init__(self):
-        nn.Module.__init__(self)
-        self.register_buffer("count", torch.zeros(()))
 
 
 def context():
@@ -219,18 +212,25 @@ def test_its_state_is_that_of_the_parts_that_have_one():
     first, second = (Objectives(CountingLoss(), [Lecam(), R1()]) for _ in range(2))
     first.loss_at(0).count.fill_(3.0)
     first.regularizers["lecam"].load_state_dict({name: value + 1 for name, value in Lecam().state_dict().items()})
-    assert first.state_dict().keys() == {"loss", "lecam"}
+    assert first.state_dict().keys() == {"loss", "penalty/lecam"}
     second.load_state_dict(first.state_dict())
     assert second.loss_at(0).count == 3.0
     for name, value in first.regularizers["lecam"].state_dict().items():
         assert torch.equal(second.regularizers["lecam"].state_dict()[name], value)
 
 
+def test_a_penalty_that_is_called_loss_does_not_hide_the_state_of_the_loss():
+    first, second = (Objectives(CountingLoss(), {"loss": Lecam()}) for _ in range(2))
+    first.loss_at(0).count.fill_(3.0)
+    second.load_state_dict(first.state_dict())
+    assert second.loss_at(0).count == 3.0
+
+
 def test_a_state_of_other_parts_is_refused_before_any_part_is_loaded():
     objectives, other = Objectives(CountingLoss(), [Lecam()]), Objectives(CountingLoss())
     other.loss_at(0).count.fill_(3.0)
     with pytest.raises(
-        BadArgumentsError, match=r"state has the parts \['loss'\], this trainer has \['lecam', 'loss'\]"
+        BadArgumentsError, match=r"state has the parts \['loss'\], this trainer has \['loss', 'penalty/lecam'\]"
     ):
         objectives.load_state_dict(other.state_dict())
     assert objectives.loss_at(0).count == 0.0

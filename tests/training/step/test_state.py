@@ -144,8 +144,11 @@ REFUSED = {
     "another format": (lambda saved: saved | {"format": 2}, "state_dict of format 1, got 2"),
     "no format": (lambda saved: {}, "state_dict of format 1, got None"),
     "no average": (lambda saved: saved | {"average": None}, "of a trainer without averaging_decay, this one is with"),
-    "fewer parts": (lambda saved: saved | {"parts": {}}, r"has the parts \[\], this trainer has \['lecam'\]"),
-    "other parts": (lambda saved: saved | {"parts": {"loss": {}, "lecam": {}}}, r"has the parts \['lecam', 'loss'\]"),
+    "fewer parts": (lambda saved: saved | {"parts": {}}, r"has the parts \[\], this trainer has \['penalty/lecam'\]"),
+    "other parts": (
+        lambda saved: saved | {"parts": {"loss": {}, "penalty/lecam": {}}},
+        r"has the parts \['loss', 'penalty/lecam'\]",
+    ),
 }
 
 
@@ -217,15 +220,17 @@ def test_a_new_average_begins_with_the_saved_weights_and_an_old_one_is_dropped()
 @pytest.mark.parametrize("changed", ["loss", "regularizers"])
 def test_changed_parts_begin_without_a_past_and_others_keep_theirs(changed):
     saved, other = state_of().shared_state_dict(), state_of(steps=0)
-    assert_equal_states(dict(other.fit_state(saved, {"precision"})["parts"]["lecam"]), dict(saved["parts"]["lecam"]))
+    assert_equal_states(
+        dict(other.fit_state(saved, {"precision"})["parts"]["penalty/lecam"]), dict(saved["parts"]["penalty/lecam"])
+    )
     fresh = other.fit_state(saved, {changed})["parts"]
-    assert_equal_states(dict(fresh["lecam"]), dict(Lecam().state_dict()))
+    assert_equal_states(dict(fresh["penalty/lecam"]), dict(Lecam().state_dict()))
 
 
 def test_a_part_that_was_not_saved_starts_fresh_and_one_that_is_gone_is_dropped():
     saved, other = state_of().shared_state_dict(), state_of(steps=0, regularizers=[PathLength()])
     fitted = other.fit_state(saved, ())
-    assert fitted["parts"].keys() == {"path_length"}
+    assert fitted["parts"].keys() == {"penalty/path_length"}
     other.load_state_dict(fitted | other.rank_state_dict())
     assert other.steps_done == 4
 
@@ -242,7 +247,7 @@ def test_its_tensors_are_those_of_the_modules_the_average_the_watch_and_the_opti
         moments = [one for each in saved[f"{name}_optimizer"]["state"].values() for one in each.values()]
         assert {tensor.data_ptr() for tensor in moments} <= pointers
     assert {tensor.data_ptr() for tensor in saved["average"]["network"].values()} <= pointers
-    assert {tensor.data_ptr() for tensor in saved["parts"]["lecam"].values()} <= pointers
+    assert {tensor.data_ptr() for tensor in saved["parts"]["penalty/lecam"].values()} <= pointers
     assert {saved["watch"][name].data_ptr() for name in ("largest_result", "skipped")} <= pointers
 
 
