@@ -29,7 +29,8 @@ from gankit.errors import (
     NonFiniteError,
     warn,
 )
-from gankit.files import finite_or_none, make_folder, write_text
+from gankit.files import finite_or_none, write_text
+from gankit.locks import FolderLock
 from gankit.pictures import save_panels
 from gankit.presets import Preset
 from gankit.runs import environment, evaluate, evaluation_form
@@ -183,22 +184,22 @@ class Comparison:
 
         Raises:
             OutputExistsError: For a folder that is not empty. Nothing in it is changed.
-            OutputError: For a folder that cannot be written to.
+            OutputError: For a folder that cannot be written to, or that another process writes into.
             GankitError: For an entry that cannot be built. No folder is made.
         """
         for entry in self.entries:  # a mistake must show at once, not after an hour
             entry.applied_to(self.preset)(device="cpu")
-        make_folder(self.folder, "the comparison's folder", must_be_new=True)
-        self._write()
-        for entry, seed in self._trainings():
-            outcome = self._train(entry, seed)
-            if self._stopping:
-                break
-            self.outcomes.append(outcome)
+        with FolderLock(self.folder, "the comparison's folder", must_be_new=True):
             self._write()
-            if on_outcome is not None:
-                on_outcome(outcome)
-        self._draw()
+            for entry, seed in self._trainings():
+                outcome = self._train(entry, seed)
+                if self._stopping:
+                    break
+                self.outcomes.append(outcome)
+                self._write()
+                if on_outcome is not None:
+                    on_outcome(outcome)
+            self._draw()
         return self.outcomes
 
     def stop(self) -> None:

@@ -14,6 +14,9 @@ from typing import IO, Any
 
 from gankit.errors import OutputError, OutputExistsError
 
+LOCK_FILE = ".lock"
+"""The file by which a process keeps a folder for itself; see `gankit.locks`. It does not count as content."""
+
 
 def is_new(folder: Path) -> bool:
     """Return whether a folder does not exist yet or is empty.
@@ -22,7 +25,11 @@ def is_new(folder: Path) -> bool:
         >>> is_new(Path("nowhere"))
         True
     """
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    return not folder.exists() or (folder.is_dir() and _is_empty(folder))
+
+
+def _is_empty(folder: Path) -> bool:
+    return all(path.name == LOCK_FILE for path in folder.iterdir())
 
 
 def make_folder(folder: Path, what: str, *, must_be_new: bool = False) -> None:
@@ -47,7 +54,7 @@ another one
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_empty = not any(folder.iterdir())
+        is_empty = _is_empty(folder)
         if is_empty:
             with tempfile.TemporaryFile(dir=folder):
                 pass

@@ -4,7 +4,7 @@ LAYOUT = {
     "gankit": [
         ["_lazy", "errors", "seeds", "version"],
         ["files", "spec", "devices", "workers"],
-        ["registry"],
+        ["registry", "locks"],
         ["protocols"],
         ["context"],
         ["pictures"],

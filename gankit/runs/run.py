@@ -35,7 +35,8 @@ from gankit.errors import (
     OutputError,
     warn,
 )
-from gankit.files import make_folder, not_writable, replacing, write_text
+from gankit.files import not_writable, replacing, write_text
+from gankit.locks import FolderLock
 from gankit.metrics import ModeCoverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_points
 from gankit.protocols import Batch
@@ -129,13 +130,14 @@ class Run:
 
         Raises:
             OutputExistsError: For a folder that is not empty. Nothing in it is changed.
-            OutputError: For a folder that cannot be written to.
+            OutputError: For a folder that cannot be written to, or that another process writes into.
             GankitError: For a recipe that cannot be built. No folder is made.
         """
         trainer, batches = self._build()
         log, pictures = self._metrics_log(), self._pictures(batches)
-        trainer.ranks.first(self._make_folder)
-        return self._train_and_write(trainer, batches, log, pictures, progress)
+        with self._locked_folder(trainer.ranks, must_be_new=True):
+            trainer.ranks.first(self._describe)
+            return self._train_and_write(trainer, batches, log, pictures, progress)
 
     def resume(self, *, progress: bool = True, override: bool = False) -> AdversarialTrainer:
         """Continue from the newest undamaged checkpoint, or from the start if there is no checkpoint yet.
@@ -152,15 +154,18 @@ class Run:
             RecipeDiffersError: For a checkpoint of another recipe, without `override`. More `steps` are no difference.
             CheckpointNotFoundError: If there are checkpoints, but all of them are damaged.
             CheckpointError: For a checkpoint that does not fit the recipe.
-            OutputError: For a folder that cannot be written to.
+            OutputError: For a folder that cannot be written to, or that another process writes into.
             GankitError: For a recipe that cannot be built.
         """
         ranks = Ranks.present()
+        with self._locked_folder(ranks):
+            return self._resume(ranks, progress, override)
+
+    def _resume(self, ranks: Ranks, progress: bool, override: bool) -> AdversarialTrainer:
         checkpoint = ranks.first(lambda: load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None)
         differs = self._check_recipe(checkpoint, override)
         trainer, batches = self._build()
         log, pictures = self._metrics_log(), self._pictures(batches)
-        ranks.first(lambda: make_folder(self.folder, "the run's folder"))
         if checkpoint is not None:
             if differs:
                 checkpoint = checkpoint.adapted_to(trainer, differs)
@@ -303,8 +308,18 @@ class Run:
             return False
         return True
 
-    def _make_folder(self) -> None:
-        make_folder(self.folder, "the run's folder", must_be_new=True)
+    @contextlib.contextmanager
+    def _locked_folder(self, ranks: Ranks, *, must_be_new: bool = False) -> Generator[None]:
+        """Keep the folder for this run, which rank 0 does for all ranks."""
+        with contextlib.ExitStack() as stack:
+
+            def lock() -> None:
+                stack.enter_context(FolderLock(self.folder, "the run's folder", must_be_new=must_be_new))
+
+            ranks.first(lock)
+            yield
+
+    def _describe(self) -> None:
         self._write_json("environment.json", environment(self.recipe.device))
         self._write_json("recipe.json", self.recipe.to_dict())
 

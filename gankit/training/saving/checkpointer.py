@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Literal, Self
 
 from gankit.errors import BadArgumentsError, BadValueError, CheckpointWarning, OutputError, check_positive, warn
 from gankit.files import not_writable, sync_folder
+from gankit.locks import FolderLock
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.saving.checkpoint import (
     Resumable,
@@ -24,6 +26,8 @@ from gankit.training.saving.checkpoint import (
 from gankit.training.saving.snapshot import Snapshot
 
 _TEMPORARY = ".unfinished_"
+_open_checkpointers: weakref.WeakValueDictionary[Path, Checkpointer] = weakref.WeakValueDictionary()
+"""The newest checkpointer of each folder in this process."""
 
 
 class Checkpointer:
@@ -31,7 +35,11 @@ class Checkpointer:
 
     A save copies the state in the training thread, and writes the copy in another one, into a folder with a temporary
     name that is flushed to the disk and renamed. Only one write is under way at a time: the next save waits for it. Use
-    the checkpointer in a `with` block, or call `flush` at the end.
+    the checkpointer in a `with` block, or call `close` at the end.
+
+    Until then, the folder is locked (`gankit.locks.FolderLock`), so that no other process can write into it. A new
+    checkpointer of the same process closes an earlier one of the same folder, so that a cell of a notebook can be run
+    twice.
 
     Args:
         directory: The folder of the checkpoints, which belongs to one training. It is made if it does not exist, and
@@ -50,7 +58,7 @@ class Checkpointer:
 
     Raises:
         BadValueError: For neither `every_steps` nor `every_seconds`, or a number that is out of range.
-        OutputError: For a folder that cannot be written to.
+        OutputError: For a folder that cannot be written to, or that another process writes into.
 
     Example:
         >>> from gankit.presets import ring
@@ -96,10 +104,21 @@ class Checkpointer:
         self._writing: Future[None] | None = None
         self._saved: int | None = None
         self._saved_at = time.monotonic()
-        if not Ranks.present().is_first:  # only rank 0 writes
-            return
+        self._lock: FolderLock | None = None
+        if Ranks.present().is_first:  # only rank 0 writes
+            self._take_folder()
+
+    def _take_folder(self) -> None:
+        """Lock the folder, and remove what interrupted writes have left in it."""
+        earlier = _open_checkpointers.get(self.directory.resolve())
+        if earlier is not None:
+            try:
+                earlier.close()
+            except OutputError as error:
+                warn(str(error), CheckpointWarning)
+        self._lock = FolderLock(self.directory, "the folder of the checkpoints")
+        _open_checkpointers[self.directory.resolve()] = self
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
             for path in self.directory.glob(f"{_TEMPORARY}*"):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
@@ -142,6 +161,8 @@ class Checkpointer:
         state = whole_state(trainer)
         if state is not None:
             snapshot = Snapshot(state)
+            if self._lock is None:  # it was closed
+                self._lock = FolderLock(self.directory, "the folder of the checkpoints")
             if self._writer is None:
                 self._writer = ThreadPoolExecutor(1, thread_name_prefix="gankit-checkpoint")
             self._writing = self._writer.submit(self._write, snapshot, trainer.steps_done)
@@ -182,13 +203,16 @@ class Checkpointer:
             warn(str(error), CheckpointWarning)
 
     def close(self) -> None:
-        """Call `flush`, and end the writing thread. Another save starts a new one."""
+        """Call `flush`, end the writing thread, and let others write into the folder. Another save begins again."""
         writer, self._writer = self._writer, None
         try:
             self.flush()
         finally:
             if writer is not None:
                 writer.shutdown()
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                lock.release()
 
     def __enter__(self) -> Self:
         return self

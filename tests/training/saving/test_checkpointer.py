@@ -242,3 +242,20 @@ def test_the_files_of_a_checkpoint_can_be_read_by_the_same_people(make_trainer, 
     Path("other").write_text("")
     modes = {path.stat().st_mode for path in Path("checkpoints/step_0000001").iterdir()}
     assert modes == {Path("other").stat().st_mode}
+
+
+# --- the lock of the folder ------------------------------------------------------------------------------
+
+
+def test_a_new_checkpointer_of_this_process_closes_an_earlier_one(make_trainer, batches):
+    trainer = make_trainer().fit(batches, steps=1)
+    earlier = Checkpointer("checkpoints", every_steps=1)
+    earlier.save(trainer)
+    with Checkpointer("checkpoints", every_steps=1) as later:
+        assert load_newest("checkpoints").step == 1  # what was being written is whole
+        later.save(trainer)
+        with pytest.raises(OutputError, match="must not be in use, got 'checkpoints', which this process writes into"):
+            earlier.save(trainer)
+    earlier.save(trainer)
+    earlier.close()
+    assert steps_in() == [1]
