@@ -108,6 +108,10 @@ class InexactResumeWarning(GankitWarning):
     """A part of the state cannot be restored, so that training continues differently than without the interruption."""
 
 
+class ReplacedSettingsWarning(GankitWarning):
+    """A loaded state has replaced numbers of an optimizer that were set to other values; the message names them."""
+
+
 class MissingExtraError(GankitError, ImportError):
     """An optional package is needed, but it is not installed."""
 

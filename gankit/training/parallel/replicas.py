@@ -18,7 +18,7 @@ from gankit.protocols import batch_multiple_of
 _DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
 # These update each element by itself, so that replicas do not influence each other. They are listed by name because a
 # subclass of one of them may do otherwise.
-_ELEMENTWISE = {
+ELEMENTWISE = {
     "SGD",
     "Adam",
     "AdamW",
@@ -189,7 +189,7 @@ def check_replica_optimizer(name: str, optimizer: torch.optim.Optimizer) -> None
         gankit.errors.BadArgumentsError: generator_optimizer must update each element by itself, so that replicas \
 do not influence each other, as adam does; got Adafactor
     """
-    if type(optimizer).__name__ not in _ELEMENTWISE:
+    if type(optimizer).__name__ not in ELEMENTWISE:
         raise BadArgumentsError(
             f"{name} must update each element by itself, so that replicas do not influence each other, as adam does; "
             f"got {type(optimizer).__name__}"

@@ -53,6 +53,7 @@ from gankit.training.saving.manifest import (
 )
 from gankit.training.saving.tree import TreeError, flatten, unflatten
 from gankit.training.step.finite import FiniteWatch
+from gankit.training.step.loading import on_host, whole_or_not_at_all
 from gankit.training.step.state import TrainingState
 
 _DATA_FIELDS = {"data", "batch_size", "seed", "replicas", "num_classes", "ranks"}
@@ -161,7 +162,8 @@ class Checkpoint:
             batches: Batches that were made as those of the training that was saved.
 
         Raises:
-            CheckpointError: For a trainer with other networks or parts, or with another number of ranks.
+            CheckpointError: For a trainer with other networks, optimizers or parts, or with another number of ranks.
+                The trainer and its callbacks are then as they were.
         """
         ranks: list[dict[str, Any]] = self.state["ranks"]
         if training.ranks.size != len(ranks):
@@ -169,12 +171,18 @@ class Checkpoint:
                 f"{self.folder} must hold the state of as many ranks as there are, {training.ranks.size}, got "
                 f"{len(ranks)}"
             )
-        own = ranks[training.ranks.rank]
+        own, state = ranks[training.ranks.rank], training.state
+        feed, is_whole = training.feed, state.is_between_steps
+        kept = {name: part for name, part in on_host(state.state_dict()).items() if name != "optimizers"}
+        callbacks = [one for one in training.callbacks if isinstance(one, Stateful)]
         try:
-            training.load_state_dict({**self.state["training"], "random": own["random"]})
-            lost = list(self._restore_data(training, batches, own["data"]))
-            lost += self._restore_callbacks(training)
+            with whole_or_not_at_all(callbacks, ()):
+                training.load_state_dict({**self.state["training"], "random": own["random"]})
+                lost = list(self._restore_data(training, batches, own["data"]))
+                lost += self._restore_callbacks(callbacks)
         except Exception as error:  # a crafted state may raise anything
+            training.load_state_dict(kept)
+            training.feed, state.is_between_steps = feed, is_whole
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.folder} must hold the state of a trainer like this one: {reason}") from error
         for name, version in versions().items():
@@ -215,11 +223,9 @@ class Checkpoint:
             if lost is not None:
                 yield lost
 
-    def _restore_callbacks(self, training: Resumable) -> Iterator[str]:
+    def _restore_callbacks(self, callbacks: Iterable[Stateful]) -> Iterator[str]:
         waiting: list[dict[str, Any]] = list(self.state["callbacks"])
-        for callback in training.callbacks:
-            if not isinstance(callback, Stateful):
-                continue
+        for callback in callbacks:
             name = type(callback).__name__
             match = next((one for one in waiting if one["name"] == name), None)
             if match is None:

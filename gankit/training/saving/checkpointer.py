@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
@@ -177,6 +178,9 @@ class Checkpointer:
         """
         self.flush()
         checkpoint = trainer.ranks.first(lambda: load_newest(self.directory))
+        # rates that a schedule or an earlier return has changed are not settings that this would silently replace
+        training = {name: part for name, part in checkpoint.state["training"].items() if name != "optimizers"}
+        checkpoint = dataclasses.replace(checkpoint, state={**checkpoint.state, "training": training})
         checkpoint.restore(trainer, None if trainer.feed is None else trainer.feed.batches)
         return checkpoint.step
 

@@ -56,8 +56,8 @@ class Metrics:
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Continue from what `state_dict` returned."""
-        self.newest = {name: value.to(device) for name, value in state["metrics"].items()}
-        self.history = list(state["history"])
+        newest, history = {name: value.to(device) for name, value in state["metrics"].items()}, list(state["history"])
+        self.newest, self.history = newest, history
         self._reading = {}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gankit.errors import BadArgumentsError, BadValueError, DeviceError
+from gankit.errors import BadArgumentsError, BadValueError, DeviceError, ReplacedSettingsWarning, warn
 from gankit.protocols import Half, Latent, Random
 from gankit.training.parallel.batch_norm import synchronize_batch_norm
 from gankit.training.parallel.ranks import Ranks
@@ -17,6 +17,12 @@ from gankit.training.parallel.replicas import Stacked, check_replica_optimizer
 from gankit.training.step.averaging import WeightAverage
 from gankit.training.step.checks import check_optimizer, check_plain, check_unmixed, common_device
 from gankit.training.step.finite import FiniteWatch, optimizer_tensors
+from gankit.training.step.loading import (
+    check_tensors,
+    describe_optimizer,
+    load_optimizer,
+    whole_or_not_at_all,
+)
 from gankit.training.step.metrics import Metrics
 from gankit.training.step.objectives import Objectives
 from gankit.training.step.options import Options
@@ -24,6 +30,8 @@ from gankit.training.step.randomness import Randomness
 
 STATE_FORMAT = 1
 """The version of what `TrainingState.state_dict` returns."""
+OPTIMIZERS = ("generator_optimizer", "discriminator_optimizer")
+"""The names of the optimizers in a state."""
 
 
 class TrainingState:
@@ -212,6 +220,7 @@ class TrainingState:
             "discriminator": self.discriminator.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "optimizers": {name: describe_optimizer(getattr(self, name)) for name in OPTIMIZERS},
             "average": None if self.average is None else self.average.state_dict(),
             "parts": self.objectives.state_dict(),
         }
@@ -223,29 +232,56 @@ class TrainingState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned. This also sets torch's default generator of the device.
 
+        A `ReplacedSettingsWarning` names the numbers of the optimizers that were set here and are replaced.
+
         Raises:
-            BadArgumentsError: for a state of another format, or of a training with other parts.
+            BadArgumentsError: for a state of another format, or of a training with other networks, optimizers or parts.
+                Nothing is changed then.
         """
-        if state.get("format") != STATE_FORMAT:
-            raise BadArgumentsError(
-                f"state must be a trainer's state_dict of format {STATE_FORMAT}, got {state.get('format')!r}"
-            )
-        if (state["average"] is None) != (self.average is None):
-            saved, own = ("without", "with") if self.average else ("with", "without")
-            raise BadArgumentsError(f"state is of a trainer {saved} averaging_decay, this one is {own}")
-        self.objectives.check_state_dict(state["parts"])
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.objectives.load_state_dict(state["parts"])
-        self.randomness.load_state_dict(state["random"])
+        self._check_state_dict(state)
+        abouts: Mapping[str, Any] = state.get("optimizers", {})
+        replaced: list[str] = []
+        parts = (self.generator, self.discriminator, self.objectives, self.randomness, self.watch)
+        with whole_or_not_at_all([*parts, *([] if self.average is None else [self.average])], self.optimizers):
+            for name, optimizer in zip(OPTIMIZERS, self.optimizers, strict=True):
+                replaced += load_optimizer(name, optimizer, state[name], abouts.get(name))
+            self.generator.load_state_dict(state["generator"])
+            self.discriminator.load_state_dict(state["discriminator"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.objectives.load_state_dict(state["parts"])
+            self.randomness.load_state_dict(state["random"])
+            self.watch.load_state_dict(state["watch"])
+            self.metrics.load_state_dict(state, self.device)
         self.steps_done = state["steps_done"]
-        self.metrics.load_state_dict(state, self.device)
-        self.watch.load_state_dict(state["watch"])
         self.is_between_steps = True
+        if replaced:
+            warn(
+                f"the loaded state has replaced {', '.join(replaced)}; to train with another value, set it after "
+                "loading",
+                ReplacedSettingsWarning,
+            )
+
+    def _check_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raise unless a state has the form of this one, and networks with tensors of the same shapes and types."""
+        if not isinstance(state, Mapping) or state.get("format") != STATE_FORMAT:
+            found = repr(state.get("format")) if isinstance(state, Mapping) else type(state).__name__
+            raise BadArgumentsError(f"state must be a trainer's state_dict of format {STATE_FORMAT}, got {found}")
+        own = self.state_dict()
+        if missing := own.keys() - state.keys() - {"optimizers"}:
+            raise BadArgumentsError(
+                f"state must be a trainer's whole state_dict, got one without {', '.join(sorted(missing))}"
+            )
+        if type(state["steps_done"]) is not int or state["steps_done"] < 0:
+            raise BadArgumentsError(f"state must hold a number of steps_done, got {state['steps_done']!r}")
+        if (state["average"] is None) != (self.average is None):
+            saved, here = ("without", "with") if self.average else ("with", "without")
+            raise BadArgumentsError(f"state is of a trainer {saved} averaging_decay, this one is {here}")
+        self.objectives.check_state_dict(state["parts"])
+        for name in ("generator", "discriminator"):
+            check_tensors(name, own[name], state[name])
+        if self.average is not None:
+            check_tensors("averaged_generator", own["average"]["network"], state["average"]["network"])
 
     def fit_state(self, saved: Mapping[str, Any], changed: Collection[str]) -> dict[str, Any]:
         """Return a saved shared state, adapted to a training whose recipe differs from the one that was saved.
@@ -258,8 +294,10 @@ class TrainingState:
                 the weights of its generator.
         """
         own, fitted = self.shared_state_dict(), dict(saved)
-        for name in ("generator_optimizer", "discriminator_optimizer"):
+        fitted["optimizers"] = dict(saved["optimizers"])
+        for name in OPTIMIZERS:
             if name in changed:
+                fitted["optimizers"][name] = own["optimizers"][name]
                 moments: Mapping[Any, Any] = saved[name]["state"] if _same_keys(saved[name], own[name]) else {}
                 fitted[name] = {"state": moments, "param_groups": own[name]["param_groups"]}
         if (saved["average"] is None) != (own["average"] is None):
