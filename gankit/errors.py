@@ -96,6 +96,10 @@ class NonFiniteDataError(DataError, NonFiniteError):
     """A batch contains NaN or infinite values."""
 
 
+class DataWarning(GankitWarning):
+    """Data can be used, but perhaps not as they were meant; the message says what was done with them."""
+
+
 class NonFiniteWarning(GankitWarning):
     """A value was NaN or infinite, and training continues according to `on_non_finite`; the message says how."""
 

@@ -2,7 +2,7 @@
 
 from gankit.data.batches import make_batches
 from gankit.data.digits import fashion_mnist, mnist, mnist_5k
-from gankit.data.picture_folder import image_folder
+from gankit.data.picture_folder import PictureFiles, image_folder
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorBatches, TensorData
 from gankit.data.sampled import Mixture, SampledBatches, Sampler
@@ -13,6 +13,7 @@ __all__ = [
     "DATASETS",
     "GaussianMixture",
     "Mixture",
+    "PictureFiles",
     "SampledBatches",
     "Sampler",
     "StreamBatches",

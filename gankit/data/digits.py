@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.data.picture_folder import expand_root
+from gankit.data.local_files import expand_root
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
 from gankit.errors import DataError, DataNotFoundError, GankitWarning, MissingExtraError, warn

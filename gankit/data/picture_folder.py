@@ -1,97 +1,206 @@
-"""`image_folder`: the pictures in a folder of your own."""
+"""`image_folder`: the pictures in a folder of your own, in memory or read when they are needed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
+from typing_extensions import override
 
+from gankit.data.folder_listing import Listing, list_pictures
+from gankit.data.picture_files import Fit, PictureForm, picture_endings
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
-from gankit.errors import DataError, DataNotFoundError, MissingExtraError, check_count
+from gankit.errors import BadValueError, DataError, DataWarning, warn
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+_TRIED = 16  # how many pictures that stay on disk are read once at the start, to find faults that all of them have
+
+
+class PictureFiles(Dataset[Tensor | tuple[Tensor, int]]):
+    """Pictures that stay on disk: each is read when it is needed.
+
+    Args:
+        files: The files.
+        form: What each picture becomes.
+        labels: The number of each picture's class, or None.
+        classes: The names of the classes in the order of their numbers, or None.
+
+    Raises:
+        DataError: While a sample is read, if its file is no picture or is damaged.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("L", (40, 30), 7).save("a.png")
+        >>> pictures = PictureFiles([Path("a.png")], PictureForm(size=28))
+        >>> len(pictures), pictures[0].shape, pictures[0].unique()
+        (1, torch.Size([1, 28, 28]), tensor([7], dtype=torch.uint8))
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        form: PictureForm,
+        labels: Sequence[int] | None = None,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
+        self.files = list(files)
+        self.form = form
+        self.labels: Tensor | None = None if labels is None else torch.tensor(labels)
+        self.classes = classes
+        self._has_warned = False
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.form.sample_shape
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @override
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+        pixels, lost_colours, remarks = self.form.read(self.files[index])
+        if (lost_colours or remarks) and not self._has_warned:
+            self._has_warned = True
+            _warn_of_pictures([(self.files[index], remarks)] * bool(remarks), int(lost_colours), 1)
+        return pixels if self.labels is None else (pixels, int(self.labels[index]))
+
+
+@overload
+def image_folder(
+    root: str | Path,
+    *,
+    size: int | tuple[int, int] = 28,
+    channels: Literal[1, 3] = 1,
+    fit: Fit = "crop",
+    background: str = "white",
+    labels: bool | None = None,
+    classes: tuple[str, ...] | None = None,
+    on_bad_file: Literal["raise", "skip"] = "raise",
+    in_memory: Literal[True] = True,
+) -> TensorData: ...
+
+
+@overload
+def image_folder(
+    root: str | Path,
+    *,
+    size: int | tuple[int, int] = 28,
+    channels: Literal[1, 3] = 1,
+    fit: Fit = "crop",
+    background: str = "white",
+    labels: bool | None = None,
+    classes: tuple[str, ...] | None = None,
+    on_bad_file: Literal["raise", "skip"] = "raise",
+    in_memory: bool,
+) -> TensorData | PictureFiles: ...
 
 
 @DATASETS.register("image_folder")
-def image_folder(root: str | Path, *, size: int = 28, channels: Literal[1, 3] = 1) -> TensorData:
-    """All pictures in a folder and its subfolders, cropped to squares and resized, in memory.
+def image_folder(
+    root: str | Path,
+    *,
+    size: int | tuple[int, int] = 28,
+    channels: Literal[1, 3] = 1,
+    fit: Fit = "crop",
+    background: str = "white",
+    labels: bool | None = None,
+    classes: tuple[str, ...] | None = None,
+    on_bad_file: Literal["raise", "skip"] = "raise",
+    in_memory: bool = True,
+) -> TensorData | PictureFiles:
+    """All pictures in a folder and its subfolders, cropped and resized with antialiasing.
 
-    The central square of each picture is scaled to `size` by `size` pixels with antialiasing. If all pictures are in
-    subfolders, the label of a picture is the number of its subfolder in alphabetical order.
+    Links are followed. Names that begin with a dot, and folders such as `__MACOSX`, are passed over. A picture is
+    turned as its EXIF orientation says. Of more than 8 bits per channel, the 8 highest are kept.
 
     Args:
         root: The folder.
-        size: The side of a sample, in pixels.
+        size: The side of a sample in pixels, or its height and width.
         channels: 1 for grey, 3 for RGB.
+        fit: What happens to a picture of other proportions. `"crop"` takes the middle of it, `"pad"` adds bars of the
+            colour `background`, `"stretch"` changes the proportions.
+        background: The colour that is put behind transparent pixels, such as `"black"` or `"#ff8800"`.
+        labels: Whether each folder in `root` is a class. None if all pictures are in such folders. Names that are
+            numbers are sorted by their values, others by the alphabet.
+        classes: The names of the folders that there must be, in the order of their labels. None takes those that there
+            are. A run keeps the names in its recipe, so that it is not resumed with others.
+        on_bad_file: What happens if a file cannot be read as a picture: an error, or a warning with the names of such
+            files, which are left out.
+        in_memory: Whether the pictures are kept in memory. Otherwise each is read when it is needed, which takes more
+            time and no memory.
+
+    Returns:
+        The pictures as bytes, with labels if there are classes.
 
     Raises:
         DataNotFoundError: If the folder does not exist.
-        DataError: If the folder contains no pictures, or a file is not a picture or has more than 8 bits per channel.
+        DataError: If the folder contains no pictures, a file cannot be read, or the class folders are not as expected.
+
+    Warns:
+        DataWarning: If files or folders are left out, colours are lost, or labels are missing because of pictures
+            beside the class folders.
 
     Example:
         >>> image_folder("nowhere")
         Traceback (most recent call last):
         gankit.errors.DataNotFoundError: root must be a folder of pictures, got 'nowhere', which does not exist
     """
-    check_count("size", size)
-    if channels not in (1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")
-    folder = expand_root(root)
-    if not folder.is_dir():
-        raise DataNotFoundError(f"root must be a folder of pictures, got {str(root)!r}, which does not exist")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise DataError(
-            f"root must be a folder of pictures ({' '.join(sorted(_SUFFIXES))}), got {str(root)!r}, which has none"
+    form = PictureForm(size, channels, fit, background)
+    if on_bad_file not in ("raise", "skip"):
+        raise BadValueError(f"on_bad_file must be 'raise' or 'skip', got {on_bad_file!r}")
+    skips = on_bad_file == "skip"
+    listing = list_pictures(root, picture_endings(), labels=labels, classes=classes, skip_unreadable=skips)
+    samples = torch.empty(len(listing.files) if in_memory else 0, *form.sample_shape, dtype=torch.uint8)
+    to_read = len(listing.files) if in_memory or skips else _TRIED
+    kept: list[int] = []
+    bad: list[str] = []
+    remarks: list[tuple[Path, tuple[str, ...]]] = []
+    in_colour = 0
+    for number, file in enumerate(listing.files[:to_read]):
+        try:
+            picture = form.read(file)
+        except DataError as error:
+            if not skips:
+                raise
+            bad.append(str(error).partition(", got ")[2].rpartition(";")[0])
+            continue
+        in_colour += picture.lost_colours
+        if picture.remarks:
+            remarks.append((file, picture.remarks))
+        if in_memory:
+            samples[len(kept)] = picture.pixels
+        kept.append(number)
+    kept += range(to_read, len(listing.files))
+    _warn_of_missing(root, listing, bad)
+    _warn_of_pictures(remarks, in_colour, min(to_read, len(listing.files)) - len(bad))
+    if not kept:
+        raise DataError(f"root must be a folder of pictures, got {str(root)!r}, in which no file can be read")
+    numbers = None if listing.labels is None else [listing.labels[number] for number in kept]
+    if not in_memory:
+        return PictureFiles([listing.files[number] for number in kept], form, numbers, listing.classes)
+    return TensorData(samples[: len(kept)], None if numbers is None else torch.tensor(numbers), listing.classes)
+
+
+def _warn_of_missing(root: str | Path, listing: Listing, bad: Sequence[str]) -> None:
+    for what, found in (("file", bad), ("folder", listing.unreadable)):
+        if found:
+            shown = ", ".join([*found[:10], *["..."] * (len(found) > 10)])
+            count = f"1 {what}" if len(found) == 1 else f"{len(found)} {what}s"
+            are = "is" if len(found) == 1 else "are"
+            warn(f"{count} in {str(root)!r} could not be read and {are} left out: {shown}", DataWarning)
+
+
+def _warn_of_pictures(remarks: Sequence[tuple[Path, tuple[str, ...]]], in_colour: int, count: int) -> None:
+    if remarks:
+        file, texts = remarks[0]
+        warn(f"Pillow warns of {len(remarks)} of {count} pictures, first of {str(file)!r}: {texts[0]}", DataWarning)
+    if in_colour:
+        warn(
+            f"channels=1 makes pictures grey, got {in_colour} of {count} pictures with colours; channels=3 keeps them",
+            DataWarning,
         )
-    samples = torch.stack([_read(file, size, channels) for file in files])
-    tops = [file.relative_to(folder).parts[0] for file in files]
-    classes = {name: number for number, name in enumerate(sorted(set(tops)))}
-    in_subfolders = all(len(file.relative_to(folder).parts) > 1 for file in files)
-    labels = torch.tensor([classes[top] for top in tops]) if in_subfolders else None
-    return TensorData(samples, labels)
-
-
-def expand_root(root: str | Path) -> Path:
-    """Return the path of a folder, with the home folder in place of `~`.
-
-    Raises:
-        DataNotFoundError: If no folder can have this name.
-
-    Example:
-        >>> expand_root("data").name
-        'data'
-        >>> expand_root("~nobody_of_that_name/data")
-        Traceback (most recent call last):
-        gankit.errors.DataNotFoundError: root must be a folder, got '~nobody_of_that_name/data': Could not determine \
-home directory.
-    """
-    try:
-        folder = Path(root).expanduser()
-        folder.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataNotFoundError(f"root must be a folder, got {str(root)!r}: {reason}") from None
-    return folder
-
-
-def _read(file: Path, size: int, channels: int) -> Tensor:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise MissingExtraError("image_folder needs pillow: pip install pillow") from error
-
-    try:
-        with Image.open(file) as opened:
-            if opened.mode[0] in "IF":  # Pillow would clip 16-bit values at 255
-                raise ValueError(f"it has the mode {opened.mode}")
-            picture: Any = ImageOps.fit(
-                opened.convert("L" if channels == 1 else "RGB"), (size, size), Image.Resampling.LANCZOS
-            )
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"every file must be a picture with 8 bits per channel, got {str(file)!r}: {error}") from error
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.view(size, size, channels).permute(2, 0, 1)

@@ -22,6 +22,7 @@ class TensorData:
     Args:
         samples: The samples `(N, *sample_shape)`, bytes (pixels from 0 to 255) or floating point.
         labels: Their labels, `(N,)` integers, or None.
+        classes: The names of the classes in the order of their labels, or None if they are not known.
 
     Raises:
         DataError: If there are no samples, or more or fewer labels than samples.
@@ -34,6 +35,7 @@ class TensorData:
 
     samples: Tensor
     labels: Tensor | None = None
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.samples.ndim < 2 or not len(self.samples):

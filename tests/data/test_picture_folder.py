@@ -1,4 +1,4 @@
-"""A folder of pictures becomes samples and labels."""
+"""A folder of pictures becomes samples and labels, in memory or read when they are needed."""
 
 from __future__ import annotations
 
@@ -8,29 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from gankit import DATASETS, Spec
-from gankit.data import image_folder
-from gankit.errors import BadArgumentsError, BadValueError, DataError, DataNotFoundError, MissingExtraError
+from gankit.data import PictureFiles, image_folder, make_batches
+from gankit.data.picture_files import PictureForm
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataError,
+    DataNotFoundError,
+    DataWarning,
+    MissingExtraError,
+)
+from tests.data.making_pictures import colours, notices, save
 
 
-def save(path, colour, *, size=(28, 28), mode=None):
-    """Write a picture of one colour."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = mode or ("L" if isinstance(colour, int) else "RGB")
-    Image.new(mode, size, colour).save(path)
-
-
-def colours(data):
-    """The colour of each sample, one value per channel."""
-    assert torch.equal(data.samples, data.samples[:, :, :1, :1].expand_as(data.samples))
-    return data.samples[:, :, 0, 0].tolist()
-
-
-@pytest.mark.parametrize("suffix", ["png", "PNG", "bmp", "tif", "tiff", "gif", "ppm", "webp", "jpg"])
-def test_grey_pictures_of_every_format_keep_their_pixels(suffix):
-    save(f"pictures/a.{suffix}", 100)
+def test_grey_pictures_keep_their_pixels():
+    save("pictures/a.png", 100)
     data = image_folder("pictures")
     assert data.samples.shape == (1, 1, 28, 28)
     assert data.samples.dtype == torch.uint8
@@ -51,38 +46,15 @@ def test_colours_are_three_channels_in_the_order_red_green_blue():
     assert colours(data) == [[10, 20, 30]]
 
 
-def test_grey_becomes_colour_and_colour_grey():
+def test_grey_becomes_colour_and_colour_grey_with_a_warning():
     save("pictures/a.png", 100)
     save("pictures/b.png", (255, 0, 0))
-    assert colours(image_folder("pictures", channels=3)) == [[100, 100, 100], [255, 0, 0]]
+    data, said = notices(lambda: image_folder("pictures", channels=3))
+    assert (colours(data), said) == ([[100, 100, 100], [255, 0, 0]], [])
+    data, said = notices(lambda: image_folder("pictures", channels=1))
     # the luma of pure red (ITU-R 601-2: 299/1000)
-    assert colours(image_folder("pictures", channels=1)) == [[100], [round(255 * 0.299)]]
-
-
-@pytest.mark.parametrize("mode", ["P", "RGBA", "LA", "CMYK", "1"])
-def test_pictures_of_other_modes_are_converted(mode):
-    path = Path("pictures") / ("a.tif" if mode == "CMYK" else "a.png")
-    path.parent.mkdir()
-    Image.new("RGB", (28, 28), (255, 255, 255)).convert(mode).save(path)
-    assert colours(image_folder("pictures", channels=3)) == [[255, 255, 255]]
-
-
-@pytest.mark.parametrize("size", [7, 28, 56])
-@pytest.mark.parametrize("of_file", [(28, 28), (40, 20), (20, 40), (1, 1), (300, 200)])
-def test_pictures_of_any_size_become_squares(size, of_file):
-    save("pictures/a.png", 77, size=of_file)
-    data = image_folder("pictures", size=size)
-    assert data.samples.shape == (1, 1, size, size)
-    assert colours(data) == [[77]]
-
-
-@pytest.mark.parametrize("upright", [False, True])
-def test_the_middle_square_is_what_is_kept(upright):
-    picture = Image.new("L", (40, 20), 0)
-    picture.paste(200, (10, 0, 30, 20))
-    Path("pictures").mkdir()
-    (picture.transpose(Image.Transpose.ROTATE_90) if upright else picture).save("pictures/a.png")
-    assert (image_folder("pictures", size=20).samples == 200).all()
+    assert colours(data) == [[100], [round(255 * 0.299)]]
+    assert said == ["channels=1 makes pictures grey, got 1 of 2 pictures with colours; channels=3 keeps them"]
 
 
 def test_shrinking_averages():
@@ -94,35 +66,37 @@ def test_shrinking_averages():
     assert (inside - 100).abs().max() <= 2
 
 
-def test_files_come_in_alphabetical_order_and_others_are_passed_over():
+def test_files_come_in_alphabetical_order():
     for name, colour in [("c.png", 3), ("a.png", 1), ("b.png", 2)]:
         save(f"pictures/{name}", colour)
-    Path("pictures/notes.txt").write_text("no picture")
-    Path("pictures/README").write_text("no picture")
     data = image_folder("pictures")
     assert colours(data) == [[1], [2], [3]]
     assert data.labels is None
 
 
-def test_subfolders_are_labels_in_alphabetical_order():
+def test_folders_are_labels_in_alphabetical_order():
     for name, colour in [("dogs/a.png", 3), ("cats/b.png", 2), ("cats/a.png", 1), ("eels/deep/down/a.png", 4)]:
         save(f"pictures/{name}", colour)
-    Path("pictures/empty").mkdir()
     data = image_folder("pictures")
     assert colours(data) == [[1], [2], [3], [4]]
     assert data.labels.tolist() == [0, 0, 1, 2]
     assert data.labels.dtype == torch.int64
+    assert data.classes == ("cats", "dogs", "eels")
 
 
-def test_pictures_beside_subfolders_take_the_labels_away():
-    save("pictures/cats/a.png", 1)
-    save("pictures/b.png", 2)
-    assert image_folder("pictures").labels is None
+def test_the_options_of_pictures_and_folders_are_passed_on():
+    save("pictures/10/a.png", (10, 20, 30), size=(20, 10))
+    save("pictures/9/a.png", (0, 0, 0), size=(20, 10))
+    data = image_folder("pictures", size=(10, 10), channels=3, fit="pad", background="red", classes=("10", "9"))
+    assert data.samples[0, :, [0, 5], 0].T.tolist() == [[255, 0, 0], [10, 20, 30]]
+    assert data.labels.tolist() == [0, 1]
+    assert image_folder("pictures", labels=False).labels is None
 
 
 def test_it_is_built_by_name():
     save("pictures/a.png", (10, 20, 30))
     assert DATASETS.build("image_folder", root="pictures", size=8, channels=3).sample_shape == (3, 8, 8)
+    assert DATASETS.build(Spec.parse("image_folder:size=[4,8]"), root="pictures", channels=3).sample_shape == (3, 4, 8)
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
@@ -131,7 +105,14 @@ def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     assert len(image_folder("~/pictures")) == 1
 
 
-# --- refusals --------------------------------------------------------------------------------------------
+def test_memory_for_the_pictures_is_taken_once(monkeypatch):
+    for number in range(3):
+        save(f"pictures/{number}.png", number)
+    monkeypatch.setattr(torch, "stack", lambda tensors: pytest.fail("all pictures were copied"))
+    assert colours(image_folder("pictures")) == [[0], [1], [2]]
+
+
+# --- files that cannot be read ---------------------------------------------------------------------------
 
 
 def corrupt(path):
@@ -147,54 +128,150 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def sixteen_bits(path):
-    Image.fromarray(torch.full((28, 28), 1000, dtype=torch.uint16).numpy()).save(path)
-
-
-@pytest.mark.parametrize("damage", [corrupt, empty, truncated, sixteen_bits])
-def test_a_file_that_cannot_be_used_is_named(damage):
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("damage", [corrupt, empty, truncated])
+def test_a_file_that_cannot_be_used_is_named(damage, in_memory):
     save("pictures/a.png", 100)
     damage(Path("pictures/b.png"))
-    with pytest.raises(DataError, match="^every file must be a picture with 8 bits per channel, got ") as refusal:
-        image_folder("pictures")
+    with pytest.raises(DataError, match="^every file must be a picture, got ") as refusal:
+        image_folder("pictures", in_memory=in_memory)
     assert repr(str(Path("pictures/b.png"))) in str(refusal.value)
+    assert str(refusal.value).endswith("; on_bad_file='skip' leaves such files out")
 
 
-def test_a_picture_too_large_to_be_one_is_named(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    save("pictures/a.png", 100)
-    with pytest.raises(DataError, match=r"got 'pictures.a\.png': Image size"):
-        image_folder("pictures")
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_such_files_are_left_out_counted_and_listed_if_asked_for(in_memory):
+    for name, colour in [("cats/a", 1), ("cats/c", 3), ("dogs/a", 4)]:
+        save(f"pictures/{name}.png", colour)
+    corrupt(Path("pictures/cats/b.png"))
+    truncated(Path("pictures/dogs/b.png"))
+    data, said = notices(lambda: image_folder("pictures", on_bad_file="skip", in_memory=in_memory))
+    read = zip(data.samples, data.labels, strict=True) if in_memory else [data[number] for number in range(len(data))]
+    assert [(int(pixels[0, 0, 0]), int(label)) for pixels, label in read] == [(1, 0), (3, 0), (4, 1)]
+    (text,) = said
+    assert text.startswith("2 files in 'pictures' could not be read and are left out: 'pictures")
+    assert text.index("b.png': it is none of the kinds") < text.index("b.png': image file is truncated")
 
 
-def test_a_folder_without_pictures_is_refused():
+def test_only_the_first_of_many_bad_files_are_listed():
+    save("pictures/a.png", 1)
+    for number in range(15):
+        corrupt(Path(f"pictures/b{number}.png"))
+    _, (text,) = notices(lambda: image_folder("pictures", on_bad_file="skip"))
+    assert text.startswith("15 files in 'pictures' ")
+    assert (text.count(".png"), text[-5:]) == (10, ", ...")
+
+
+def test_a_folder_of_bad_files_alone_is_refused():
     Path("pictures").mkdir()
-    Path("pictures/notes.txt").write_text("no picture")
-    with pytest.raises(DataError, match=r"a folder of pictures \(.*\.png .*\), got 'pictures', which has none$"):
-        image_folder("pictures")
-
-
-@pytest.mark.parametrize("root", ["nowhere", "file.png"])
-def test_what_is_no_folder_is_refused(root):
-    Path("file.png").write_bytes(b"")
-    with pytest.raises(
-        DataNotFoundError, match=f"^root must be a folder of pictures, got '{root}', which does not exist$"
+    corrupt(Path("pictures/a.png"))
+    with (
+        pytest.warns(DataWarning, match="^1 file in 'pictures' could not be read and is left out"),
+        pytest.raises(DataError, match="got 'pictures', in which no file can be read$"),
     ):
-        image_folder(root)
+        image_folder("pictures", on_bad_file="skip")
 
 
-@pytest.mark.parametrize("root", ["~nobody_of_that_name/pictures", "x" * 5000], ids=["no home", "too long"])
-def test_a_name_that_no_folder_can_have_is_refused(root):
-    for data in (Spec("image_folder", root=root), Spec("mnist", root=root, download=False)):
-        with pytest.raises(DataNotFoundError, match="^root must be a folder, got "):
-            DATASETS.build(data)
+def test_what_pillow_warns_of_is_said_once_with_the_name_of_the_file(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    for name in "abc":
+        save(f"pictures/{name}.png", 100)
+    _, said = notices(lambda: image_folder("pictures"))
+    file = str(Path("pictures/a.png"))
+    assert [text.partition("Image size")[0] for text in said] == [
+        f"Pillow warns of 3 of 3 pictures, first of {file!r}: "
+    ]
 
 
-def test_impossible_sizes_and_channels_are_refused():
+# --- pictures that stay on disk --------------------------------------------------------------------------
+
+
+def folder_of_classes():
+    for number in range(12):
+        save(f"pictures/{number % 3}/{number:02}.png", 10 * number)
+
+
+def test_pictures_on_disk_are_those_in_memory():
+    folder_of_classes()
+    kept, read = image_folder("pictures", size=8), image_folder("pictures", size=8, in_memory=False)
+    assert isinstance(read, PictureFiles)
+    assert (len(read), read.sample_shape, read.classes) == (12, (1, 8, 8), ("0", "1", "2"))
+    for number in range(12):
+        pixels, label = read[number]
+        assert torch.equal(pixels, kept.samples[number])
+        assert label == kept.labels[number]
+
+
+def test_pictures_on_disk_are_read_when_they_are_needed(monkeypatch):
+    for number in range(40):
+        save(f"pictures/{number:02}.png", number)
+    reads = []
+    read = PictureForm.read
+    monkeypatch.setattr(PictureForm, "read", lambda form, file: reads.append(file.stem) or read(form, file))
+    pictures = image_folder("pictures", in_memory=False)
+    assert len(reads) == 16  # the first ones, so that faults of all of them are found at the start
+    reads.clear()
+    assert pictures[20].shape == (1, 28, 28)
+    assert reads == ["20"]
+
+
+def test_colours_that_are_lost_later_are_said_once():
+    for number in range(20):
+        save(f"pictures/{number:02}.png", number if number < 16 else (255, 0, 0))
+    pictures, said = notices(lambda: image_folder("pictures", in_memory=False))
+    assert said == []
+    _, said = notices(lambda: [pictures[number] for number in (16, 17, 18)])
+    assert said == ["channels=1 makes pictures grey, got 1 of 1 pictures with colours; channels=3 keeps them"]
+
+
+def test_batches_from_the_disk_continue_exactly():
+    folder_of_classes()
+    pictures = image_folder("pictures", in_memory=False)
+
+    def batches():
+        return make_batches(pictures, batch_size=3, seed=5, with_labels=True)
+
+    source = batches()
+    epochs = [list(source), list(source)]
+    assert not torch.equal(epochs[0][0][0], epochs[1][0][0])
+    interrupted = batches()
+    list(interrupted)
+    second = iter(interrupted)
+    next(second), next(second)
+    resumed = batches()
+    resumed.load_state_dict(interrupted.state_dict())
+    rest = list(resumed)
+    assert len(rest) == 2
+    for (real, labels), (expected, numbers) in zip(rest, epochs[1][2:], strict=True):
+        assert torch.equal(real, expected)
+        assert torch.equal(labels, numbers)
+
+
+def test_workers_read_them_too():
+    folder_of_classes()
+    loader = DataLoader(image_folder("pictures", in_memory=False), 4, num_workers=1)
+    assert [tuple(pixels.shape) for pixels, _ in loader] == [(4, 1, 28, 28)] * 3
+
+
+# --- refusals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "root", ["nowhere", "", "~nobody_of_that_name/pictures", "x" * 5000], ids=lambda root: root[:9]
+)
+@pytest.mark.parametrize("spec", [Spec("image_folder"), Spec("mnist", download=False)], ids=str)
+def test_what_is_no_folder_is_refused_by_every_data_set(spec, root):
+    with pytest.raises(DataNotFoundError):
+        DATASETS.build(spec, root=root)
+
+
+def test_impossible_options_are_refused():
     with pytest.raises(BadValueError, match="^size must be above 0, got 0$"):
         image_folder("nowhere", size=0)
     with pytest.raises(DataError, match=r"^channels must be 1 \(grey\) or 3 \(RGB\), got 2$"):
         image_folder("nowhere", channels=2)
+    with pytest.raises(BadValueError, match="^on_bad_file must be 'raise' or 'skip', got 'drop'$"):
+        image_folder("nowhere", on_bad_file="drop")
     with pytest.raises(BadArgumentsError, match="'channels' must be one of 1, 3, got 2$"):
         DATASETS.build("image_folder", root="nowhere", channels=2)
 
