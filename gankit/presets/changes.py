@@ -22,6 +22,7 @@ class OptionChanges(TypedDict, total=False):
     discriminator_steps: int
     discriminator_warmup_steps: int
     averaging_decay: float | None
+    averaging_ramp: bool
     max_gradient_norm: float | None
     precision: Precision
     execution: Execution

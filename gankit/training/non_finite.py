@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
 
 from gankit.errors import BadArgumentsError, GankitError, NonFiniteDataError, NonFiniteError, NonFiniteWarning, warn
 from gankit.training.feed import Feed
@@ -49,7 +50,7 @@ class NonFiniteCheck:
         self._updates_between = check_every_steps * (options.discriminator_steps + 1)
 
     def complaint(self, feed: Feed | None) -> GankitError | None:
-        """Look at the data, results, weights and moments since the last check, in one transfer. This is collective.
+        """Look at the data, results, weights, buffers and moments, in one transfer. This is collective.
 
         Args:
             feed: Where the batches come from, or None before the first one.
@@ -60,6 +61,7 @@ class NonFiniteCheck:
         state, skips = self._state, self._state.watch.policy == "skip"
         networks = [state.generator, state.discriminator, *([] if state.average is None else [state.average.network])]
         weights = largest_magnitude([parameter for network in networks for parameter in network.parameters()])
+        statistics, buffers = map(largest_magnitude, self._buffers())
         moments = largest_magnitude(self._moments())
         zero = torch.zeros((), device=state.device)
         found = [
@@ -67,9 +69,11 @@ class NonFiniteCheck:
             feed.all_finite if feed is not None and feed.all_finite is not None else True,
             *(weights or [zero]),
             *(moments or [zero]),
+            *(statistics or [zero]),
+            *(buffers or [zero]),
         ]
         placed: Any = torch.stack([torch.as_tensor(one, dtype=torch.float32, device=state.device) for one in found])
-        results, data, weight, moment = placed.tolist()
+        results, data, weight, moment, statistic, buffer = placed.tolist()
         since = f"in the {self._steps_between} steps before step {state.steps_done}"
         own: GankitError | None = None
         # with `skip`, a batch or a result that is not finite has changed nothing
@@ -77,6 +81,9 @@ class NonFiniteCheck:
             own = NonFiniteDataError(f"batches must be finite, got NaN or infinite values {since}")
         elif not math.isfinite(weight) and state.replicas is None:
             own = NonFiniteError(f"the weights must be finite, got {weight} at step {state.steps_done}; {_ADVICE}")
+        elif (not math.isfinite(statistic) or math.isnan(buffer)) and state.replicas is None:
+            found_value = buffer if math.isnan(buffer) else statistic
+            own = NonFiniteError(f"the buffers must be finite, got {found_value} at step {state.steps_done}; {_ADVICE}")
         elif not math.isfinite(moment) and state.replicas is None:
             own = NonFiniteError(
                 f"the optimizers' moments must be finite, got {moment} at step {state.steps_done}; {_ADVICE}"
@@ -132,6 +139,16 @@ class NonFiniteCheck:
         found = [one for optimizer in self._state.optimizers for one in optimizer_tensors(optimizer)]
         # an optimizer's count of steps may be on the host
         return [one for one in found if one.is_floating_point() and one.device == self._state.device]
+
+    def _buffers(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return running statistics, which must be finite, and other buffers, such as masks, which may be infinite."""
+        state, found = self._state, cast("tuple[list[Tensor], list[Tensor]]", ([], []))
+        modules = [*state.modules(), *([] if state.average is None else [state.average.network])]
+        for layer in {id(layer): layer for module in modules for layer in module.modules()}.values():
+            for buffer in layer.buffers(recurse=False):
+                if buffer.is_floating_point() and buffer.device == state.device and buffer.numel():
+                    found[not isinstance(layer, _NormBase)].append(buffer)
+        return found
 
     def _culprit(self) -> str:
         newest = self._state.metrics.newest

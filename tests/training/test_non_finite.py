@@ -16,6 +16,7 @@ from gankit.errors import (
     NonFiniteWarning,
 )
 from gankit.losses import NonSaturating
+from gankit.regularizers import Lecam
 from gankit.spec import Spec
 from tests.training.operators import READS, Operators
 from tests.training.poisoned import EVERYWHERE, PLACES, POINTS, Poisoned, poisoned, states
@@ -114,6 +115,30 @@ def test_moments_that_are_not_finite_are_noticed_although_no_weight_changes():
     with pytest.raises(NonFiniteError, match="the optimizers' moments must be finite, got inf at step 2"):
         trainer.fit(POINTS.batches(device="cpu"), steps=2)
     assert all(value.isfinite().all() for value in states(trainer).values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("owner", ["generator", "discriminator", "averaged_generator"])
+def test_statistics_that_are_not_finite_are_noticed_although_training_does_not_use_them(owner, value):
+    trainer = POINTS(device="cpu", averaging_decay=0.5, generator=_with_norm(258), discriminator=_with_norm(2))
+    trainer.fit(POINTS.batches(device="cpu"), steps=1)
+    getattr(trainer, owner)[0].running_var[0] = value
+    assert f"the buffers must be finite, got {value}" in str(trainer.complaint())
+
+
+def test_a_buffer_may_be_infinite_but_not_nan():
+    trainer = POINTS(device="cpu", regularizers=[Lecam()], averaging_decay=0.5)
+    trainer.discriminator.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    trainer.fit(POINTS.batches(device="cpu"), steps=1)
+    assert trainer.complaint() is None
+    next(iter(trainer.regularizers.values())).real_average.fill_(math.nan)
+    with pytest.raises(NonFiniteError, match="the buffers must be finite, got nan at step 1"):
+        raise trainer.complaint()
+
+
+def _with_norm(inputs):
+    outputs = 2 if inputs != 2 else 1
+    return nn.Sequential(nn.BatchNorm1d(inputs), nn.Linear(inputs, outputs), nn.Flatten(0 if outputs == 1 else 1))
 
 
 # --- skip ------------------------------------------------------------------------------------------------

@@ -166,6 +166,9 @@ class Executor:
         eagerly: Callable[[Differentiate | None], dict[str, Tensor]],
         captured: Callable[[GraphedStep], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
+        average = self._state.average
+        if average is not None and average.prepare(self._state.generator):
+            self.reset()
         updates_generator = self._step.updates_generator
         results = self._try(eagerly, captured)
         self._state.finish_step(results, has_updated_generator=updates_generator)

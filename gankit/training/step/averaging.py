@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
 
+from gankit.errors import BadArgumentsError
 from gankit.protocols import State
 from gankit.training.step.options import check_averaging_decay
+
+_PLAIN = (bool, int, float, str, tuple, type(None), torch.dtype, torch.device)
 
 
 class WeightAverage:
     """An exponential moving average of a network's weights (Polyak & Juditsky 1992; Yazici et al. 2019 for GANs).
 
-    Formula: `average <- decay * average + (1 - decay) * weights`. The first update copies the weights. Floating-point
-    buffers, such as BatchNorm's statistics, are averaged too, and the other buffers are copied. The half-life of a
-    weight is `log 0.5 / log decay` updates: 693 for a decay of 0.999.
+    Formula: `average <- d * average + (1 - d) * weights`, with `d = min(decay, (1 + n) / (10 + n))` after n updates, so
+    that an average of few updates consists of the newer half of them rather than of the first weights. The first update
+    copies the weights. The half-life of a weight is at most `log 0.5 / log decay` updates: 693 for a decay of 0.999.
+
+    The averaged network is one that the network could have been. Averaged are the parameters that require a gradient,
+    and the running means and variances of BatchNorm and InstanceNorm. Everything else is copied: frozen parameters, all
+    other buffers, such as the vectors of the power method in spectral normalisation, and numbers that are attributes of
+    the layers. The average of a number in float16 or bfloat16 is kept in float32 and rounded for the network.
 
     Args:
         network: The network whose weights are averaged.
-        decay: The decay per update, in [0, 1).
+        decay: The highest decay per update, in [0, 1).
+        ramp: Let the decay grow with the number of updates, as in the formula. Otherwise `d = decay`.
 
     Attributes:
-        network: The averaged network, in eval mode, with parameters that require no gradient. Its `state_dict` has the
-            keys of the original.
         updates_done: The number of updates that were counted.
 
     Raises:
@@ -34,7 +42,7 @@ class WeightAverage:
 
     Example:
         >>> layer = nn.Linear(1, 1)
-        >>> average = WeightAverage(layer, decay=0.5)
+        >>> average = WeightAverage(layer, decay=0.5, ramp=False)
         >>> for value in (0.0, 1.0):
         ...     _ = nn.init.constant_(layer.weight, value)
         ...     average.update()
@@ -42,28 +50,50 @@ class WeightAverage:
         0.5
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, *, ramp: bool = True) -> None:
         self.updates_done: int = 0
-        self.network: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
-        pairs = list(zip(_tensors(self.network), _tensors(network), strict=True))
-        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
-        devices = {target.device for target, _ in self._averaged if target.is_cuda}
+        self.decay = decay
+        self.ramp = ramp
+        self._source = network
+        self._network = _copy_of(network)
+        self._pairs: list[_Pair] = _pairs(self._network, network)
+        self._known = _layers_and_tensors(network)
+        devices = {pair.target.device for pair in self._pairs if pair.target.is_cuda}
         # on a GPU the weight of the new values lies there too, so that a captured update reads its present value
         self._device_weight = torch.zeros((), device=devices.pop()) if devices else None
-        self.decay = decay
+        self._written_weight = 0.0
+        self.prepare(network)
 
     @property
     def decay(self) -> float:
-        """The share of the average that an update keeps. It may be changed between two updates."""
+        """The largest share of the average that an update keeps. It may be changed between two updates."""
         return self._decay
 
     @decay.setter
     def decay(self, decay: float) -> None:
         check_averaging_decay(decay)
         self._decay = decay
-        if self._device_weight is not None:
-            self._device_weight.fill_(1 - decay)
+
+    @property
+    def present_decay(self) -> float:
+        """The share of the average that the next update keeps. The first update keeps nothing, whatever this is.
+
+        Example:
+            >>> WeightAverage(nn.Linear(1, 1), decay=0.999).present_decay
+            0.1
+        """
+        ramped = (1 + self.updates_done) / (10 + self.updates_done)
+        return min(self.decay, ramped) if self.ramp else self.decay
+
+    @property
+    def network(self) -> nn.Module:
+        """The averaged network, in eval mode, with parameters that require no gradient.
+
+        Its `state_dict` has the keys of the original. It is another object after layers of the original have been
+        replaced.
+        """
+        _copy_numbers(self._network, self._source)
+        return self._network
 
     @property
     def is_first(self) -> bool:
@@ -72,6 +102,7 @@ class WeightAverage:
 
     def update(self) -> None:
         """Update the average with the network's present weights, and count the update."""
+        self.prepare(self._source)
         self.move()
         self.count()
 
@@ -79,27 +110,212 @@ class WeightAverage:
         """Count an update that `move`, or the replay of a captured step that contains it, has made."""
         self.updates_done += 1
 
+    def prepare(self, network: nn.Module) -> bool:
+        """Get ready for the next `move`, outside a captured step: follow changes of the network, and set the weight.
+
+        A parameter or buffer that has taken the place of another one begins a new average. If the network's layers,
+        shapes or ties have changed, so do those of the averaged network.
+
+        Args:
+            network: The network whose weights are averaged from now on.
+
+        Returns:
+            Whether `move` now reads or writes other tensors than before.
+        """
+        before = self._pairs
+        known = _layers_and_tensors(network)
+        if [id(one) for one in known] != [id(one) for one in self._known]:
+            self._follow(network, known)
+        weight = 1 - self.present_decay
+        if self._device_weight is not None and weight != self._written_weight:
+            self._device_weight.fill_(weight)
+            self._written_weight = weight
+        return [pair.tensor_ids() for pair in self._pairs] != [pair.tensor_ids() for pair in before]
+
     @torch.no_grad()
     def move(self) -> None:
         """Make an update on the device without counting it."""
-        targets, sources = map(list, zip(*self._averaged, strict=True))
-        if self.is_first:  # the first update copies, so that the random initial weights leave no trace
+        averaged = [pair for pair in self._pairs if pair.is_averaged]
+        targets = [pair.target if pair.master is None else pair.master for pair in averaged]
+        sources = [pair.source.to(target.dtype) for pair, target in zip(averaged, targets, strict=True)]
+        if not averaged:
+            pass
+        elif self.is_first:  # the first update copies, so that the random initial weights leave no trace
             _foreach_lerp(targets, sources, 1.0)
         elif self._device_weight is None:
-            _foreach_lerp(targets, sources, 1 - self.decay)
+            _foreach_lerp(targets, sources, 1 - self.present_decay)
         else:
             move_towards(targets, sources, self._device_weight)
-        for target, source in self._copied:
-            target.copy_(source)
+        for pair in self._pairs:
+            if not pair.is_averaged:
+                pair.target.copy_(pair.source)
+                if pair.master is not None:
+                    pair.master.copy_(pair.source)
+            elif pair.master is not None:
+                pair.target.copy_(pair.master)
+
+    @torch.no_grad()
+    def estimate_statistics(self, inputs: Iterable[tuple[Tensor, ...]]) -> None:
+        """Replace the running statistics of the averaged network's BatchNorm layers by those of its own activations.
+
+        The averaged statistics are those of the networks that the average consists of. These are the means over the
+        given batches, as in stochastic weight averaging (Izmailov et al. 2018, section 3.2). Later updates of the
+        average continue from them. This is collective for BatchNorm that is synchronised between ranks.
+
+        Args:
+            inputs: The arguments of each forward pass: `(latents,)`, or `(latents, condition)`.
+
+        Example:
+            >>> average = WeightAverage(nn.BatchNorm1d(1), decay=0.9)
+            >>> average.estimate_statistics([(torch.tensor([[1.0], [3.0]]),)])
+            >>> average.network.running_mean
+            tensor([2.])
+        """
+        network = self.network
+        layers = [one for one in network.modules() if isinstance(one, _NormBase) and one.track_running_stats]
+        momenta = [layer.momentum for layer in layers]
+        try:
+            for index, one in enumerate(inputs):
+                for layer in layers:  # not the whole network, because dropout would draw random numbers
+                    layer.training, layer.momentum = True, 1 / (index + 1)
+                network(*one)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.training, layer.momentum = False, momentum
+        for pair in self._pairs:
+            if pair.is_statistic and pair.master is not None:
+                pair.master.copy_(pair.target)
+
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor that an update can change."""
+        return [*_tensors(self._network), *self._masters().values()]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averaged weights and the number of updates."""
-        return {"network": self.network.state_dict(), "updates_done": self.updates_done}
+        """Return the averaged weights and the number of updates, and float32 averages of numbers in half precision."""
+        state = {"network": self._network.state_dict(), "updates_done": self.updates_done}
+        masters = self._masters()
+        return state | ({"masters": masters} if masters else {})
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from what `state_dict` returned."""
-        self.network.load_state_dict(state["network"])
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            BadArgumentsError: for the float32 averages of another network.
+        """
+        own = self._masters()
+        masters: dict[str, Tensor] = state.get("masters") or {}
+        if masters and {name: one.shape for name, one in masters.items()} != {n: one.shape for n, one in own.items()}:
+            raise BadArgumentsError(f"the average must have float32 averages of {sorted(own)}, got {sorted(masters)}")
+        self._network.load_state_dict(state["network"])
+        for pair in self._pairs:
+            if pair.master is not None:
+                pair.master.copy_(masters.get(pair.name, pair.target))
         self.updates_done = state["updates_done"]
+
+    def _masters(self) -> dict[str, Tensor]:
+        return {pair.name: pair.master for pair in self._pairs if pair.master is not None}
+
+    @torch.no_grad()
+    def _follow(self, network: nn.Module, known: list[object]) -> None:
+        """Pair the tensors anew, and keep the averages of those that are still there."""
+        earlier = {id(pair.source): pair for pair in self._pairs}
+        if _form(network) != _form(self._network):
+            self._network = _copy_of(network)
+        self._source, self._known = network, known
+        self._pairs = [pair.continuing(earlier.get(id(pair.source))) for pair in _pairs(self._network, network)]
+
+
+class _Pair(NamedTuple):
+    """A tensor of the averaged network, and the one of the network that it follows."""
+
+    name: str
+    target: Tensor
+    source: Tensor
+    master: Tensor | None
+    is_averaged: bool
+    is_statistic: bool
+
+    def tensor_ids(self) -> tuple[int, int, int]:
+        """Return which tensors an update reads and writes."""
+        return id(self.target), id(self.source), id(self.master)
+
+    def continuing(self, earlier: _Pair | None) -> _Pair:
+        """Take over the average of an earlier pair with the same source, or begin with the values of the source."""
+        if earlier is None or (earlier.target.shape, earlier.target.dtype) != (self.target.shape, self.target.dtype):
+            earlier = self._replace(target=self.source, master=self.master)
+            if self.master is not None:
+                self.master.copy_(self.source)
+        self.target.copy_(earlier.target)
+        return self._replace(master=earlier.master)
+
+
+def _pairs(network: nn.Module, source: nn.Module) -> list[_Pair]:
+    found: dict[int, _Pair] = {}
+    for (name, layer, target), (_, _, original) in zip(_places(network), _places(source), strict=True):
+        is_statistic = isinstance(layer, _NormBase) and name.endswith(("running_mean", "running_var"))
+        is_number = target.is_floating_point() or target.is_complex()
+        is_averaged = is_number and (original.requires_grad or is_statistic)
+        is_half = target.dtype in (torch.float16, torch.bfloat16)
+        master = target.detach().float() if is_half and (is_statistic or isinstance(target, nn.Parameter)) else None
+        found.setdefault(id(target), _Pair(name, target, original, master, is_averaged, is_statistic))
+    return list(found.values())
+
+
+def _places(network: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """Yield the name, layer and tensor of each parameter and buffer, tied ones under each of their names."""
+    named: Any = network.named_modules
+    layers: Iterable[tuple[str, Any]] = named(remove_duplicate=False)
+    for prefix, layer in layers:
+        for name, tensor in (*layer._parameters.items(), *layer._buffers.items()):
+            if tensor is not None:
+                yield f"{prefix}.{name}" if prefix else name, layer, tensor
+
+
+def _form(network: nn.Module) -> list[object]:
+    """Return what two networks must share for the tensors of one to be averages of the other's."""
+    first: dict[int, str] = {}
+    return [
+        (name, type(layer), first.setdefault(id(tensor), name), tensor.shape, tensor.dtype, tensor.device)
+        for name, layer, tensor in _places(network)
+    ]
+
+
+def _layers_and_tensors(network: Any) -> list[object]:
+    """Return the layers and tensors of a network in order, and whether each parameter requires a gradient."""
+    found: list[object] = [network]
+    for parameter in network._parameters.values():
+        found += [parameter, parameter is not None and parameter.requires_grad]
+    found += network._buffers.values()
+    for child in network._modules.values():
+        found += [] if child is None else _layers_and_tensors(child)
+    return found
+
+
+def _copy_of(network: nn.Module) -> nn.Module:
+    # torch's old spectral_norm and weight_norm leave a computed weight in the layer, which deepcopy refuses
+    computed = [one for layer in network.modules() for one in vars(layer).values() if isinstance(one, Tensor)]
+    memo: dict[int, Any] = {id(one): one.detach().clone() for one in computed if not one.is_leaf}
+    averaged = copy.deepcopy(network, memo).eval()
+    for parameter in averaged.parameters():  # a scripted module has no requires_grad_
+        parameter.detach_()
+    return averaged
+
+
+def _copy_numbers(network: nn.Module, source: nn.Module) -> None:
+    """Copy the attributes of each layer that are numbers or texts, such as the blend of a progressive network."""
+    layers: Iterable[tuple[nn.Module, nn.Module]] = zip(network.modules(), source.modules(), strict=False)
+    for layer, original in layers:
+        own = vars(layer)
+        for name, value in vars(original).items():
+            if isinstance(value, _PLAIN) and name != "training":
+                own[name] = value
+            elif isinstance(value, Tensor) and not value.requires_grad:
+                own[name] = value.detach().clone()
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    yield from network.parameters()
+    yield from network.buffers()
 
 
 @torch.no_grad()
@@ -119,8 +335,3 @@ def move_towards(targets: list[Tensor], sources: list[Tensor], weight: Tensor) -
 
 def _foreach_lerp(targets: list[Tensor], sources: list[Tensor], weight: float) -> None:
     torch._foreach_lerp_(targets, sources, weight)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-
-
-def _tensors(network: nn.Module) -> Iterator[Tensor]:
-    yield from network.parameters()
-    yield from network.buffers()

@@ -27,7 +27,12 @@ ON_NON_FINITE: tuple[OnNonFinite, ...] = get_args(OnNonFinite)
 """What can be done about a loss, a penalty, a gradient or a weight that is NaN or infinite."""
 
 _CHOICES = {"precision": PRECISIONS, "execution": EXECUTIONS, "on_non_finite": ON_NON_FINITE}
-_SWITCHES = ("share_generator_forward", "concatenate_discriminator_passes", "synchronize_batch_norm")
+_SWITCHES = (
+    "averaging_ramp",
+    "share_generator_forward",
+    "concatenate_discriminator_passes",
+    "synchronize_batch_norm",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,8 @@ class Options:
         discriminator_steps: The number of updates of D in each step, each on a batch of its own.
         discriminator_warmup_steps: The number of first steps in which only D is trained.
         averaging_decay: The decay per step of an exponential moving average of G's weights. None keeps no average.
+        averaging_ramp: Let the decay of the average grow as (1 + n) / (10 + n) with n updates, up to averaging_decay.
+            Otherwise an average of few updates consists mostly of the first weights.
         max_gradient_norm: The norm to which each network's gradient is clipped. None does not clip.
         precision: The number format in which the networks are run. `float32`; `bfloat16` for autocast, with losses
             and penalties in float32; or `tf32` for tensor cores on a CUDA device, which multiply with ten bits of
@@ -72,6 +79,7 @@ class Options:
     discriminator_steps: int = 1
     discriminator_warmup_steps: int = 0
     averaging_decay: float | None = None
+    averaging_ramp: bool = True
     max_gradient_norm: float | None = None
     precision: Precision = "float32"
     execution: Execution = "auto"

@@ -141,7 +141,7 @@ class TrainingState:
         ranks.broadcast([one for module in self.modules() for one in (*module.parameters(), *module.buffers())])
         self.average: WeightAverage | None = None
         if options.averaging_decay is not None:
-            self.average = WeightAverage(generator, options.averaging_decay)
+            self.average = WeightAverage(generator, options.averaging_decay, ramp=options.averaging_ramp)
         self.randomness: Randomness = Randomness(self.device, seed, self.replicas, ranks.rank)
 
     # --- its parts -------------------------------------------------------------------------------------------
@@ -170,8 +170,8 @@ class TrainingState:
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor that the present step can change."""
-        modules = self.modules() + ([] if self.average is None else [self.average.network])
-        found = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        found = [tensor for module in self.modules() for tensor in (*module.parameters(), *module.buffers())]
+        found += [] if self.average is None else self.average.tensors()
         found += self.watch.tensors()
         for optimizer in self.optimizers:
             found += optimizer_tensors(optimizer)

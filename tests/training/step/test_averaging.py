@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -10,16 +12,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gankit.errors import BadValueError
 from gankit.training import WeightAverage
 from gankit.training.step.averaging import move_towards
+from tests.training.operators import Operators
 
 
 @pytest.mark.parametrize("is_on_device", [False, True], ids=["a number", "a tensor, as on a GPU"])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
 def test_it_equals_torchs_average_with_buffers(decay, is_on_device):
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    ours = WeightAverage(network, decay)
+    ours = WeightAverage(network, decay, ramp=False)
     if is_on_device:
-        ours._device_weight = torch.zeros(())
-        ours.decay = decay  # writes it there
+        ours._device_weight = torch.zeros(())  # filled before the next update
     theirs = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     for _ in range(7):
         network(torch.randn(5, 3))
@@ -49,6 +51,47 @@ def test_an_impossible_decay_is_refused(decay):
         WeightAverage(nn.Linear(1, 1), decay)
 
 
+# --- the ramp --------------------------------------------------------------------------------------------
+
+
+def test_the_decay_grows_with_the_number_of_updates():
+    layer = nn.Linear(1, 1, bias=False)
+    average = WeightAverage(layer, 0.3)
+    wanted, values = 1.0, [1.0, 3.0, -2.0, 5.0, 0.5]
+    for n, value in enumerate(values):
+        nn.init.constant_(layer.weight, value)
+        average.update()
+        decay = min(0.3, (1 + n) / (10 + n)) if n else 0.0  # the first update copies
+        wanted = decay * wanted + (1 - decay) * value
+        assert average.network.weight.item() == pytest.approx(wanted)
+    assert average.present_decay == 0.3
+
+
+def test_an_average_of_few_updates_does_not_consist_of_the_first_weights():
+    layer = nn.Linear(1, 1, bias=False)
+    shares = []
+    for ramp in (True, False):
+        average = WeightAverage(layer, 0.999, ramp=ramp)
+        for n in range(50):
+            nn.init.constant_(layer.weight, float(n == 0))
+            average.update()
+        shares.append(average.network.weight.item())
+    assert shares[0] < 1e-5
+    assert shares[1] == pytest.approx(0.999**49)
+
+
+def test_the_ramp_continues_from_a_saved_average():
+    layer = nn.Linear(2, 2)
+    whole, first, second = (WeightAverage(layer, 0.999) for _ in range(3))
+    for n in range(10):
+        nn.init.constant_(layer.weight, float(n))
+        whole.update()
+        if n == 5:
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+        (first if n < 5 else second).update()
+    assert torch.equal(second.network.weight, whole.network.weight)
+
+
 # --- a weight on the device ------------------------------------------------------------------------------
 
 
@@ -64,7 +107,23 @@ def test_moving_by_a_fraction_on_the_device_equals_lerp(weight):
 
 
 def test_a_decay_that_is_changed_reaches_the_device():
-    average = WeightAverage(nn.Linear(1, 1), 0.5)
+    average = WeightAverage(nn.Linear(1, 1), 0.5, ramp=False)
     average._device_weight = torch.zeros(())
     average.decay = 0.75
+    average.prepare(average._source)
     assert average._device_weight.item() == 0.25
+
+
+def test_the_weight_is_written_to_the_device_only_when_it_changes():
+    layer = nn.Linear(1, 1)
+    average = WeightAverage(layer, 0.3)
+    average._device_weight = torch.zeros(())
+    written = []
+    for _ in range(8):
+        with Operators() as operators:
+            average.prepare(layer)
+        assert operators.counts.total() == operators.counts[torch.ops.aten.fill_.Scalar]
+        written.append(operators.counts.total())
+        assert average._device_weight.item() == pytest.approx(1 - average.present_decay)
+        average.count()
+    assert written == [1, 1, 1, 1, 0, 0, 0, 0]
