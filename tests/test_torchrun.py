@@ -123,3 +123,38 @@ def test_a_signal_to_the_launcher_saves_and_the_printed_command_continues():
     again.send_signal(signal.SIGTERM)
     output, errors = again.communicate(timeout=60)
     assert int(output.split(" of 100000 steps done")[0].split()[-1]) > done, errors
+
+
+ENDS = """
+import os, sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from gankit.presets import ring
+
+rank = int(sys.argv[1])
+os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+for thread in Path("/proc/self/task").iterdir():
+    if "gloo" in (thread / "comm").read_text():
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), 19)
+ring(device="cpu").fit(ring.batches(device="cpu"), steps=1)
+dist.destroy_process_group()
+"""
+
+
+@needs_proc
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="each rank has a core of its own")
+def test_a_rank_that_has_finished_ends_without_an_error_though_the_threads_of_its_group_are_slow():
+    script, place = Path("ends.py"), Path.cwd()
+    script.write_text(ENDS)
+    for turn in range(4):  # half of the processes aborted
+        ranks = [
+            subprocess.Popen([sys.executable, script, str(rank), f"{place}/store_{turn}"], env=environment(), stderr=-1)
+            for rank in range(2)
+        ]
+        outcomes = [(one.communicate(timeout=120)[1], one.returncode) for one in ranks]
+        assert outcomes == [(b"", 0), (b"", 0)]

@@ -232,6 +232,7 @@ class AdversarialTrainer(StateAttributes):
             ShapeError: for a batch of another shape than the generator's samples.
             DataError: for an empty batch, or one that is not floating point.
         """
+        self.ranks.check_present()
         batches = [self._checked(one) for one in (batch, *more)]
         if len(batches) != self.discriminator_steps:
             raise BadValueError(
@@ -291,8 +292,9 @@ class AdversarialTrainer(StateAttributes):
             NonFiniteError: for a loss, a penalty, a gradient or a weight that is NaN or infinite, with
                 `on_non_finite="raise"`, or with another policy if it does not help.
             BadArgumentsError: for `on_non_finite="rollback"` without a `Checkpointer` among the callbacks.
-            DistributedError: if another rank has been lost.
+            DistributedError: if another rank has been lost, or if the present processes are not those of construction.
         """
+        self.ranks.check_present()
         self._check_steps(steps)
         self._non_finite.check_policy(self._roll_back)
         if self.feed is None or self.feed.batches is not batches:

@@ -30,24 +30,34 @@ class Launch:
             their rendezvous must be added.
 
     Raises:
-        BadValueError: for an environment that lacks a variable which every launcher sets.
+        BadValueError: for an environment that lacks a variable which every launcher sets, or in which one of them is
+            not a number in its range.
     """
 
     def __init__(self) -> None:
-        missing = [name for name in _LAUNCHER_VARIABLES if name not in os.environ]
-        self.is_there: bool = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+        missing = [name for name in _LAUNCHER_VARIABLES if not os.environ.get(name)]
+        # other programs set RANK or WORLD_SIZE as well, but not with another of these variables
+        named = any(os.environ.get(name) for name in ("RANK", "WORLD_SIZE"))
+        self.is_there: bool = named and len(missing) < len(_LAUNCHER_VARIABLES) - 1
         if self.is_there and missing:
             raise BadValueError(
                 f"a launcher must set {', '.join(_LAUNCHER_VARIABLES)}, got an environment without {', '.join(missing)}"
             )
-        self.local_rank: int = int(os.environ["LOCAL_RANK"]) if self.is_there else 0
-        self.restarts: int = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) if self.is_there else 0
+        self.local_rank: int = 0
+        self.restarts: int = 0
         self.command: list[str] = ["gankit"]
-        if self.is_there and (size := int(os.environ["WORLD_SIZE"])) > 1:
-            local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+        self._store: Store | None = None
+        if not self.is_there:
+            return
+        size = _number("WORLD_SIZE", 1)
+        local = _number("LOCAL_WORLD_SIZE", 1, size + 1, default=size)
+        _number("RANK", 0, size)
+        _number("MASTER_PORT", 0, 2**16)
+        self.local_rank = _number("LOCAL_RANK", 0, local)
+        self.restarts = _number("TORCHELASTIC_RESTART_COUNT", 0, default=0)
+        if size > 1:
             machines = ["--nnodes", str(size // local)] if size > local else []
             self.command = ["torchrun", *machines, "--nproc-per-node", str(local), "-m", "gankit"]
-        self._store: Store | None = None
 
     @contextmanager
     def joined(self, device: str | None = None, *, timeout_seconds: float = 600.0) -> Generator[Ranks]:
@@ -102,3 +112,17 @@ class Launch:
             return value
         with exchanging():
             return PrefixStore("gankit", self._store).compare_set(name, "", value).decode()
+
+
+def _number(name: str, least: int, end: int = 2**31, *, default: int | None = None) -> int:
+    """Return the number in an environment variable, which must be at least `least` and below `end`."""
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        number = int(text or "")
+    except ValueError:
+        number = least - 1
+    if not least <= number < end:
+        raise BadValueError(f"the environment variable {name} must be a number from {least} to {end - 1}, got {text!r}")
+    return number

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gankit.errors import DistributedError, GankitError
+from gankit.errors import BadValueError, DistributedError, GankitError
 
 T = TypeVar("T")
 
@@ -37,6 +38,9 @@ class Ranks:
     def __init__(self, *, alone: bool = True) -> None:
         self.rank: int = 0 if alone else dist.get_rank()
         self.size: int = 1 if alone else dist.get_world_size()
+        self._were_found = False
+        if not alone:
+            let_group_end()
 
     @classmethod
     def present(cls) -> Ranks:
@@ -44,7 +48,45 @@ class Ranks:
 
         This is not collective.
         """
-        return cls(alone=not (dist.is_available() and dist.is_initialized()))
+        ranks = cls(alone=not (dist.is_available() and dist.is_initialized()))
+        ranks._were_found = True
+        return ranks
+
+    def check_present(self) -> None:
+        """Raise `DistributedError` if `present` has returned these processes and would now return others.
+
+        This is not collective.
+        """
+        is_joined = dist.is_available() and dist.is_initialized()
+        size = dist.get_world_size() if is_joined else 1
+        if self._were_found and size != self.size:
+            raise DistributedError(
+                f"a trainer must be constructed after torch.distributed.init_process_group and used before "
+                f"destroy_process_group, got one constructed with {self.size} processes and used with {size}; "
+                "ranks=Ranks() is for a process that trains alone"
+            )
+
+    def check_agreement(self, facts: Mapping[str, str]) -> None:
+        """Raise `BadValueError` on every rank unless all ranks pass the same facts.
+
+        The message names the first fact that differs, in the order of rank 0.
+
+        Example:
+            >>> Ranks().check_agreement({"seed": "3"})
+        """
+        if self.size == 1:
+            return
+        of_ranks: list[Any] = [None] * self.size
+        with exchanging():
+            dist.all_gather_object(of_ranks, dict(facts))
+        first: dict[str, str] = of_ranks[0]
+        for rank, own in enumerate(of_ranks[1:], 1):
+            for name in {**first, **own}:
+                if first.get(name) != own.get(name):
+                    raise BadValueError(
+                        f"every rank must be given the same training, got {name} {first.get(name, 'missing')} on rank "
+                        f"0 and {own.get(name, 'missing')} on rank {rank}"
+                    )
 
     @property
     def is_first(self) -> bool:
@@ -120,6 +162,23 @@ class Ranks:
         if outcome[1] is not None:
             raise outcome[1]
         return outcome[0]
+
+
+@cache
+def let_group_end() -> None:
+    """Let `torch.distributed.destroy_process_group` end the default group together with its threads.
+
+    The functions of `torch.distributed.nn.functional` keep the group that there is when the module is imported as the
+    default of an argument. torch imports the module when an optimizer is made. Threads of a group that outlives
+    `destroy_process_group` abort the process if they need the interpreter while it ends. A default of None stands for
+    the default group too.
+    """
+    from torch.distributed.nn import functional
+
+    for function in vars(functional).values():
+        defaults: tuple[Any, ...] | None = getattr(function, "__defaults__", None)
+        if defaults:
+            function.__defaults__ = tuple([None if isinstance(one, dist.ProcessGroup) else one for one in defaults])
 
 
 class SumOverRanks(torch.autograd.Function):

@@ -11,11 +11,48 @@ from gankit.errors import (
 )
 from gankit.training import Launch
 
+WHOLE = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 
-def test_an_environment_that_is_not_whole_is_refused(monkeypatch):
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(BadValueError, match="got an environment without LOCAL_RANK, MASTER_ADDR, MASTER_PORT"):
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"RANK": "0", "MASTER_ADDR": "localhost"}, "WORLD_SIZE, LOCAL_RANK, MASTER_PORT"),
+        (WHOLE | {"WORLD_SIZE": ""}, "WORLD_SIZE"),
+        (WHOLE | {"MASTER_ADDR": ""}, "MASTER_ADDR"),
+    ],
+)
+def test_an_environment_that_is_not_whole_is_refused(given, missing, monkeypatch):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadValueError, match=f"got an environment without {missing}$"):
+        Launch()
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
+def test_one_variable_alone_is_no_launcher(name, monkeypatch):
+    monkeypatch.setenv(name, "of another program")
+    assert not Launch().is_there
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "values"),
+    [
+        ("RANK", "first", "0 to 1"),
+        ("RANK", "2", "0 to 1"),
+        ("WORLD_SIZE", "two", "1 to 2147483647"),
+        ("WORLD_SIZE", "0", "1 to 2147483647"),
+        ("LOCAL_RANK", "-1", "0 to 1"),
+        ("LOCAL_WORLD_SIZE", "0", "1 to 2"),
+        ("MASTER_PORT", "http", "0 to 65535"),
+        ("TORCHELASTIC_RESTART_COUNT", "", "0 to 2147483647"),
+    ],
+)
+def test_a_variable_that_is_no_number_of_its_range_is_refused(name, value, values, monkeypatch):
+    for one, given in (WHOLE | {name: value}).items():
+        monkeypatch.setenv(one, given)
+    with pytest.raises(BadValueError, match=f"variable {name} must be a number from {values}, got '{value}'$"):
         Launch()
 
 
@@ -28,8 +65,7 @@ def test_an_environment_that_is_not_whole_is_refused(monkeypatch):
     ],
 )
 def test_the_launcher_knows_the_command_that_started_it(size, local, words, monkeypatch):
-    names = {"RANK": 0, "LOCAL_RANK": 0, "MASTER_ADDR": "localhost", "MASTER_PORT": 1}
-    for name, value in (names | {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": local}).items():
+    for name, value in (WHOLE | {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": local}).items():
         monkeypatch.setenv(name, str(value))
     assert " ".join(Launch().command) == words
 
@@ -43,8 +79,7 @@ def test_without_a_launcher_there_is_one_rank():
 
 
 def test_more_processes_than_devices_are_refused(monkeypatch):
-    names = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for name, value in names.items():
+    for name, value in (WHOLE | {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

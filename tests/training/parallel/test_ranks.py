@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import weakref
+from pathlib import Path
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from gankit.data import StreamBatches, make_batches
@@ -12,6 +18,7 @@ from gankit.errors import (
     BadArgumentsError,
     BadValueError,
     DataError,
+    DistributedError,
 )
 from gankit.latents import Normal
 from gankit.losses import LOSSES
@@ -39,6 +46,20 @@ def results_of_the_first_rank():
 
 def test_what_the_first_rank_makes_or_raises_reaches_all_ranks():
     assert on_ranks(2, results_of_the_first_rank) == [(0, [0, 1], [True, False]), (0, [], [True, False])]
+
+
+def threads_after_the_end_of_the_group():
+    importlib.reload(functional)  # as if this process had imported it only now, as an optimizer does
+    Ranks.present()
+    group = weakref.ref(dist.distributed_c10d._get_default_group())
+    dist.destroy_process_group()
+    threads = [(path / "comm").read_text() for path in Path("/proc/self/task").iterdir()]
+    return group() is None, [name for name in threads if "gloo" in name]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the threads are found in /proc")
+def test_the_group_and_its_threads_end_when_the_group_is_destroyed():
+    assert on_ranks(1, threads_after_the_end_of_the_group) == [(True, [])]
 
 
 # --- what belongs to each rank ---------------------------------------------------------------------------
@@ -115,6 +136,27 @@ def test_a_loader_that_gives_every_rank_the_same_samples_is_refused():
 def test_a_shard_that_is_none_is_refused():
     with pytest.raises(BadValueError, match=r"shard must be \(rank, ranks\) with 0 <= rank < ranks, got \(2, 2\)"):
         make_batches(torch.zeros(40, 1), batch_size=2, shard=(2, 2))
+
+
+def constructed_before_or_after():
+    after, alone = POINTS(device="cpu"), POINTS(device="cpu", ranks=Ranks())
+    dist.destroy_process_group()
+    before = POINTS(device="cpu")
+    place = f"file://{Path.cwd()}/another_store"
+    with pytest.raises(DistributedError, match="got one constructed with 2 processes and used with 1;"):
+        after.fit(POINTS.batches(device="cpu"), steps=1)
+    dist.init_process_group("gloo", init_method=place, rank=int(after.ranks.rank), world_size=2)
+    batches = POINTS.batches(device="cpu")
+    sentence = "a trainer must be constructed after torch.distributed.init_process_group .* with 1 processes and used w"
+    with pytest.raises(DistributedError, match=sentence):
+        before.fit(batches, steps=1)
+    with pytest.raises(DistributedError, match=sentence):
+        before.step(next(iter(batches)))
+    return before.steps_done, alone.fit(batches, steps=2).steps_done
+
+
+def test_a_trainer_that_does_not_know_of_the_other_processes_is_refused():
+    assert on_ranks(2, constructed_before_or_after) == [(0, 2), (0, 2)]
 
 
 # --- what does not go together ---------------------------------------------------------------------------
