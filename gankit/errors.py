@@ -20,8 +20,27 @@ LARGEST = "at most 3.4e38, or 2^63 - 1 for an integer"
 """The limits of `is_too_large` in words, for messages."""
 
 
+def printable(text: str) -> str:
+    r"""Return a text in which every character that a terminal would obey is written as an escape sequence.
+
+    These are control characters except line breaks and tabs, and the characters that change the direction of writing.
+
+    Example:
+        >>> printable("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+
+
 class GankitError(Exception):
-    """Base class of the errors that gankit raises."""
+    """Base class of the errors that gankit raises.
+
+    Args:
+        message: One sentence. It may quote a file or an argument of somebody else, so it is made `printable`.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class GankitWarning(UserWarning):
@@ -176,7 +195,7 @@ def warn(message: str, category: type[GankitWarning]) -> None:
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gankit":
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(printable(message), category, stacklevel=level)
 
 
 def is_too_large(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -16,6 +17,8 @@ from gankit.errors import OutputError, OutputExistsError
 
 LOCK_FILE = ".lock"
 """The file by which a process keeps a folder for itself; see `gankit.locks`. It does not count as content."""
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
 def is_new(folder: Path) -> bool:
@@ -76,7 +79,9 @@ def not_writable(what: str, path: Path, error: Exception) -> str:
 
 @contextlib.contextmanager
 def replacing(file: Path, what: str, *, errors: tuple[type[Exception], ...] = (OSError,)) -> Generator[Path]:
-    """Yield a temporary path to write to, and replace `file` by what was written there once it is complete.
+    """Yield a new temporary file to write to, and replace `file` by it once it is complete.
+
+    A link with the name of `file` is replaced, and the file that it leads to stays as it is.
 
     Args:
         file: The file.
@@ -84,7 +89,8 @@ def replacing(file: Path, what: str, *, errors: tuple[type[Exception], ...] = (O
         errors: The errors of a writer that mean that the file could not be written.
 
     Raises:
-        OutputError: If the file cannot be written. The file that was there before stays.
+        OutputError: If the file cannot be written, or there is a folder, a pipe or a device of this name. What was
+            there before stays.
 
     Example:
         >>> with replacing(Path("numbers.txt"), "the folder") as temporary:
@@ -92,9 +98,16 @@ def replacing(file: Path, what: str, *, errors: tuple[type[Exception], ...] = (O
         >>> Path("numbers.txt").read_text()
         '1 2 3'
     """
-    temporary = file.with_name(f".{file.name}.unfinished")
+    temporary = file.with_name(f".unfinished-{file.name}")  # with the ending, from which writers take the format
     try:
+        if file.exists() and not file.is_file():
+            raise OSError(errno.EINVAL, "it is not a file")
+        temporary.unlink(missing_ok=True)  # what another process has left behind
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o666)
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
         yield temporary
+        temporary.chmod(mode)  # a writer may have made a file that only its owner can read
         temporary.replace(file)
     except errors as error:
         raise OutputError(not_writable(what, file, error)) from error
@@ -141,7 +154,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a file for reading, and refuse links and pipes: a link may lead anywhere, and a pipe may never end.
+    """Open a file for reading, and refuse links, pipes and devices: a link may lead anywhere, and a pipe may never end.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -152,9 +165,73 @@ def open_regular(path: Path) -> IO[bytes]:
         Traceback (most recent call last):
         ValueError: . is not a file
     """
-    if not stat.S_ISREG(path.lstat().st_mode):
+    return os.fdopen(_opened(path, os.O_RDONLY | _NO_FOLLOW), "rb")
+
+
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a file, also where a link leads to it. Memory is taken only after its size is known.
+
+    Args:
+        path: The file.
+        most_bytes: The largest size that is read.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: For a larger file, or something else than a file.
+
+    Example:
+        >>> _ = Path("notes.txt").write_text("one line")
+        >>> read_bytes(Path("notes.txt"), most_bytes=100)
+        b'one line'
+        >>> read_bytes(Path("notes.txt"), most_bytes=5)
+        Traceback (most recent call last):
+        ValueError: notes.txt must have at most 5 bytes, got 8
+    """
+    with os.fdopen(_opened(path, os.O_RDONLY), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise ValueError(f"{path.name} must have at most {most_bytes} bytes, got {size}")
+        return file.read(size)
+
+
+def append_line(file: Path, line: str, what: str) -> None:
+    r"""Append a line to a file, which is made if it does not exist. A link is not followed.
+
+    Args:
+        file: The file.
+        line: The line, without its end.
+        what: What the file belongs to, for the error.
+
+    Raises:
+        OutputError: If the file cannot be written, or is a link, a pipe or a device.
+
+    Example:
+        >>> append_line(Path("log.txt"), "one", "the log"); append_line(Path("log.txt"), "two", "the log")
+        >>> Path("log.txt").read_text()
+        'one\ntwo\n'
+    """
+    try:
+        descriptor = _opened(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_FOLLOW)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as opened:
+            opened.write(f"{line}\n")
+    except (OSError, ValueError) as error:
+        raise OutputError(not_writable(what, file, error)) from error
+
+
+def _opened(path: Path, flags: int) -> int:
+    """Open a file, and nothing else, and return its descriptor."""
+    try:
+        # without waiting for the other end of a pipe
+        descriptor = os.open(path, flags | _NO_WAIT | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        # a link, a folder, a pipe that nobody reads, and a socket
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise ValueError(f"{path.name or path} is not a file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise ValueError(f"{path.name or path} is not a file")
-    return path.open("rb")
+    return descriptor
 
 
 def parse_json(content: bytes) -> Any:

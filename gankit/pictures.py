@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,10 @@ import torch
 from torch import Tensor
 
 from gankit.errors import DataError, MissingExtraError, OutputError, ShapeError, check_count
+from gankit.files import not_writable, read_bytes, replacing
 
+_MOST_FRAME_BYTES = 1 << 28
+_FRAME_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 _CURVES = (
     ("losses", ("discriminator_loss", "generator_loss")),
     ("D(x), D(G(z))", ("real_score", "fake_score")),
@@ -181,7 +185,7 @@ def save_animation(frames: Sequence[str | Path], path: str | Path, *, millisecon
         milliseconds: The time for which each of the other pictures is shown.
 
     Raises:
-        DataError: If there are no frames.
+        DataError: If there are no frames, or one of them is not a picture.
         OutputError: If the file cannot be written.
 
     Example:
@@ -191,10 +195,17 @@ def save_animation(frames: Sequence[str | Path], path: str | Path, *, millisecon
     if not frames:
         raise DataError("frames must be one or more pictures, got none")
     pillow = _pillow()
-    first, *others = (pillow.open(frame).quantize(64) for frame in frames)
+    first, *others = (_frame(pillow, Path(frame)) for frame in frames)
     durations = [milliseconds] * len(others) + [2000]
     with _writable(path) as file:
         first.save(file, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
+
+
+def _frame(pillow: ModuleType, file: Path) -> Any:
+    try:
+        return pillow.open(io.BytesIO(read_bytes(file, _MOST_FRAME_BYTES)), formats=_FRAME_FORMATS).quantize(64)
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+        raise DataError(f"frames must be pictures, got {str(file)!r}: {error}") from error
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
@@ -248,7 +259,7 @@ def _writable(path: str | Path) -> Generator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield path
     except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot write {path}: {reason}; name a file in a folder that can be written") from error
+        raise OutputError(not_writable("the picture", path, error)) from error
+    with replacing(path, "the picture") as temporary:
+        yield temporary

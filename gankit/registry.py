@@ -26,6 +26,7 @@ from gankit.errors import (
     UnknownNameError,
     did_you_mean,
     is_too_large,
+    printable,
 )
 from gankit.spec import Spec, keywords
 
@@ -232,14 +233,13 @@ Did you mean 'depth'?
                     # the module may have registered the part itself, with the decorator
                     if self._factories.get(entry.name) is not factory:
                         self._register(entry.name, factory, replace=False)
-                except Exception as error:  # noqa: BLE001 (the import of another package may raise any error)
+                except (Exception, SystemExit) as error:  # noqa: BLE001 (the import of another package may raise any error)
                     owner = entry.dist.name if entry.dist else "an unknown package"
-                    warnings.warn(
+                    message = (
                         f"{owner}: the entry point {entry.name!r} = {entry.value!r} in {self.group!r} failed "
-                        f"({type(error).__name__}: {error}); this {self.kind} is not available",
-                        PluginWarning,
-                        stacklevel=2,
+                        f"({type(error).__name__}: {error}); this {self.kind} is not available"
                     )
+                    warnings.warn(printable(message), PluginWarning, stacklevel=2)
 
 
 # --- arguments -------------------------------------------------------------------------------------------

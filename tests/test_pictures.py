@@ -225,14 +225,14 @@ def test_a_path_under_a_file_is_refused_with_the_path(name, write):
     path = Path("file") / name
     with pytest.raises(OutputError) as refusal:
         write(path)
-    assert str(refusal.value).startswith(f"cannot write {path}: ")
+    assert str(refusal.value).startswith(f"the picture must be writable, got {str(path)!r}: ")
     assert isinstance(refusal.value.__cause__, OSError)
 
 
 @EVERY_WRITER
 def test_a_folder_in_the_place_of_the_file_is_refused(name, write):
     Path(name).mkdir()
-    with pytest.raises(OutputError, match=f"^cannot write {re.escape(name)}: "):
+    with pytest.raises(OutputError, match=f"^the picture must be writable, got {re.escape(repr(name))}: "):
         write(name)
 
 

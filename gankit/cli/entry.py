@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from gankit.cli.interrupts import TerminatedError
+from gankit.cli.output import safe_output
 from gankit.errors import GankitError
 from gankit.version import __version__
 
@@ -46,18 +47,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         minimax  Minimax: G minimises the value that D maximises (Goodfellow et al. 2014, eq. 1).
         0
     """
-    options = build_parser().parse_args(arguments)
-    try:
-        return options.command(options)
-    except GankitError as error:
-        print(f"gankit: error: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt as error:
-        print("gankit: interrupted", file=sys.stderr)
-        return TERMINATED if isinstance(error, TerminatedError) else INTERRUPTED
-    except BrokenPipeError:  # the reader has left, as in `gankit list | head`
-        sys.stderr.close()
-        return 0
+    with safe_output() as printed:
+        try:
+            options = build_parser().parse_args(arguments)
+            code: int = options.command(options)
+            sys.stdout.flush()
+        except GankitError as error:
+            return _failed(str(error))
+        except OSError as error:  # such as a folder that may not be read
+            return _failed(": ".join(str(one) for one in (error.filename, error.strerror or error) if one is not None))
+        except KeyboardInterrupt as error:
+            print("gankit: interrupted", file=sys.stderr)
+            return TERMINATED if isinstance(error, TerminatedError) else INTERRUPTED
+        # a reader that has left, as in `gankit list | head`, has what it wanted
+        if code == 0 and printed.error is not None and not isinstance(printed.error, BrokenPipeError):
+            return _failed(f"the standard output must be writable: {printed.error.strerror}")
+        return code
+
+
+def _failed(reason: str) -> int:
+    print(f"gankit: error: {reason}", file=sys.stderr)
+    return FAILED
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from gankit.data import Mixture, SampledBatches, TensorBatches
+from gankit.data import DATASETS, Mixture, SampledBatches, TensorBatches
 from gankit.files import finite_or_none
 from gankit.metrics import ModeCoverage, mode_coverage
 from gankit.protocols import Batch
 from gankit.seeds import replica_seeds, stream_seed
+from gankit.spec import Spec
 from gankit.training import AdversarialTrainer
 
 POINTS = 2000
@@ -57,6 +58,17 @@ def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:
         >>> evaluation_form(ModeCoverage(0, 8, 0.0, float("nan"), 2500))["reverse_kl"]
     """
     return finite_or_none(dataclasses.asdict(coverage))
+
+
+def may_read_files(data: str | Spec) -> bool:
+    """Return whether a data set may have to read files: whether it has a `root`, or any argument that is text.
+
+    Example:
+        >>> may_read_files("ring"), may_read_files("mnist"), may_read_files(Spec("own", table="points.csv"))
+        (False, True, True)
+    """
+    values = Spec.of(data).arguments.values()
+    return DATASETS.accepts(data, "root") or not all(isinstance(value, (int, float)) for value in values)
 
 
 def real_points(batches: Iterable[Batch], seed: int) -> torch.Tensor | None:

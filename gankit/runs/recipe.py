@@ -17,7 +17,7 @@ from gankit.errors import (
     check_count,
     check_seed,
 )
-from gankit.files import parse_json
+from gankit.files import parse_json, read_bytes
 from gankit.presets import Preset
 from gankit.runs.folder import refused_with
 
@@ -166,15 +166,13 @@ def read_recipe(folder: str | Path) -> Recipe:
     """
     path = Path(folder) / "recipe.json"
     try:
-        if not path.is_file():  # reading a pipe could wait forever
-            raise FileNotFoundError
-        with path.open("rb") as file:
-            content = file.read(_MOST_RECIPE_BYTES + 1)
-        if len(content) > _MOST_RECIPE_BYTES:
-            raise BadArgumentsError(f"{path} must have at most {_MOST_RECIPE_BYTES} bytes, got more")
-        form = parse_json(content)
+        content = read_bytes(path, _MOST_RECIPE_BYTES)
+    except ValueError as error:
+        raise BadArgumentsError(f"a run's folder must hold a recipe.json that can be read: {error}") from None
     except OSError:
         raise DataNotFoundError(f"a run's folder must hold recipe.json, got {str(folder)!r} without one") from None
+    try:
+        form = parse_json(content)
     except ValueError as error:
         raise BadArgumentsError(f"{path} must be JSON: {error}") from None
     if not isinstance(form, dict):

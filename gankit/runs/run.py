@@ -38,9 +38,9 @@ from gankit.errors import (
 from gankit.files import not_writable, replacing, write_text
 from gankit.locks import FolderLock
 from gankit.metrics import ModeCoverage
-from gankit.pictures import save_animation, save_curves, save_grid, save_points
+from gankit.pictures import save_animation, save_curves, save_grid, save_panels, save_points
 from gankit.protocols import Batch
-from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, real_points
+from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, may_read_files, real_points
 from gankit.runs.folder import environment, refused_with
 from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
 from gankit.runs.weights import networks_without_memory, read_weights
@@ -162,6 +162,7 @@ class Run:
             return self._resume(ranks, progress, override)
 
     def _resume(self, ranks: Ranks, progress: bool, override: bool) -> AdversarialTrainer:
+        ranks.first(self._check_folder)
         checkpoint = ranks.first(lambda: load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None)
         differs = self._check_recipe(checkpoint, override)
         trainer, batches = self._build()
@@ -261,7 +262,9 @@ class Run:
     def draw_samples(
         self, trainer: AdversarialTrainer, path: str | Path, *, count: int | None = None, seed: int = 0
     ) -> None:
-        """Draw samples as `train` does: a grid of pictures, or points over real ones.
+        """Draw samples as `train` does: a grid of pictures, or points.
+
+        Points are drawn over real ones if no file has to be read for them: the recipe may be somebody else's.
 
         Args:
             trainer: The trainer of this run, as `load_trainer` returns it.
@@ -274,15 +277,18 @@ class Run:
         """
         preset = self.recipe.preset
         points = None
-        if preset.sample_shape == (2,):  # only points need the data, which may no longer be where it was
+        are_points = preset.sample_shape == (2,)
+        if are_points and not may_read_files(preset.data):
             points = real_points(preset.batches(device=trainer.device), self.recipe.seed)
         if count is None:
-            count = 64 if points is None else POINTS
+            count = POINTS if are_points else 64
         samples = sample_replicas(trainer, count, preset.labels(count), seed)
-        if points is None:
-            save_grid(samples, path, sample_range=preset.sample_range or (0.0, 1.0))
-        else:
+        if points is not None:
             save_points(points, samples, path)
+        elif are_points:
+            save_panels({preset.name: samples}, path)
+        else:
+            save_grid(samples, path, sample_range=preset.sample_range or (0.0, 1.0))
 
     def _metrics_log(self) -> MetricsLog:
         return MetricsLog(self.metrics_file, every=self.recipe.log_every_steps)
@@ -322,6 +328,14 @@ class Run:
     def _describe(self) -> None:
         self._write_json("environment.json", environment(self.recipe.device))
         self._write_json("recipe.json", self.recipe.to_dict())
+
+    def _check_folder(self) -> None:
+        """Check that what is written stays in the run's folder, which may come from somebody else."""
+        for folder in (self.checkpoints, self.folder / "samples"):
+            if folder.is_symlink():
+                raise OutputError(
+                    f"{folder} must be a folder inside the run's, got a link to {str(folder.readlink())!r}"
+                )
 
     def _draw_curves(self) -> None:
         try:

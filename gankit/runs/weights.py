@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors import SafetensorError
+from safetensors.torch import load  # pyright: ignore[reportUnknownVariableType]
 
 from gankit.errors import BadValueError, DataNotFoundError
-from gankit.files import parse_json
+from gankit.files import parse_json, read_bytes
 from gankit.latents import LATENTS
 from gankit.presets.building import build_networks
 from gankit.runs.folder import refused_with
@@ -112,27 +112,30 @@ def read_weights(file: Path, network: torch.nn.Module, replicas: int | None) -> 
     """
     leading = [] if replicas is None else [replicas]
     wanted = {name: (_TYPES.get(one.dtype), [*leading, *one.shape]) for name, one in network.state_dict().items()}
-    _check_header(file, most_bytes=_MOST_HEADER_BYTES + 1024 * len(wanted))
-    opened: Any = safe_open(file, framework="pt")
-    with opened as weights:
-        slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
-        found = {name: (one.get_dtype(), one.get_shape()) for name, one in slices.items()}
+    most_header_bytes = _MOST_HEADER_BYTES + 1024 * len(wanted)
+    tensor_bytes = sum(one.nbytes for one in network.state_dict().values()) * (replicas or 1)
+    content = read_bytes(file, 8 + most_header_bytes + tensor_bytes)
+    found = _found(content, most_header_bytes)
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             kinds = [
                 None if one is None else f"{one[0]} {tuple(one[1])}" for one in (wanted.get(name), found.get(name))
             ]
             raise SafetensorError(f"{name[:100]} must have the type and shape {kinds[0]}, got {kinds[1]}")
-    return load_file(file)
+    return load(content)
 
 
-def _check_header(file: Path, most_bytes: int) -> None:
-    """Refuse a header that is larger than any that the network can have, or that contains a name twice."""
-    with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        if size > most_bytes:
-            raise SafetensorError(f"its header must have at most {most_bytes} bytes, got {size}")
-        try:
-            parse_json(opened.read(size) or b"{}")  # safetensors checks the rest
-        except ValueError as error:
-            raise SafetensorError(f"its header must be JSON: {error}") from None
+def _found(content: bytes, most_header_bytes: int) -> dict[str, tuple[Any, Any]]:
+    """Return the type and shape of each tensor in a safetensors file.
+
+    A header that is larger than any that the network can have, or that contains a name twice, is refused. safetensors
+    checks the rest when it loads the tensors.
+    """
+    size = int.from_bytes(content[:8], "little")
+    if size > most_header_bytes:
+        raise SafetensorError(f"its header must have at most {most_header_bytes} bytes, got {size}")
+    try:
+        header: Any = parse_json(content[8 : 8 + size] or b"{}")
+    except ValueError as error:
+        raise SafetensorError(f"its header must be JSON: {error}") from None
+    return {name: (about["dtype"], about["shape"]) for name, about in header.items() if name != "__metadata__"}

@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from gankit.errors import MissingExtraError, check_count
-from gankit.files import finite_or_none, write_text
+from gankit.files import append_line, finite_or_none, write_text
 from gankit.pictures import save_grid, save_points
 from gankit.training.step.modes import evaluating
 from gankit.training.trainer import AdversarialTrainer
@@ -59,8 +59,7 @@ class MetricsLog:
         if trainer.steps_done <= self._newest:  # training went back to a checkpoint
             self._remove_lines_from(trainer.steps_done)
         self._newest = trainer.steps_done
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.path, json.dumps(row), "the log of the metrics")
 
     def resume(self, trainer: AdversarialTrainer) -> None:
         """Make the file hold the history of a trainer that continues from a checkpoint.

@@ -1,0 +1,77 @@
+"""What a command prints: text that any terminal can show, to readers that may leave."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from gankit.errors import printable
+
+
+@contextlib.contextmanager
+def safe_output() -> Generator[Printed]:
+    r"""Replace `sys.stdout` and `sys.stderr`, so that printing never ends a command.
+
+    Characters that the encoding lacks, or that a terminal would obey, are written as escape sequences. If a stream
+    cannot be written to any longer, because its reader has left or its disk is full, the rest is dropped.
+
+    Yields:
+        What was printed to `sys.stdout`, with its first error.
+
+    Example:
+        >>> with safe_output() as printed:
+        ...     print("a\x1b[2Jb")
+        a\x1b[2Jb
+        >>> printed.error
+    """
+    before = sys.stdout, sys.stderr
+    streams = [_Stream(cast("TextIO | None", one)) for one in before]
+    sys.stdout, sys.stderr = (cast(TextIO, one) for one in streams)
+    try:
+        yield streams[0]
+    finally:
+        for stream in streams:
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class Printed:
+    """What was printed to a stream.
+
+    Attributes:
+        error: The first error of a write, or None.
+    """
+
+    error: OSError | None = None
+
+
+class _Stream(Printed):
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream: Any = stream  # None if the stream was closed when the process began
+
+    def write(self, text: str) -> int:
+        shown = "\r".join(map(printable, text.split("\r")))  # a progress bar returns to the start of its line
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        self._try("write", shown.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try("flush")
+
+    def _try(self, name: str, *arguments: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            getattr(self._stream, name)(*arguments)
+        except OSError as error:
+            self.error = self.error or error
+            # what is still in the buffer has to go somewhere when the process ends
+            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
