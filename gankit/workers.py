@@ -19,6 +19,12 @@ from gankit.errors import DataError
 WORKER_ERRORS = (RuntimeError, ConnectionError, EOFError)
 """The types of error by which torch may report a lost worker; each of them has other causes as well."""
 
+RANDOM_WORKERS = (
+    "the random generators of the loader's workers are not saved, so that random transforms draw other numbers; "
+    "samples without them are the same"
+)
+"""What of a loader with workers cannot be restored in general, even where its place in the data can."""
+
 _MOST_SIGNALS = 100
 _Batch = TypeVar("_Batch")
 

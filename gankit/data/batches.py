@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
+from gankit.data.epoch_reader import sampler_of
 from gankit.data.resident import TensorBatches, TensorData, check_fills
 from gankit.data.sampled import SampledBatches, Sampler
 from gankit.data.scaling import SampleRange, check_values
@@ -113,8 +114,8 @@ def _check_sample_shape(data: TensorData | Sampler, sample_shape: tuple[int, ...
 
 def _check_divided(data: object) -> None:
     """Raise if `data` is a loader that would give the same samples to every rank."""
-    sampler = getattr(data, "sampler", None)
-    if isinstance(data, DataLoader) and isinstance(sampler, (RandomSampler, SequentialSampler)):
+    sampler = sampler_of(cast("DataLoader[Any]", data)) if isinstance(data, DataLoader) else None
+    if isinstance(sampler, (RandomSampler, SequentialSampler)):
         raise BadArgumentsError(
             "a DataLoader for several ranks must have a torch.utils.data.DistributedSampler, got one with a "
             f"{type(sampler).__name__}, which gives every rank the same samples"

@@ -19,8 +19,8 @@ class StreamBatches:
 
     The position in them can be saved and restored if `batches` has a `state_dict` (torchdata's `StatefulDataLoader`),
     is a list, or is a `DataLoader` over a map-style data set with one of torch's samplers. In the last two cases the
-    batches before that position are read again. A `DistributedSampler` gets the number of each epoch, so that it
-    shuffles anew.
+    batches before that position are read again. A sampler with a method `set_epoch`, such as a `DistributedSampler`,
+    gets the number of each epoch, so that it shuffles anew.
 
     Args:
         batches: An iterable of tensors, or of tuples or lists of samples and labels, such as a `DataLoader`.

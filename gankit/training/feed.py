@@ -9,9 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.errors import DataError
+from gankit.errors import DataError, InexactResumeWarning, warn
 from gankit.protocols import Batch, DeviceBatches, HasDevice, KnownFinite, NotRestorable, State, Stateful
-from gankit.workers import end_workers_if_lost
+from gankit.workers import RANDOM_WORKERS, end_workers_if_lost
+
+_RANDOM_DATA = (
+    "what the data set draws from generators of Python, of numpy or of its own is not saved (`Preset.batches` and "
+    "`StreamBatches` save it)"
+)
 
 
 class Feed:
@@ -55,19 +60,35 @@ class Feed:
             self.device_batches = batches
         self._position = 0
         self._is_restored = False
+        self._has_warned = False
 
     @property
     def not_restorable(self) -> str | None:
         """What `load_state_dict` cannot restore of the batches, and why, or None if it restores everything."""
-        if isinstance(self.batches, (Stateful, list, tuple)):
-            return self.batches.not_restorable if isinstance(self.batches, NotRestorable) else None
+        if isinstance(self.batches, NotRestorable):
+            return self.batches.not_restorable
+        if isinstance(self.batches, Stateful):
+            if not hasattr(self.batches, "dataset"):
+                return None
+            # torchdata's loader saves its place, and no generators
+            return RANDOM_WORKERS if getattr(self.batches, "num_workers", 0) else _RANDOM_DATA
+        if isinstance(self.batches, (list, tuple)):
+            return None
         return (
             f"the place in the batches is lost, because {type(self.batches).__name__} has no state_dict and "
-            "load_state_dict; they start from the beginning"
+            "load_state_dict; they start from the beginning (`Preset.batches` and `StreamBatches` keep the place in a "
+            "DataLoader)"
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the batches, as far as they report it, and `all_finite`."""
+        """Return the place in the batches, as far as they report it, and `all_finite`.
+
+        If `not_restorable` names something, one `InexactResumeWarning` says so.
+        """
+        lost = self.not_restorable
+        if lost is not None and not self._has_warned:
+            self._has_warned = True
+            warn(f"a training that is resumed from this state does not continue exactly: {lost}", InexactResumeWarning)
         if isinstance(self.batches, Stateful):
             return {"batches": self.batches.state_dict(), "position": 0, "all_finite": self.all_finite}
         return {"batches": None, "position": self._position, "all_finite": self.all_finite}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gankit.data import TensorBatches
-from gankit.errors import DataError
+from gankit.errors import DataError, InexactResumeWarning
 from gankit.training.feed import Feed
 
 
@@ -77,8 +77,25 @@ def test_batches_without_a_state_say_what_is_lost():
     feed = Feed(iter(numbers()), CPU)
     assert feed.not_restorable == (
         "the place in the batches is lost, because list_iterator has no state_dict and load_state_dict; they start "
-        "from the beginning"
+        "from the beginning (`Preset.batches` and `StreamBatches` keep the place in a DataLoader)"
     )
+    with pytest.warns(InexactResumeWarning, match="resumed from this state does not continue exactly: the place in"):
+        feed.state_dict()
+    feed.state_dict()  # once
+
+
+@pytest.mark.parametrize(("workers", "says"), [(0, "generators of Python, of numpy"), (2, "of the loader's workers")])
+def test_a_loader_with_a_state_says_which_random_numbers_are_not_saved(workers, says):
+    class Loader(list):
+        dataset = "pictures"
+        num_workers = workers
+
+        def state_dict(self):
+            return {}
+
+        load_state_dict = state_dict
+
+    assert says in Feed(Loader(), CPU).not_restorable
 
 
 def test_what_is_not_finite_is_recorded_until_it_is_forgotten():
