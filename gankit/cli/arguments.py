@@ -54,7 +54,20 @@ def output_folder(options: argparse.Namespace, name: str) -> Path:
         >>> output_folder(argparse.Namespace(out=None), "ring").parent.as_posix()
         'runs/ring'
     """
-    return Path(options.out or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    return expanded(options.out or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder in place of `~`, which shells leave alone in `--out=~/run`.
+
+    Example:
+        >>> expanded("~nobody_of_that_name/run").as_posix()
+        '~nobody_of_that_name/run'
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(path)
 
 
 def add_flags(

@@ -7,10 +7,9 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from gankit.cli.arguments import add_flags, given, named_preset, output_folder, spec
+from gankit.cli.arguments import add_flags, expanded, given, named_preset, output_folder, spec
 from gankit.cli.figures import figures_in_words
 from gankit.cli.interrupts import stop_on_signal
 from gankit.data import DATASETS
@@ -130,8 +129,8 @@ def _new_run(options: argparse.Namespace, launch: Launch) -> Run:
 
 
 def _resumed_run(options: argparse.Namespace, ranks: Ranks) -> Run:
-    run = ranks.first(lambda: Run.open(options.resume))
-    if options.out is not None and Path(options.out).resolve() != run.folder.resolve():
+    run = ranks.first(lambda: Run.open(expanded(options.resume)))
+    if options.out is not None and expanded(options.out).resolve() != run.folder.resolve():
         raise BadArgumentsError(f"--out must be left out beside --resume {options.resume}, got {options.out!r}")
     recipe = run.recipe
     if options.preset not in (None, recipe.preset.name):

@@ -1,19 +1,25 @@
-"""The folder of a run, what it records about its environment, and how errors in its files are reported."""
+"""The folder of a run: its lock, what it records about its environment, and how errors in its files are reported."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from gankit.devices import resolve_device
-from gankit.errors import BadArgumentsError, GankitError
+from gankit.errors import BadArgumentsError, GankitError, OutputError
+from gankit.files import not_writable
+from gankit.locks import FolderLock
 from gankit.training import Ranks
 from gankit.version import __version__
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def environment(device: str | None) -> dict[str, Any]:
@@ -60,3 +66,46 @@ def refused_with(message: str) -> Generator[None]:
     except Exception as error:  # a crafted file may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadArgumentsError(f"{message}: {reason[:500]}") from error
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, ranks: Ranks, *, must_be_new: bool = False) -> Generator[None]:
+    """Make a run's folder and keep other processes from writing into it, which rank 0 does for all ranks.
+
+    Raises:
+        OutputError: On every rank, if the folder is in use or cannot be written to.
+        OutputExistsError: On every rank, if it must be new and is not empty.
+
+    Example:
+        >>> with locked_folder(Path("run"), Ranks()):
+        ...     Path("run").is_dir()
+        True
+    """
+    with contextlib.ExitStack() as stack:
+
+        def lock() -> None:
+            stack.enter_context(FolderLock(folder, "the run's folder", must_be_new=must_be_new))
+
+        ranks.first(lock)
+        yield
+
+
+@contextlib.contextmanager
+def reporting_full_disk(folder: Path) -> Generator[None]:
+    """Report a full disk in one sentence, whichever callback of a run finds it.
+
+    Raises:
+        OutputError: In place of an `OSError` by which the system reports a full disk.
+
+    Example:
+        >>> with reporting_full_disk(Path("run")):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        gankit.errors.OutputError: the run's folder must be writable, got 'run': No space left on device
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, GankitError) or error.errno not in _FULL:
+            raise
+        raise OutputError(not_writable("the run's folder", folder, error)) from error

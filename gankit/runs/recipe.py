@@ -20,6 +20,7 @@ from gankit.errors import (
 from gankit.files import parse_json, read_bytes
 from gankit.presets import Preset
 from gankit.runs.folder import refused_with
+from gankit.spec import Spec
 
 _FORMAT = 1
 _MOST_RECIPE_BYTES = 1 << 16
@@ -28,6 +29,9 @@ _MOST_RECIPE_BYTES = 1 << 16
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that a run is made from.
+
+    A relative `root` of the preset's data is replaced by its absolute path, so that the run finds the same data when it
+    is continued from another working folder.
 
     Args:
         preset: The model, its data and its number of steps.
@@ -63,6 +67,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not isinstance(self.preset, Preset):
             raise BadArgumentsError(f"a recipe's preset must be a Preset, got {self.preset!r}")
+        object.__setattr__(self, "preset", _with_absolute_root(self.preset))
         check_seed(self.seed)
         if not isinstance(self.device, str | None):
             raise BadArgumentsError(f"a recipe's device must be a name such as 'cpu', or None, got {self.device!r}")
@@ -114,6 +119,14 @@ class Recipe:
         return {name: (value, theirs[name]) for name, value in mine.items() if value != theirs[name]}
 
 
+def _with_absolute_root(preset: Preset) -> Preset:
+    data = Spec.of(preset.data)
+    root = data.arguments.get("root")
+    if not isinstance(root, str) or not root or root.startswith("~") or Path(root).is_absolute():
+        return preset
+    return preset.replace(data=Spec(data.name, **data.arguments | {"root": str(Path(root).absolute())}))
+
+
 def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *, decays: bool = False) -> None:
     """Refuse to resume a run with another recipe. More steps do not count as a difference.
 
@@ -138,7 +151,11 @@ def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *,
         if name not in ("checkpoint_every_steps", "check_every_steps") and (name != "steps" or decays or given < own)
     }
     if refused:
-        changes = ", ".join(f"{n} {_as_text(given)} instead of {_as_text(own)}" for n, (own, given) in refused.items())
+        changes = ", ".join(
+            f"{name} {_as_text(given)} instead of {_as_text(own)}"
+            + (", on which the learning rates depend with learning_rate_decay" if name == "steps" and decays else "")
+            for name, (own, given) in refused.items()
+        )
         raise RecipeDiffersError(
             f"a run that is continued must have the recipe of {where!r}, got {changes}; leave it out, or add "
             "--override to change the recipe"

@@ -16,9 +16,8 @@ generator.safetensors, averaged_generator.safetensors (with averaging), discrimi
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +28,22 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from gankit.errors import (
     BadValueError,
     DataNotFoundError,
-    GankitError,
     GankitWarning,
     MissingExtraError,
-    OutputError,
     warn,
 )
-from gankit.files import not_writable, replacing, write_text
-from gankit.locks import FolderLock
+from gankit.files import replacing, write_text
 from gankit.metrics import ModeCoverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_panels, save_points
 from gankit.protocols import Batch
 from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, may_read_files, real_points
-from gankit.runs.folder import environment, refused_with
-from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
+from gankit.runs.folder import environment, locked_folder, refused_with, reporting_full_disk
+from gankit.runs.metrics_file import read_metrics
+from gankit.runs.recipe import Recipe, read_recipe
+from gankit.runs.resuming import changed_fields, check_inside, is_finished
 from gankit.runs.weights import networks_without_memory, read_weights
 from gankit.training import (
     AdversarialTrainer,
-    Checkpoint,
     Checkpointer,
     MetricsLog,
     PointClouds,
@@ -57,8 +54,6 @@ from gankit.training import (
 )
 from gankit.training.callbacks import sample_replicas
 from gankit.training.saving.checkpoint import has_checkpoints
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Run:
@@ -135,9 +130,10 @@ class Run:
         """
         trainer, batches = self._build()
         log, pictures = self._metrics_log(), self._pictures(batches)
-        with self._locked_folder(trainer.ranks, must_be_new=True):
-            trainer.ranks.first(self._describe)
-            return self._train_and_write(trainer, batches, log, pictures, progress)
+        with locked_folder(self.folder, trainer.ranks, must_be_new=True):
+            return self._train_and_write(
+                trainer, batches, log, pictures, progress, begin=lambda: trainer.ranks.first(self._describe)
+            )
 
     def resume(self, *, progress: bool = True, override: bool = False) -> AdversarialTrainer:
         """Continue from the newest undamaged checkpoint, or from the start if there is no checkpoint yet.
@@ -158,34 +154,32 @@ class Run:
             GankitError: For a recipe that cannot be built.
         """
         ranks = Ranks.present()
-        with self._locked_folder(ranks):
+        with locked_folder(self.folder, ranks):
             return self._resume(ranks, progress, override)
 
     def _resume(self, ranks: Ranks, progress: bool, override: bool) -> AdversarialTrainer:
-        ranks.first(self._check_folder)
+        ranks.first(lambda: check_inside(self.checkpoints, self.folder / "samples"))
         checkpoint = ranks.first(lambda: load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None)
-        differs = self._check_recipe(checkpoint, override)
+        differs = ranks.first(lambda: changed_fields(self.folder, self.recipe, checkpoint, override=override))
+        if checkpoint is None and ranks.first(lambda: is_finished(self.folder, differs)):
+            return self._load_finished(ranks)
         trainer, batches = self._build()
         log, pictures = self._metrics_log(), self._pictures(batches)
         if checkpoint is not None:
             if differs:
                 checkpoint = checkpoint.adapted_to(trainer, differs)
             checkpoint.restore(trainer, batches)
-        if ranks.is_first:
-            self._write_json("recipe.json", self.recipe.to_dict())
-        log.resume(trainer)
-        if pictures is not None:
-            pictures.resume(trainer)
-        return self._train_and_write(trainer, batches, log, pictures, progress, save_first=bool(differs))
 
-    def _check_recipe(self, checkpoint: Checkpoint | None, override: bool) -> set[str]:
-        if checkpoint is None or checkpoint.recipe is None:
-            return set()
-        saved = Recipe.from_dict(checkpoint.recipe)
-        differences = saved.differences(self.recipe)
-        if not override:
-            check_same_recipe(differences, str(checkpoint.folder), decays=self.recipe.preset.learning_rate_decay)
-        return set(differences)
+        def begin() -> None:
+            log.resume(trainer)
+            if pictures is not None:
+                pictures.resume(trainer)
+            if ranks.is_first:
+                self._describe()
+
+        return self._train_and_write(
+            trainer, batches, log, pictures, progress, begin=begin, save_first=checkpoint is not None and bool(differs)
+        )
 
     def _build(self) -> tuple[AdversarialTrainer, Iterable[Batch]]:
         trainer = self.trainer = self.build_trainer()
@@ -206,8 +200,10 @@ class Run:
         pictures: SampleGrids | PointClouds | None,
         progress: bool,
         *,
+        begin: Callable[[], None],
         save_first: bool = False,
     ) -> AdversarialTrainer:
+        """Train and write the run; nothing in its folder is changed before `begin` is called."""
         recipe, preset = self.recipe, self.recipe.preset
         if isinstance(pictures, PointClouds) and not self._can_plot("pictures of points are missing"):
             pictures = None
@@ -215,12 +211,14 @@ class Run:
         if pictures is not None:
             trainer.callbacks.append(pictures)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._full_disk_in_one_sentence())
+            stack.enter_context(reporting_full_disk(self.folder))
             checkpointer = None
             if recipe.checkpoint_every_steps:  # added as the last callback, so that it saves what the others wrote
                 checkpointer = stack.enter_context(
                     Checkpointer(self.checkpoints, every_steps=recipe.checkpoint_every_steps, recipe=recipe.to_dict())
                 )
+            begin()
+            if checkpointer is not None:
                 must_roll_back = trainer.watch.policy == "rollback" and not has_checkpoints(self.checkpoints)
                 if save_first or must_roll_back:
                     checkpointer.save(trainer)
@@ -314,28 +312,19 @@ class Run:
             return False
         return True
 
-    @contextlib.contextmanager
-    def _locked_folder(self, ranks: Ranks, *, must_be_new: bool = False) -> Generator[None]:
-        """Keep the folder for this run, which rank 0 does for all ranks."""
-        with contextlib.ExitStack() as stack:
-
-            def lock() -> None:
-                stack.enter_context(FolderLock(self.folder, "the run's folder", must_be_new=must_be_new))
-
-            ranks.first(lock)
-            yield
-
     def _describe(self) -> None:
-        self._write_json("environment.json", environment(self.recipe.device))
+        if not (self.folder / "environment.json").exists():
+            self._write_json("environment.json", environment(self.recipe.device))
         self._write_json("recipe.json", self.recipe.to_dict())
 
-    def _check_folder(self) -> None:
-        """Check that what is written stays in the run's folder, which may come from somebody else."""
-        for folder in (self.checkpoints, self.folder / "samples"):
-            if folder.is_symlink():
-                raise OutputError(
-                    f"{folder} must be a folder inside the run's, got a link to {str(folder.readlink())!r}"
-                )
+    def _load_finished(self, ranks: Ranks) -> AdversarialTrainer:
+        """Return the trainer of a finished run without checkpoints, with the weights of the run."""
+        steps = self.recipe.preset.steps
+        if ranks.is_first:
+            warn(f"{str(self.folder)!r} has finished its {steps} steps, so nothing is trained", GankitWarning)
+        self.trainer = self.load_trainer() if ranks.is_first else self.build_trainer()
+        self.trainer.state.steps_done = steps
+        return self.trainer
 
     def _draw_curves(self) -> None:
         try:
@@ -345,9 +334,7 @@ class Run:
 
     def read_metrics(self) -> list[dict[str, float]]:
         """Return the lines of `metrics.jsonl`, or none if there is no such file."""
-        if not self.metrics_file.exists():
-            return []
-        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+        return read_metrics(self.metrics_file)
 
     def save_weights(self, trainer: AdversarialTrainer) -> None:
         """Write the weights of all networks as safetensors."""
@@ -387,16 +374,6 @@ class Run:
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         write_text(self.folder / name, json.dumps(content, indent=2) + "\n", "the run's folder")
-
-    @contextlib.contextmanager
-    def _full_disk_in_one_sentence(self) -> Generator[None]:
-        """Report a full disk in one sentence, whichever callback finds it."""
-        try:
-            yield
-        except OSError as error:
-            if isinstance(error, GankitError) or error.errno not in _FULL:
-                raise
-            raise OutputError(not_writable("the run's folder", self.folder, error)) from error
 
 
 def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Module]]:
