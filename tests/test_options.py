@@ -35,7 +35,7 @@ OF_ONE_RUN = ["seed", "log_every_steps", "check_every_steps", "ranks", "callback
 DECAY = ["learning_rate_decay_steps"]
 
 # fields that no flag changes: what a preset is called, what its data must be, and what the launcher decides
-WITHOUT_FLAG = {"name", "description", "sample_shape", "sample_range", "preset", "ranks"}
+WITHOUT_FLAG = {"name", "description", "sample_range", "preset", "ranks"}
 # flags that are no fields: where to write, what to print, and how to begin; `root` becomes part of `data`
 WITHOUT_FIELD = {"help", "preset", "out", "progress", "resume", "override", "root"}
 # a flag that can be repeated has the name of one of the values

@@ -144,12 +144,21 @@ def _reading(name: str, hint: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
+    if get_origin(hint) is tuple:
+        return {"type": _numbers, "metavar": "N,N,N"}
     kinds = [one for one in get_args(hint) or (hint,) if one is not types.NoneType]
     if Spec in kinds:
         return {"type": spec, "metavar": "NAME"}
     (kind,) = kinds
     metavar = {int: "N", float: "X"}.get(kind, name.upper())
     return {"type": _or_none(kind) if types.NoneType in get_args(hint) else kind, "metavar": metavar}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be integers with commas between them, got {text!r}") from None
 
 
 def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -18,6 +18,7 @@ from gankit.files import is_new
 from gankit.losses import LossSchedule
 from gankit.presets import Preset
 from gankit.runs import Recipe, Run, check_same_recipe
+from gankit.runs.class_names import with_class_names
 from gankit.spec import Spec
 from gankit.training import AdversarialTrainer, Launch, Options, Ranks
 from gankit.training.saving.checkpoint import has_checkpoints
@@ -26,7 +27,7 @@ OPTION_FLAGS = tuple(field.name for field in dataclasses.fields(Options))
 """The options of a training step: each of them is a flag."""
 
 PART_FLAGS = ("generator", "discriminator", "latent", "generator_optimizer", "discriminator_optimizer")
-DATA_FLAGS = ("data", "batch_size", "num_classes")
+DATA_FLAGS = ("data", "sample_shape", "batch_size", "num_classes")
 COURSE_FLAGS = ("steps", "learning_rate_decay")
 PRESET_FLAGS = (*PART_FLAGS, *DATA_FLAGS, *COURSE_FLAGS)
 """The other fields of a preset that are flags of the same name. `--loss` and `--regularizer` can be repeated."""
@@ -139,6 +140,7 @@ def _resumed_run(options: argparse.Namespace, ranks: Ranks) -> Run:
         )
     preset = recipe.preset.replace(**_preset_changes(recipe.preset, options))
     recipe = dataclasses.replace(recipe, preset=preset, **given(options, RECIPE_FLAGS))
+    recipe = with_class_names(recipe, run.folder)
     if not options.override:
         differences = run.recipe.differences(recipe)
         check_same_recipe(differences, str(options.resume), decays=preset.learning_rate_decay)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gankit.data.local_files import expand_root, reason_of
-from gankit.errors import DataError, DataNotFoundError, DataWarning, warn
+from gankit.errors import DataError, DataNotFoundError
 
 # what systems and programs keep in folders of pictures; names that begin with a dot are passed over too
 _NO_PICTURES = {"__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "$RECYCLE.BIN", "@eaDir"}
@@ -23,12 +23,14 @@ class Listing:
         labels: The number of each picture's class, or None without classes.
         classes: The names of the classes in the order of their numbers, or None without classes.
         unreadable: The folders that could not be read.
+        notices: What else was passed over, in sentences.
     """
 
     files: list[Path] = field(default_factory=list[Path])
     labels: list[int] | None = None
     classes: tuple[str, ...] | None = None
     unreadable: list[str] = field(default_factory=list[str])
+    notices: list[str] = field(default_factory=list[str])
 
 
 def list_pictures(
@@ -80,21 +82,19 @@ def list_pictures(
         )
     if labels or classes is not None:
         _check_classes(root, by_class, loose, classes)
-    search.warn(root)
-    has_classes = bool(by_class) and not loose
+    notices = search.notices(root)
     if labels is None and by_class and loose:
-        warn(
+        notices.append(
             f"every picture must be in a class folder to have a label, got {_listed(map(str, loose))} beside the "
-            f"folders {_listed(by_class)}; no picture has one",
-            DataWarning,
+            f"folders {_listed(by_class)}; no picture has one"
         )
-    if labels is False or not has_classes:
+    if labels is False or loose:
         everything = [*loose, *(file for files in by_class.values() for file in files)]
-        return Listing(sorted(everything), unreadable=search.unreadable)
+        return Listing(sorted(everything), None, None, search.unreadable, notices)
     names = tuple(classes) if classes is not None else tuple(sorted(by_class, key=_by_number))
     files = [file for name in names for file in sorted(by_class[name])]
     numbers = [number for number, name in enumerate(names) for _ in by_class[name]]
-    return Listing(files, numbers, names, search.unreadable)
+    return Listing(files, numbers, names, search.unreadable, notices)
 
 
 class _Search:
@@ -143,15 +143,13 @@ class _Search:
                 self.left_out[path.suffix.lower() or "without an ending"] += 1
         return pictures, folders
 
-    def warn(self, root: str | Path) -> None:
-        """Say what was passed over."""
-        for what, found in (
-            ("folders without pictures are no classes", _listed(self.empty)),
-            ("files that are no pictures by their endings are left out", _counted(self.left_out)),
-            ("links to folders that are read already are not followed", _listed(map(str, self.repeated))),
-        ):
-            if found:
-                warn(f"{what}: {found} in {str(root)!r}", DataWarning)
+    def notices(self, root: str | Path) -> list[str]:
+        passed_over = {
+            "folders without pictures are no classes": _listed(self.empty),
+            "files that are no pictures by their endings are left out": _counted(self.left_out),
+            "links to folders that are read already are not followed": _listed(map(str, self.repeated)),
+        }
+        return [f"{what}: {found} in {str(root)!r}" for what, found in passed_over.items() if found]
 
 
 def _is_folder(path: Path) -> bool:

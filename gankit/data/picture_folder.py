@@ -176,6 +176,8 @@ def image_folder(
             samples[len(kept)] = picture.pixels
         kept.append(number)
     kept += range(to_read, len(listing.files))
+    for notice in listing.notices:
+        warn(notice, DataWarning)
     _warn_of_missing(root, listing, bad)
     _warn_of_pictures(remarks, in_colour, min(to_read, len(listing.files)) - len(bad))
     if not kept:
@@ -184,6 +186,22 @@ def image_folder(
     if not in_memory:
         return PictureFiles([listing.files[number] for number in kept], form, numbers, listing.classes)
     return TensorData(samples[: len(kept)], None if numbers is None else torch.tensor(numbers), listing.classes)
+
+
+def class_names(root: str | Path) -> tuple[str, ...]:
+    """Return the names of the class folders in the order of their labels.
+
+    Raises:
+        DataError: If the folder cannot be read or contains no pictures, or a picture lies beside the class folders.
+
+    Example:
+        >>> for name in ("10", "9"):
+        ...     Path("pictures", name).mkdir(parents=True)
+        ...     _ = Path("pictures", name, "a.png").write_bytes(b"")
+        >>> class_names("pictures")
+        ('9', '10')
+    """
+    return list_pictures(root, picture_endings(), labels=True, skip_unreadable=True).classes or ()
 
 
 def _warn_of_missing(root: str | Path, listing: Listing, bad: Sequence[str]) -> None:

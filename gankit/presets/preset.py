@@ -16,12 +16,13 @@ from torch.utils.data import Dataset
 from typing_extensions import Unpack, override
 
 from gankit.architectures.base import checked_shape
-from gankit.data import DATASETS, Sampler, TensorBatches, TensorData, make_batches
+from gankit.data import DATASETS, PictureFiles, Sampler, TensorBatches, TensorData, make_batches
 from gankit.devices import resolve_device
 from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count, did_you_mean, is_too_large
 from gankit.losses import LossSchedule
 from gankit.presets.building import build_trainer
 from gankit.presets.changes import Name, Overrides, PresetChanges
+from gankit.presets.picture_data import in_shape, warn_of_absent_classes
 from gankit.protocols import Batch, Callback
 from gankit.registry import Registry, Spec, fits
 from gankit.spec import from_json, to_json
@@ -47,7 +48,7 @@ class Preset(Options):
         name: The preset's name.
         description: One sentence that describes the preset and cites its source.
         data: The name of the data set.
-        sample_shape: The shape of one sample.
+        sample_shape: The shape of one sample: channels, height and width for pictures.
         sample_range: The lowest and the highest value of a sample, or None for any. Bytes are scaled to this range,
             and generators given by name choose their output activation by it.
         num_classes: The number of classes of a conditional model: batches carry labels, and networks given by name take
@@ -246,7 +247,8 @@ class Preset(Options):
         source = self.data if data is None else data
         if isinstance(source, (str, Spec)):
             options = {} if root is None else {"root": str(root)}
-            source = DATASETS.build(source, **options)
+            named = in_shape(Spec.of(source), self.sample_shape, with_labels=self.num_classes is not None)
+            source = DATASETS.build(named, **options)
         elif root is not None:
             raise BadArgumentsError(f"root is for a data set by name, got it beside {type(source).__name__}")
         batches = make_batches(
@@ -261,8 +263,12 @@ class Preset(Options):
             shard=(Ranks.present().rank, Ranks.present().size) if shard is None else shard,
         )
         labels = batches.labels if isinstance(batches, TensorBatches) else None
+        if isinstance(source, PictureFiles):
+            labels = source.labels
         if labels is not None and self.num_classes is not None:
             _check_labels(labels, self.num_classes)
+        if isinstance(source, (TensorData, PictureFiles)):
+            warn_of_absent_classes(source.classes, self.num_classes)
         return batches
 
     def labels(self, count: int) -> Tensor | None:

@@ -36,6 +36,7 @@ from gankit.files import replacing, write_text
 from gankit.metrics import ModeCoverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_panels, save_points
 from gankit.protocols import Batch
+from gankit.runs.class_names import with_class_names
 from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, may_read_files, real_points
 from gankit.runs.folder import environment, locked_folder, refused_with, reporting_full_disk
 from gankit.runs.metrics_file import read_metrics
@@ -128,6 +129,7 @@ class Run:
             OutputError: For a folder that cannot be written to, or that another process writes into.
             GankitError: For a recipe that cannot be built. No folder is made.
         """
+        self.recipe = with_class_names(self.recipe)
         trainer, batches = self._build()
         log, pictures = self._metrics_log(), self._pictures(batches)
         with locked_folder(self.folder, trainer.ranks, must_be_new=True):
@@ -160,6 +162,7 @@ class Run:
     def _resume(self, ranks: Ranks, progress: bool, override: bool) -> AdversarialTrainer:
         ranks.first(lambda: check_inside(self.checkpoints, self.folder / "samples"))
         checkpoint = ranks.first(lambda: load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None)
+        self.recipe = with_class_names(self.recipe, self.folder)
         differs = ranks.first(lambda: changed_fields(self.folder, self.recipe, checkpoint, override=override))
         if checkpoint is None and ranks.first(lambda: is_finished(self.folder, differs)):
             return self._load_finished(ranks)

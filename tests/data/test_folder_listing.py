@@ -8,7 +8,6 @@ import pytest
 
 from gankit.data.folder_listing import list_pictures
 from gankit.errors import DataError, DataNotFoundError
-from tests.data.making_pictures import notices
 
 ROOT = Path("pictures")
 
@@ -21,9 +20,9 @@ def make(*names):
 
 
 def listed(**options):
-    """The names of the pictures, their labels, the classes, and the warnings."""
-    listing, said = notices(lambda: list_pictures("pictures", (".png", ".jpg"), **options))
-    return [file.relative_to(ROOT).as_posix() for file in listing.files], listing.labels, listing.classes, said
+    """The names of the pictures, their labels, the classes, and the notices."""
+    found = list_pictures("pictures", (".png", ".jpg"), **options)
+    return [file.relative_to(ROOT).as_posix() for file in found.files], found.labels, found.classes, found.notices
 
 
 def test_folders_are_classes_and_their_subfolders_belong_to_them():
@@ -204,6 +203,6 @@ def test_a_folder_that_cannot_be_read_is_refused_or_left_out(monkeypatch, inside
     with pytest.raises(DataError, match=f"^every folder must be readable, got {str(closed)!r}: Permission denied$"):
         listed()
     if inside:
-        listing, _ = notices(lambda: list_pictures("pictures", (".png",), skip_unreadable=True))
+        listing = list_pictures("pictures", (".png",), skip_unreadable=True)
         assert listing.classes == ("a",)
         assert listing.unreadable == [f"{str(closed)!r} (Permission denied)"]
