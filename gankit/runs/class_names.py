@@ -13,8 +13,8 @@ from gankit.spec import Spec
 def with_class_names(recipe: Recipe, folder: Path | None = None) -> Recipe:
     """Return the recipe with the class folders of its pictures, in the order of their labels.
 
-    They are those of the recipe in the folder of a run that is resumed, if its data are otherwise the same. Recipes of models without
-    classes, of other data sets, and with names already are returned unchanged.
+    They are those of the recipe in the folder of a run that is resumed, if its data are otherwise the same. Recipes of
+    models without classes, of other data sets, and with names already are returned unchanged.
 
     Args:
         recipe: The recipe of a run.
