@@ -139,6 +139,10 @@ class MissingExtraError(GankitError, ImportError):
     """An optional package is needed, but it is not installed."""
 
 
+class GradientError(GankitError, RuntimeError):
+    """A network cannot get its gradient, for example because an operation in it cuts gradients off."""
+
+
 class CannotCaptureError(GankitError, RuntimeError):
     """A step contains an operation that cannot be compiled or captured."""
 

@@ -16,6 +16,8 @@ from gankit.regularizers.registry import REGULARIZERS
 class WeightClipping:
     """Weight clipping: clamps every parameter of D to [-bound, bound] after its update (Arjovsky et al. 2017, alg. 1).
 
+    A frozen parameter, which D's update leaves alone, is not clamped either.
+
     Args:
         bound: The paper's c, the largest absolute value of a parameter.
         every: Clip only after every `every`-th step.
@@ -40,6 +42,7 @@ class WeightClipping:
 
     @torch.no_grad()
     def apply(self, network: nn.Module) -> None:
-        """Clip the network's parameters in place."""
+        """Clip the network's parameters in place, except those that are frozen."""
         for parameter in network.parameters():
-            parameter.clamp_(-self.bound, self.bound)
+            if parameter.requires_grad:
+                parameter.clamp_(-self.bound, self.bound)

@@ -40,6 +40,7 @@ from gankit.training.parallel.ranks import Ranks
 from gankit.training.parallel.replicas import Stacked
 from gankit.training.step import learning_rates
 from gankit.training.step.batches import BatchCheck
+from gankit.training.step.derivatives import check_gradients_enabled
 from gankit.training.step.objectives import Objectives
 from gankit.training.step.options import Execution, OnNonFinite, Options, Precision
 from gankit.training.step.sampling import generate, seeds_per_replica
@@ -235,10 +236,8 @@ class AdversarialTrainer(StateAttributes):
         self.ranks.check_present()
         batches = [self._checked(one) for one in (batch, *more)]
         if len(batches) != self.discriminator_steps:
-            raise BadValueError(
-                f"step needs one batch for each of the {self.discriminator_steps} discriminator_steps, got "
-                f"{len(batches)}"
-            )
+            needed = f"{self.discriminator_steps} discriminator_steps"
+            raise BadValueError(f"step needs one batch for each of the {needed}, got {len(batches)}")
         self._decay_learning_rates()
         return self._executor.run(batches)
 
@@ -295,6 +294,7 @@ class AdversarialTrainer(StateAttributes):
             DistributedError: if another rank has been lost, or if the present processes are not those of construction.
         """
         self.ranks.check_present()
+        check_gradients_enabled()
         self._check_steps(steps)
         self._non_finite.check_policy(self._roll_back)
         if self.feed is None or self.feed.batches is not batches:

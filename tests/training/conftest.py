@@ -21,6 +21,12 @@ def small_discriminator() -> nn.Module:
 
 
 @pytest.fixture
+def traced_only(monkeypatch):
+    """Run the traced graph without Inductor, which takes many seconds per half."""
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+
+
+@pytest.fixture
 def make_trainer():
     def make(generator=None, discriminator=None, loss=None, *, optimizer=torch.optim.Adam, **options):
         torch.manual_seed(0)

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from gankit.errors import BadValueError, CannotCaptureError, CannotCompileError, DeviceError, ExecutionWarning, warn
 from gankit.protocols import DeviceBatches
-from gankit.training.execution.graphs import GraphedStep
+from gankit.training.execution.graphs import GraphedStep, NewStatesError
+from gankit.training.execution.hooks import HookWatch
 from gankit.training.execution.tracing import TracedHalves
-from gankit.training.execution.undo import undone
+from gankit.training.execution.undo import undone, undone_if_refused
 from gankit.training.step import learning_rates
 from gankit.training.step.batches import CheckedBatch
+from gankit.training.step.derivatives import check_gradients_enabled
 from gankit.training.step.options import Execution
 from gankit.training.step.step import Differentiate, Step
 
@@ -97,6 +99,7 @@ class Executor:
             self.mode, self.reason = self._requested, "as requested"
         self._halves: TracedHalves | None = None
         self._graphs: GraphedStep | None = None
+        self._hooks = HookWatch(self._state)
         self._newest: Sequence[CheckedBatch] = ()
         self._compiled: set[object] = set()
         self.reset()
@@ -166,6 +169,7 @@ class Executor:
         eagerly: Callable[[Differentiate | None], dict[str, Tensor]],
         captured: Callable[[GraphedStep], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
+        check_gradients_enabled()
         average = self._state.average
         if average is not None and average.prepare(self._state.generator):
             self.reset()
@@ -180,14 +184,21 @@ class Executor:
         captured: Callable[[GraphedStep], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
         """Run the step in the present mode, or in the next simpler one while that is not possible."""
-        if self.mode == "eager" or self._is_first:
+        if self._is_first:
+            with undone_if_refused(self._state):  # a half that cannot be trained is found after the other one's update
+                return eagerly(None)
+        if self.mode == "eager":
             return eagerly(None)
         try:
+            if (hook := self._hooks.found()) is not None:
+                raise CannotCaptureError(hook)
             if "cuda_graph" not in self.mode:
                 return self._run_compiled(eagerly)
             if self._graphs is None:
                 self._graphs = GraphedStep(self._step, self._halves)
             return captured(self._graphs)
+        except NewStatesError:  # the next step finds them, and can be captured
+            return eagerly(None)
         except CannotCaptureError as error:
             self._fall_back(error)
         return self._try(eagerly, captured)

@@ -8,12 +8,13 @@ random generators are put back, so that the bits of a step do not depend on when
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from gankit.context import StepContext
@@ -41,6 +42,13 @@ class GraphContext(StepContext):
     def step(self) -> int:
         """Refused: every replay would see the number of the step that was captured."""
         raise CannotCaptureError("a part reads context.step, which changes from step to step")
+
+
+class NewStatesError(CannotCaptureError):
+    """An optimizer creates the states of parameters in the step, as after their `requires_grad_(True)`.
+
+    A graph would create them again in each replay.
+    """
 
 
 class GraphedStep:
@@ -135,13 +143,15 @@ class GraphedStep:
         state, drawn_from = self._step.state, list(generators)
         # A graph reads and writes fixed addresses. If warming up exchanges a tensor for another, replays would go on
         # with the old one.
-        tensors = {id(tensor) for tensor in state.tensors()}
+        tensors, entries = {id(tensor) for tensor in state.tensors()}, _entries(state.optimizers)
 
         def run() -> dict[str, Tensor]:
             return self._step(batches(), self._differentiate)
 
         with undone(state, drawn_from):
             self._warm_up(run)
+            if _entries(state.optimizers) != entries:
+                raise NewStatesError("an optimizer creates states of parameters")
             if {id(tensor) for tensor in state.tensors()} != tensors:
                 raise CannotCaptureError("a part or an optimizer replaces a tensor of its state by another one")
         graph = self._capture(run, places, [*state.randomness.noises, *drawn_from])
@@ -219,6 +229,12 @@ class CapturedStep:
         self.graph.replay()
         # a copy, made by one kernel, because the next replay overwrites the values
         return dict(zip(self._names, self._values.clone().unbind(), strict=True))
+
+
+def _entries(optimizers: Iterable[Optimizer]) -> set[Tensor]:
+    """Return the parameters that have a state."""
+    states = (cast("Mapping[Tensor, Mapping[str, Any]]", optimizer.state) for optimizer in optimizers)
+    return {parameter for one in states for parameter, own in one.items() if own}
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Literal, cast
+from itertools import chain
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,8 @@ from typing_extensions import override
 from gankit.context import StepContext
 from gankit.errors import CannotCompileError
 from gankit.protocols import Half
-from gankit.training.step.gradients import frozen, put_gradients, trainable_parameters
+from gankit.training.step.derivatives import gradients_of
+from gankit.training.step.gradients import put_gradients, trainable_parameters
 from gankit.training.step.step import Step
 
 
@@ -183,8 +185,10 @@ class TracedHalf:
         return dict(zip(self.names, outputs[len(parameters) :], strict=True))
 
     def _module_tensors(self) -> list[Tensor]:
-        """Return every parameter and buffer that the half can read, without a graph."""
-        return [tensor.detach() for module in self._state.modules() for tensor in _tensors(module).values()]
+        """Return every parameter and buffer that the half can read, once and without a graph."""
+        modules = self._state.modules()
+        tensors = {id(tensor): tensor for module in modules for tensor in _tensors(module).values()}
+        return [tensor.detach() for tensor in tensors.values()]
 
     def _run(self, *inputs: Tensor) -> list[Tensor | None]:
         """Compute the half on tensors that stand for the modules' own, and return its gradients and results.
@@ -196,20 +200,19 @@ class TracedHalf:
         state, given = self._state, list(inputs)
         network = state.network(self._half)
         with ExitStack() as stack:
-            if self._half == "generator":
-                stack.enter_context(frozen(state.discriminator))
-            trainable = {id(parameter) for parameter in trainable_parameters(network)}
-            leaves: list[Tensor] = []  # what the gradients are taken with respect to, in the parameters' order
-            placed: list[tuple[nn.Module, dict[str, Tensor]]] = []
-            for module in state.modules():
-                own: dict[str, Tensor] = {}
-                for name, tensor in _tensors(module).items():
-                    own[name] = given.pop(0)
-                    if id(tensor) in trainable:
-                        own[name] = own[name].detach().requires_grad_()
-                        leaves.append(own[name])
+            stack.enter_context(self._step.only_trained(self._half))
+            trainable = trainable_parameters(network)
+            are_leaves = {id(parameter) for parameter in trainable}
+            stand_ins: dict[int, Tensor] = {}  # one for each tensor, even if several names or networks share it
+            placed = [(module, _tensors(module)) for module in state.modules()]
+            for module, own in placed:
+                for name, tensor in own.items():
+                    if id(tensor) not in stand_ins:
+                        one = given.pop(0)
+                        stand_ins[id(tensor)] = one.detach().requires_grad_() if id(tensor) in are_leaves else one
+                    own[name] = stand_ins[id(tensor)]
                 stack.enter_context(_reparametrize_module(module, own))
-                placed.append((module, own))
+            leaves = [stand_ins[id(parameter)] for parameter in trainable]
             real = given.pop(0)
             condition = given.pop(0) if self._has_condition else None
             latent = given.pop(0).detach()
@@ -217,7 +220,7 @@ class TracedHalf:
                 self._tape.play(given)
             make_context = partial(TracedContext, self._tape)
             total, results = self._step.terms(self._half, real, condition, latent, make_context=make_context)
-            gradients = torch.autograd.grad(total, leaves, allow_unused=True)
+            gradients = gradients_of(total, leaves, self._half)
             for module, own in placed:
                 for name, tensor in _tensors(module).items():
                     if tensor is not own[name]:
@@ -226,12 +229,22 @@ class TracedHalf:
                             "changing it in place"
                         )
         self.names = list(results)
-        reached = [cast("Tensor | None", one) for one in gradients]  # None for a parameter without influence
-        return [*(None if one is None else one.detach() for one in reached), *results.values()]
+        # None for a parameter without influence
+        return [*(None if one is None else one.detach() for one in gradients), *results.values()]
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter and buffer by name; under several names if a layer or several layers share it."""
+    found: dict[str, Tensor] = {}
+    # each layer once, whatever the number of its names
+    layers: list[tuple[str, nn.Module]] = list(network.named_modules())  # pyright: ignore[reportUnknownArgumentType]
+    for path, layer in layers:
+        own = chain(
+            layer.named_parameters(recurse=False, remove_duplicate=False),
+            layer.named_buffers(recurse=False, remove_duplicate=False),
+        )
+        found |= {f"{path}.{name}" if path else name: tensor for name, tensor in own}
+    return found
 
 
 @contextmanager

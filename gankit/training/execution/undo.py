@@ -1,9 +1,9 @@
-"""Running a step without a trace: everything that it changes is put back afterwards."""
+"""Running a step without a trace: everything that it changes is put back, afterwards or if it fails."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gankit.errors import GankitError
 from gankit.training.step.state import TrainingState
 
 
@@ -36,6 +37,33 @@ def undone(state: TrainingState, generators: Iterable[torch.Generator] = ()) -> 
         >>> torch.equal(trainer.generator.network[-1].weight, before)
         True
     """
+    put_back = _recorded(state, generators)
+    try:
+        yield
+    finally:
+        put_back()
+
+
+@contextmanager
+def undone_if_refused(state: TrainingState) -> Generator[None]:
+    """Put the state back, as `undone` does, but only if a `GankitError` ends the `with` block.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> trainer = ring(device="cpu")
+        >>> with undone_if_refused(trainer.state):
+        ...     _ = trainer.generator.zero_grad()
+    """
+    put_back = _recorded(state)
+    try:
+        yield
+    except GankitError:
+        put_back()
+        raise
+
+
+def _recorded(state: TrainingState, generators: Iterable[torch.Generator] = ()) -> Callable[[], None]:
+    """Return a function that puts the state back to what it is now."""
     tensors = state.tensors()
     values = [tensor.detach().clone() for tensor in tensors]
     drawn_from = [*state.randomness.noises, *generators]
@@ -43,20 +71,22 @@ def undone(state: TrainingState, generators: Iterable[torch.Generator] = ()) -> 
     default = state.randomness.default_state()
     # the parameters are keys, and must stay the same objects
     numbers = [{p: copy.deepcopy(one) for p, one in _without_tensors(each).items()} for each in state.optimizers]
-    try:
-        yield
-    finally:
+
+    def put_back() -> None:
         with torch.no_grad():
             for tensor, value in zip(tensors, values, strict=True):
-                tensor.copy_(value)
+                if not tensor.is_inference():  # which nothing can have changed
+                    tensor.copy_(value)
         for generator, own in zip(drawn_from, randoms, strict=True):
             generator.set_state(own)
         state.randomness.set_default_state(default)
         for optimizer, plain in zip(state.optimizers, numbers, strict=True):
-            for parameter in optimizer.state.keys() - plain.keys():  # an entry that was created in the block
+            for parameter in optimizer.state.keys() - plain.keys():  # an entry that was created since
                 del optimizer.state[parameter]
             for parameter, own in plain.items():
                 optimizer.state[parameter].update(own)
+
+    return put_back
 
 
 def _without_tensors(optimizer: Optimizer) -> dict[Any, dict[str, Any]]:

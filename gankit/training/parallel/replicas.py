@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, count
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils.weak import WeakTensorKeyDictionary
 from typing_extensions import override
 
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.protocols import batch_multiple_of
 
 _DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
+_NUMBERS: Any = WeakTensorKeyDictionary()  # of parameters that were copied, which may be gone when they are compared
+_COUNT = count()
 # These update each element by itself, so that replicas do not influence each other. They are listed by name because a
 # subclass of one of them may do otherwise.
 ELEMENTWISE = {
@@ -64,6 +67,8 @@ class Stacked(nn.Module):
         super().__init__()
         _check_alike(networks)
         self.replicas: int = len(networks)
+        parameters = [parameter for network in networks for parameter in network.parameters()]
+        self.__dict__["_copied"] = {_NUMBERS.setdefault(one, next(_COUNT)) for one in parameters}
         tree = copy.deepcopy(networks[0])
         tied: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # keeps the first, so that its id is not reused
         for path, layer in _layers(tree):
@@ -109,6 +114,10 @@ class Stacked(nn.Module):
         """The mapped `features(x, condition)` of the networks; an AttributeError if they have none."""
         _ = self._tree.features  # raises AttributeError if the networks have none
         return lambda x, condition=None: self._mapped(_Features(self._tree), x, condition, "network.")
+
+    def shares_parameters_with(self, other: nn.Module) -> bool:
+        """Return whether both were made of networks that had a parameter in common, of which each now has a copy."""
+        return isinstance(other, Stacked) and not self.__dict__["_copied"].isdisjoint(other.__dict__["_copied"])
 
     @property
     def batch_multiple(self) -> int:
@@ -163,14 +172,19 @@ def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _check_alike(networks: Sequence[nn.Module]) -> None:
-    first = {name: (tensor.shape, tensor.dtype) for name, tensor in _tensors(networks[0])}
+    first = _forms(networks[0])
     for network in networks:
         # repr shows what has no weights: activations, slopes, strides
         is_alike = type(network) is type(networks[0]) and repr(network) == repr(networks[0])
-        if not is_alike or {name: (tensor.shape, tensor.dtype) for name, tensor in _tensors(network)} != first:
+        if not is_alike or _forms(network) != first:
             raise BadArgumentsError(
                 "replicas must have one architecture and differ in nothing but their weights, got "
-                f"{type(networks[0]).__name__} and {type(network).__name__} with other parameters"
+                f"{type(networks[0]).__name__} and {type(network).__name__} with other parameters, or other ones frozen"
+            )
+        if any(one._backward_hooks or one._post_accumulate_grad_hooks for one in network.parameters()):  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+            raise BadArgumentsError(
+                "replicas are trained by copies of their parameters, which have no hooks, got parameters with hooks; "
+                "train the networks one by one"
             )
     for name, layer in _layers(networks[0]):
         if isinstance(layer, _DRAWING):
@@ -178,6 +192,10 @@ def _check_alike(networks: Sequence[nn.Module]) -> None:
                 f"replicas draw from generators of their own, which {type(layer).__name__} ({name or 'the network'}) "
                 "cannot: build the networks without it, or train them one by one"
             )
+
+
+def _forms(network: nn.Module) -> dict[str, tuple[object, ...]]:
+    return {name: (one.shape, one.dtype, one.requires_grad) for name, one in _tensors(network)}
 
 
 def check_replica_optimizer(name: str, optimizer: torch.optim.Optimizer) -> None:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Generator[None]:
+def frozen(network: nn.Module, but: nn.Module) -> Generator[None]:
     """Make the network's parameters require no gradient for the duration of a `with` block.
+
+    Args:
+        network: The network whose parameters are frozen.
+        but: A network whose parameters are left as they are, even those that it shares with the first one.
 
     Example:
         >>> layer = nn.Linear(1, 1)
-        >>> with frozen(layer):
+        >>> with frozen(layer, but=nn.Identity()):
         ...     layer.weight.requires_grad
         False
         >>> layer.weight.requires_grad
         True
     """
-    parameters = trainable_parameters(network)
+    kept = {id(parameter) for parameter in but.parameters()}
+    parameters = [parameter for parameter in trainable_parameters(network) if id(parameter) not in kept]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
@@ -43,11 +49,23 @@ def trainable_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def put_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Store each gradient in its parameter's `.grad`, with the parameter's memory layout.
+def held_parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Return the parameters of an optimizer's groups, in order.
 
-    `.backward()` produces that layout and `autograd.grad` does not, while a fused optimizer reads the memory of both
-    in the same order.
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> [tuple(parameter.shape) for parameter in held_parameters(torch.optim.SGD(layer.parameters()))]
+        [(1, 2), (1,)]
+    """
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def put_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Store each gradient in its parameter's `.grad` as `.backward()` does, and call the parameter's hooks.
+
+    That is with the parameter's memory layout, because a fused optimizer reads the memory of both in the same order,
+    and with memory of its own, because the gradients of `p + q` are one tensor, which would be clipped twice. The
+    hooks are those of `register_post_accumulate_grad_hook`.
 
     Example:
         >>> weight = nn.Parameter(torch.zeros(2, 3))
@@ -55,10 +73,20 @@ def put_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | Non
         >>> weight.grad.stride() == weight.stride()
         True
     """
+    taken: set[int] = set()
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is not None and gradient.stride() != parameter.stride():
-            gradient = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+        if gradient is not None and gradient.layout == torch.strided:
+            if gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+            elif gradient.data_ptr() in taken:
+                gradient = gradient.clone()
+            taken.add(gradient.data_ptr())
         parameter.grad = gradient
+        hooks: Any = parameter._post_accumulate_grad_hooks  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        if hooks and gradient is not None:
+            with torch.no_grad():
+                for hook in list(hooks.values()):
+                    hook(parameter)
 
 
 @torch.no_grad()

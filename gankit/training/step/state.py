@@ -323,4 +323,9 @@ def _replicas(generator: nn.Module, discriminator: nn.Module) -> int | None:
             f"generator and discriminator must be Stacked from as many networks, or both be one, got {counts[0]} and "
             f"{counts[1]} replicas"
         )
+    if isinstance(generator, Stacked) and generator.shares_parameters_with(discriminator):
+        raise BadArgumentsError(
+            "replicas of generator and discriminator must have parameters of their own, got networks that share one, "
+            "of which each would train a copy; train them one by one"
+        )
     return counts[0]

@@ -14,8 +14,15 @@ from gankit.errors import ShapeError
 from gankit.protocols import Half
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.step.batches import CheckedBatch
+from gankit.training.step.derivatives import explained, gradients_of
 from gankit.training.step.finite import Undoable, all_finite, largest_magnitude
-from gankit.training.step.gradients import clip_gradient_norm, frozen, put_gradients, trainable_parameters
+from gankit.training.step.gradients import (
+    clip_gradient_norm,
+    frozen,
+    held_parameters,
+    put_gradients,
+    trainable_parameters,
+)
 from gankit.training.step.modes import tf32
 from gankit.training.step.objectives import Objectives, reduce_terms
 from gankit.training.step.options import Options
@@ -83,7 +90,8 @@ class Step:
             "discriminator": discriminator_objective,
             "generator": generator_objective,
         }
-        self._parameters = [*state.generator.parameters(), *state.discriminator.parameters()]
+        self._listed: tuple[tuple[nn.Module, ...], list[nn.Parameter]] = (), []
+        self._examined: set[tuple[str, ...]] = set()  # the objectives whose graphs were examined
 
     def __call__(
         self, batches: Sequence[CheckedBatch], differentiate: Differentiate | None = None
@@ -117,9 +125,18 @@ class Step:
         Two steps with equal signatures, and batches of equal shapes, run the same operations.
         """
         average, objectives = self.state.average, self.objectives
-        requires_grad = tuple([parameter.requires_grad for parameter in self._parameters])
+        networks = self.state.generator, self.state.discriminator
+        if self._listed[0] != networks:  # the list is kept, because making it takes long compared with a captured step
+            self._listed = networks, [parameter for network in networks for parameter in network.parameters()]
+        requires_grad = tuple([parameter.requires_grad for parameter in self._listed[1]])
         is_first_average = average is not None and average.is_first
-        return (objectives.signature(self.state.steps_done), self.updates_generator, is_first_average, requires_grad)
+        return (
+            objectives.signature(self.state.steps_done),
+            self.updates_generator,
+            is_first_average,
+            networks,
+            requires_grad,
+        )
 
     # --- one half --------------------------------------------------------------------------------------------
 
@@ -189,13 +206,18 @@ class Step:
 
         The arguments are those of `terms`.
         """
-        with frozen(self.state.discriminator) if half == "generator" else nullcontext():
+        examined = half, *(name for name, _ in self.objectives.due_penalties(half, self.state.steps_done))
+        with self.only_trained(half), explained(half):
             total, results = self.terms(half, real, condition, latent, fake, make_context=make_context)
             parameters = trainable_parameters(self.state.network(half))
-            # not .backward(), whose accumulation nodes stay bound to the CUDA stream of their first use
-            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+            gradients = gradients_of(total, parameters, half, is_examined=examined in self._examined)
+        self._examined.add(examined)
         put_gradients(parameters, gradients)
         return results
+
+    def only_trained(self, half: Half) -> AbstractContextManager[None]:
+        """Freeze what a half of the step does not train: D in that of G, apart from the parameters that they share."""
+        return frozen(self.state.discriminator, self.state.generator) if half == "generator" else nullcontext()
 
     def _with_shared_fakes(self, batches: Sequence[CheckedBatch], differentiate: Differentiate) -> dict[str, Tensor]:
         """Make every update of a step whose last update of D and whose update of G use the same fakes."""
@@ -221,8 +243,10 @@ class Step:
         """Make one update of one network, and return the named results."""
         state, optimizer, max_norm = self.state, self.state.optimizer(half), self.options.max_gradient_norm
         undoable = Undoable(optimizer, self._changed_modules(half)) if state.watch.policy == "skip" else None
+        parameters = held_parameters(optimizer)
+        for parameter in parameters:  # an optimizer would apply what earlier updates, or loops of others, have left
+            parameter.grad = None
         results = differentiate(half, real, condition, latent, fake)
-        parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.ranks.size > 1:
             # buffers and results are averaged with the gradients, so that one exchange makes all of them equal
@@ -231,9 +255,14 @@ class Step:
             self.ranks.average([*gradients, *floating, *results.values()])
         is_finite = None if undoable is None else all_finite([*results.values(), *largest_magnitude(gradients)])
         if max_norm is not None:
-            results[f"{half}_gradient_norm"] = clip_gradient_norm(parameters, max_norm, state.replicas)
-        # The first update creates the optimizer's state, which could not be undone. Only then does the host read.
-        if is_finite is None or optimizer.state or bool(is_finite):
+            results[f"{half}_gradient_norm"] = (
+                clip_gradient_norm(parameters, max_norm, state.replicas)
+                if gradients
+                else torch.zeros_like(next(iter(results.values())))
+            )
+        # A parameter's first update creates its state, which could not be undone. Only then does the host read.
+        has_states = all(optimizer.state.get(p) for p in parameters if p.grad is not None)
+        if gradients and (is_finite is None or has_states or bool(is_finite)):
             optimizer.step()
         if undoable is not None and is_finite is not None:
             undoable.keep_if(is_finite)

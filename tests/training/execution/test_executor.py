@@ -19,6 +19,7 @@ from gankit.regularizers import (
     PathLength,
 )
 from gankit.training import EXECUTIONS
+from gankit.training.execution.graphs import NewStatesError
 from tests.training import steps
 from tests.training.execution.fallbacks import Reads, ReadsTheStep, Remembers, Replaces
 from tests.training.steps import (
@@ -200,3 +201,25 @@ def test_a_loaded_state_is_what_later_compiled_steps_change(traced_only):
     trainer.fit(data, steps=8)
     for name, value in everything(trainer).items():
         assert torch.equal(after[name], value), name
+
+
+def test_a_step_in_which_an_optimizer_creates_states_runs_eagerly_and_the_next_one_may_be_captured(recwarn):
+    """Without a GPU, a function stands for the captured step."""
+    trainer, data = make(), make_batches()
+    executor = trainer._executor
+    trainer.step(data[0])
+    captured = []
+
+    def graphs(batches):
+        captured.append(trainer.steps_done)
+        if trainer.steps_done == 1:
+            raise NewStatesError("an optimizer creates states of parameters")
+        return executor._step(batches)
+
+    executor.mode, executor._graphs = "cuda_graph", graphs
+    trainer.step(data[1])
+    trainer.step(data[2])
+    assert captured == [1, 2]
+    assert executor.mode == "cuda_graph"
+    assert not recwarn
+    assert_the_same_run(make().fit(data[:3], steps=3), trainer)
