@@ -26,11 +26,16 @@ class StepContext:
         condition: The condition of both networks, or None.
         step: The trainer's step, counted from 0.
         random: The random generator for `normal_like`, `uniform_like` and `changed`; None for torch's default
-            generator; a sequence with one for each replica if samples are `(R, N, *sample_shape)`.
+            generator; with replicas a sequence with one for each of them.
         gradient_inputs: The samples, `real` or `fake`, with respect to which a penalty differentiates. They are
             detached and then require a gradient.
+        replicas: The number of replicas R if samples are `(R, N, *sample_shape)` and logits `(R, N)`. None is for
+            single networks, whose logits are `(N,)`.
         concatenate: Evaluate D once on real and fake samples together rather than twice. D must not mix the samples
             of a batch.
+
+    Raises:
+        BadArgumentsError: for random generators that are not one for each replica.
 
     Example:
         >>> D = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.Flatten(0))
@@ -51,14 +56,21 @@ class StepContext:
         step: int = 0,
         random: Random = None,
         gradient_inputs: Iterable[GradientInput] = (),
+        replicas: int | None = None,
         concatenate: bool = False,
     ) -> None:
+        generators = len(random) if isinstance(random, Sequence) else None
+        if generators != replicas and (generators is not None or random is not None):
+            raise BadArgumentsError(
+                f"random must be one generator for each replica, got {generators or 1} for replicas={replicas}"
+            )
         self.discriminator = discriminator
         self.generator = generator
         self.latent = latent
         self.condition = condition
         self._step = step
         self._random = random
+        self._replicas = replicas
         self._concatenate = concatenate
         self._samples: dict[Source, Tensor | None] = {"real": real, "fake": fake}
         for which in gradient_inputs:
@@ -104,7 +116,7 @@ class StepContext:
                 f"real and fake must have the same shape to be concatenated, got {tuple(real.shape)} and "
                 f"{tuple(fake.shape)}"
             )
-        batch = 1 if isinstance(self._random, Sequence) else 0
+        batch = 0 if self._replicas is None else 1
         condition = None if self.condition is None else torch.cat([self.condition, self.condition], batch)
         logits = self._answer(torch.cat([real, fake], batch), condition)
         count = real.shape[batch]
@@ -129,11 +141,12 @@ class StepContext:
     def _answer(self, samples: Tensor, condition: Tensor | None) -> Tensor:
         arguments = (samples,) if condition is None else (samples, condition)
         logits = widened(self.discriminator(*arguments))
-        # with replicas, logits are (R, N); (N, 1) is refused as the usual mistake, not taken for N replicas
-        column = logits.ndim > 1 and logits.shape[-1] == 1
-        if not logits.ndim or column or logits.shape != samples.shape[: logits.ndim]:
+        # the number of replicas is not guessed from a shape, in which (N, 3) would be N replicas of 3 samples
+        wanted = samples.shape[: 1 if self._replicas is None else 2]
+        if logits.shape != wanted or wanted[:-1] != (() if self._replicas is None else (self._replicas,)):
+            of = f"{len(samples)} samples" if self._replicas is None else f"{self._replicas} replicas"
             raise ShapeError(
-                f"the discriminator must return logits of shape ({len(samples)},) for {len(samples)} samples, got "
+                f"the discriminator must return logits of shape {tuple(wanted)} for {of}, got "
                 f"{tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"
             )
         return logits

@@ -214,8 +214,14 @@ def is_too_large(value: object) -> bool:
     return isinstance(value, float) and _LARGEST_FLOAT < abs(value) < math.inf
 
 
-def check_positive(name: str, value: float, *, zero: bool = False) -> None:
+def check_positive(name: str, value: float, *, zero: bool = False, infinite: bool = False) -> None:
     """Raise unless `value` is a number above zero (with `zero=True`, zero or above) that float32 can hold.
+
+    Args:
+        name: The name of the argument, for the message.
+        value: The number.
+        zero: Whether zero is allowed.
+        infinite: Whether infinity is allowed, as for a bound that does not bind.
 
     Raises:
         BadArgumentsError: If it is not a number.
@@ -238,8 +244,34 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> None:
     if not fits:  # also NaN
         bound = "0 or more" if zero else "above 0"
         raise BadValueError(f"{name} must be {bound}, got {value!r}")
+    if not infinite:
+        check_finite(name, value)
+    elif is_too_large(value):
+        raise BadValueError(f"{name} must be {LARGEST}, got {value!r}")
+
+
+def check_finite(name: str, value: float) -> None:
+    """Raise unless `value` is a finite number that float32 can hold.
+
+    Raises:
+        BadArgumentsError: If it is not a number.
+        BadValueError: If it is NaN, infinite or too large.
+
+    Example:
+        >>> check_finite("a", float("nan"))
+        Traceback (most recent call last):
+        gankit.errors.BadValueError: a must be finite, got nan
+    """
     if is_too_large(value):
         raise BadValueError(f"{name} must be {LARGEST}, got {value!r}")
+    try:
+        is_finite = not isinstance(value, bool) and math.isfinite(value)
+    except TypeError:
+        is_finite = None
+    if is_finite is None or isinstance(value, bool):
+        raise BadArgumentsError(f"{name} must be a number, got {value!r}")
+    if not is_finite:
+        raise BadValueError(f"{name} must be finite, got {value!r}")
 
 
 def check_count(name: str, value: int, *, zero: bool = False) -> None:

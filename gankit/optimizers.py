@@ -5,9 +5,10 @@ It leaves out those that need a closure (LBFGS) or sparse gradients (SparseAdam)
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, optim
@@ -82,6 +83,11 @@ rate: -1.0
     """
     if spec.name in _CHECKED_IN_CONSTRUCTOR:
         return OPTIMIZERS.build(spec, parameters)
+    for name, value in spec.arguments.items():
+        numbers = cast("Sequence[Any]", value if isinstance(value, (list, tuple)) else [value])
+        for one in numbers:
+            if isinstance(one, float) and not math.isfinite(one):
+                raise BadValueError(f"optimizer {spec} must have a finite {name}, got {one}")
     parameters = list(parameters)
     device = parameters[0].device if parameters else torch.device("cpu")
     probe = torch.nn.Parameter(torch.zeros(2, 2, device=device))

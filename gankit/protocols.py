@@ -360,14 +360,43 @@ class BlockFactory(Protocol):
         ...
 
 
+def check_logits(logits: Tensor) -> None:
+    """Raise `ShapeError` for logits of more than two dimensions, such as a map of judgements that was not flattened.
+
+    Example:
+        >>> check_logits(torch.zeros(4, 1, 3, 3))
+        Traceback (most recent call last):
+        gankit.errors.ShapeError: logits must be (N,), or (R, N) with R replicas, got (4, 1, 3, 3)
+    """
+    if logits.ndim > 2:
+        raise ShapeError(f"logits must be (N,), or (R, N) with R replicas, got {tuple(logits.shape)}")
+
+
+def check_batch_statistic(logits: Tensor) -> None:
+    """Raise `ShapeError` for logits `(N, 1)`, where a statistic over the last dimension is that of one number.
+
+    Example:
+        >>> check_batch_statistic(torch.zeros(4, 1))
+        Traceback (most recent call last):
+        gankit.errors.ShapeError: logits must be (N,) for a statistic over the batch, or (R, N) with N above 1, got \
+(4, 1); (N, 1) becomes (N,) by .squeeze(-1)
+    """
+    if logits.ndim == 2 and logits.shape[-1] == 1:
+        raise ShapeError(
+            "logits must be (N,) for a statistic over the batch, or (R, N) with N above 1, got "
+            f"{tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"
+        )
+
+
 def check_same_batch(real_logits: Tensor, fake_logits: Tensor) -> None:
-    """Raise `ShapeError` unless both have the same shape, because a loss must not broadcast one to the other.
+    """Raise `ShapeError` unless both have one shape of logits, because a loss must not broadcast one to the other.
 
     Example:
         >>> check_same_batch(torch.zeros(4), torch.zeros(1))
         Traceback (most recent call last):
         gankit.errors.ShapeError: real_logits and fake_logits must have the same shape (N,), got (4,) and (1,)
     """
+    check_logits(real_logits)
     if real_logits.shape != fake_logits.shape:
         raise ShapeError(
             "real_logits and fake_logits must have the same shape (N,), "

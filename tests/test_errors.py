@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from gankit.errors import (
     GankitWarning,
     PluginWarning,
     check_count,
+    check_finite,
     check_positive,
     check_seed,
     did_you_mean,
@@ -96,9 +98,22 @@ def test_zero_passes_where_it_is_allowed_and_less_does_not(value):
         check_positive("weight", value, zero=True)
 
 
-@pytest.mark.parametrize("value", [1, 1e-9, math.inf])
+@pytest.mark.parametrize("value", [1, 1e-9, np.float32(1.5), torch.tensor(2.0)])
 def test_what_is_positive_passes(value):
     check_positive("steps", value)
+
+
+def test_infinity_passes_only_where_it_is_allowed():
+    check_positive("max_gradient_norm", math.inf, infinite=True)
+    with pytest.raises(BadValueError, match="^weight must be finite, got inf$"):
+        check_positive("weight", math.inf)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_refused(value):
+    check_finite("a", -1.0)
+    with pytest.raises(BadValueError, match=f"^a must be finite, got {value}$"):
+        check_finite("a", value)
 
 
 @pytest.mark.parametrize("value", [None, "1", True, (1,), 1j], ids=repr)

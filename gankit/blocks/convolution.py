@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from gankit.blocks.registry import BLOCKS
+from gankit.errors import check_finite
 
 
 @BLOCKS.register("conv_bn_leaky_relu")
@@ -25,6 +26,7 @@ def conv_bn_leaky_relu(
         >>> conv_bn_leaky_relu(64, 128)(torch.randn(2, 64, 14, 14)).shape
         torch.Size([2, 128, 7, 7])
     """
+    check_finite("negative_slope", negative_slope)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 4, 2, 1, bias=False, device=device, dtype=dtype),
         nn.BatchNorm2d(out_channels, device=device, dtype=dtype),

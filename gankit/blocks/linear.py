@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gankit.blocks.registry import BLOCKS
-from gankit.errors import check_count
+from gankit.errors import check_count, check_finite
 
 
 @BLOCKS.register("linear_bn_relu")
@@ -49,6 +49,7 @@ def linear_leaky_relu(
         >>> linear_leaky_relu(784, 512)(torch.randn(4, 784)).shape
         torch.Size([4, 512])
     """
+    check_finite("negative_slope", negative_slope)
     return nn.Sequential(
         nn.Linear(in_features, out_features, device=device, dtype=dtype),
         nn.LeakyReLU(negative_slope),

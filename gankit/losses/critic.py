@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from gankit.errors import check_positive
+from gankit.errors import check_finite, check_positive
 from gankit.losses.registry import LOSSES
-from gankit.protocols import check_same_batch
+from gankit.protocols import check_logits, check_same_batch
 
 
 @LOSSES.register("wasserstein")
@@ -43,6 +43,7 @@ class Wasserstein:
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return G's loss of each fake logit, `(..., N)`."""
+        check_logits(fake_logits)
         return -fake_logits
 
 
@@ -125,6 +126,9 @@ class LeastSquares:
         b: D's target for the logits of real samples.
         c: G's target for the logits of fakes.
 
+    Raises:
+        BadValueError: If a target is not finite.
+
     Example:
         >>> import torch
         >>> LeastSquares().discriminator_loss(torch.tensor([0.0]), torch.tensor([1.0]))
@@ -136,6 +140,10 @@ class LeastSquares:
     c: float = 1.0
     needs_real_logits: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        for name in ("a", "b", "c"):
+            check_finite(name, getattr(self, name))
+
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
@@ -143,4 +151,5 @@ class LeastSquares:
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return G's loss of each fake logit, `(..., N)`, 0 or more."""
+        check_logits(fake_logits)
         return (fake_logits - self.c).square() / 2

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gankit.errors import BadValueError
 from gankit.losses.registry import LOSSES
-from gankit.protocols import check_same_batch
+from gankit.protocols import check_logits, check_same_batch
 
 Divergence: TypeAlias = Literal[
     "kl", "reverse_kl", "pearson_chi2", "squared_hellinger", "jensen_shannon", "gan", "total_variation"
@@ -124,6 +124,7 @@ class FDivergence:
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return G's loss of each fake logit, `(..., N)`."""
+        check_logits(fake_logits)
         if self.non_saturating:
             return -self.activation(fake_logits)
         return -_DIVERGENCES[self.divergence][2](fake_logits)

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from gankit.errors import BadValueError
 from gankit.losses.registry import LOSSES
-from gankit.protocols import check_same_batch
+from gankit.protocols import check_logits, check_same_batch
 
 
 @LOSSES.register("minimax")
@@ -66,6 +66,7 @@ class Minimax:
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return G's loss of each fake logit, `(..., N)`, 0 or less."""
+        check_logits(fake_logits)
         return -F.softplus(fake_logits)
 
 
@@ -93,4 +94,5 @@ class NonSaturating(Minimax):
     @override
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return G's loss of each fake logit, `(..., N)`, 0 or more."""
+        check_logits(fake_logits)
         return F.softplus(-fake_logits)

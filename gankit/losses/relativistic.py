@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from gankit.errors import BadArgumentsError
 from gankit.losses.registry import LOSSES
-from gankit.protocols import check_same_batch
+from gankit.protocols import check_batch_statistic, check_same_batch
 
 
 @LOSSES.register("relativistic")
@@ -123,6 +123,7 @@ class RelativisticAverageHinge(Relativistic):
 def _relative(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
     """Subtract from each logit the mean of the logits of the other side."""
     check_same_batch(real_logits, fake_logits)
+    check_batch_statistic(real_logits)
     return (
         real_logits - fake_logits.mean(-1, keepdim=True),
         fake_logits - real_logits.mean(-1, keepdim=True),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gankit.errors import BadArgumentsError
 from gankit.losses.registry import LOSSES
-from gankit.protocols import check_same_batch
+from gankit.protocols import check_batch_statistic, check_same_batch
 
 
 @LOSSES.register("softmax")
@@ -49,4 +49,5 @@ class Softmax:
 
 def _log_partition(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     check_same_batch(real_logits, fake_logits)
+    check_batch_statistic(real_logits)
     return torch.logsumexp(torch.cat([real_logits, fake_logits], dim=-1), dim=-1, keepdim=True)

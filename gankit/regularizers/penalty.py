@@ -54,7 +54,26 @@ class Penalty(ABC):
 
     @abstractmethod
     def __call__(self, context: StepContext) -> Tensor:
-        """Return the weighted penalty, one value per sample, `(..., N)`."""
+        """Return the weighted penalty, one value per sample, `(..., N)`. It does not depend on `every`."""
+
+    def term(self, context: StepContext) -> Tensor:
+        """Return what a training loop of your own adds to its objective in the step `context.step`.
+
+        This is `every` times the penalty in every `every`-th step, from step 0 on, as in the trainer, and zero in the
+        others.
+
+        Returns:
+            One value per sample, `(..., N)`, or a 0-d zero.
+
+        Example:
+            >>> from gankit.regularizers import LogitDrift
+            >>> penalty, D, x = LogitDrift(weight=1.0, every=4), nn.Flatten(0), torch.ones(2, 1)
+            >>> [penalty.term(StepContext(discriminator=D, real=x, step=step)).sum().item() for step in (0, 1, 4)]
+            [8.0, 0.0, 8.0]
+        """
+        if context.step % self.every:
+            return torch.zeros(())
+        return self(context) * self.every
 
 
 class AveragingPenalty(nn.Module, Penalty):

@@ -68,6 +68,25 @@ def test_unequal_batches_are_refused_and_never_broadcast(name):
 
 
 @EVERY
+def test_maps_of_judgements_are_refused_unless_they_are_flattened(name):
+    x = torch.zeros(4, 1, 3)
+    for half in halves(name).values():
+        with pytest.raises(ShapeError, match=r"logits must be \(N,\), or \(R, N\) with R replicas, got \(4, 1, 3\)"):
+            half(x, x)
+
+
+@EVERY
+def test_a_column_gives_the_values_of_a_row_or_is_refused(name):
+    real, fake = torch.randn(2, 5)
+    for half in halves(name).values():
+        if name == "softmax" or name.startswith("relativistic_average"):  # statistics over the last dimension
+            with pytest.raises(ShapeError, match=r"got \(5, 1\); \(N, 1\) becomes \(N,\) by .squeeze"):
+                half(real[:, None], fake[:, None])
+        else:
+            assert torch.equal(half(real[:, None], fake[:, None]), half(real, fake)[:, None])
+
+
+@EVERY
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), count=st.integers(2, 6))
 def test_permuting_the_batch_permutes_the_losses(name, seed, count):

@@ -104,7 +104,7 @@ def test_the_arguments_of_an_averaging_penalty_are_checked(arguments, error, say
 def test_an_average_takes_the_shape_of_the_replicas_when_called_and_when_loaded():
     x = torch.randn(3, 5, 1, dtype=torch.float64)
     penalty = ToMeanLogit(decay=0.0)
-    penalty(StepContext(discriminator=nn.Flatten(1), real=x))
+    penalty(StepContext(discriminator=nn.Flatten(1), real=x, replicas=3))
     assert penalty.average.shape == (3,)
     torch.testing.assert_close(penalty.average, x.mean((1, 2)))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
 from torch import nn
 
-from gankit import REGULARIZERS, Spec
+from gankit import REGULARIZERS, Spec, StepContext
 from gankit.errors import BadArgumentsError, BadValueError
 from gankit.protocols import Constraint, Regularizer, Stateful
 from gankit.regularizers import Lecam, PathLength, WeightClipping
@@ -165,16 +166,41 @@ def test_it_is_felt_by_its_own_network_alone(name):
 
 
 @EVERY_PENALTY
-def test_lazily_applied_it_is_as_strong_in_the_mean(name):
+def test_lazily_applied_it_is_as_strong_in_the_mean_and_the_log_shows_the_formula(name):
     batch = make_batches(1)[0]
-    values = {}
+    values, objectives = {}, {}
     for every in (1, 4):
         # nothing learns, so that the term's first value stands for all
         trainer = make_trainer(regularizers={name: REGULARIZERS.build(name, every=every)}, lr=0.0)
+        half = trainer.regularizers[name].half
+        compute, seen = getattr(trainer, f"{half}_objective"), objectives.setdefault(every, [])
+        recorded = lambda context, compute=compute, seen=seen: seen.append(compute(context)) or seen[-1]  # noqa: E731
+        setattr(trainer, f"{half}_objective", recorded)
         values[every] = [trainer.step(batch).get(f"penalty/{name}") for _ in range(5)]
     assert values[4][1:4] == [None] * 3
     assert values[4][4] is not None
-    torch.testing.assert_close(values[4][0], 4 * values[1][0])
+    torch.testing.assert_close(values[4][0], values[1][0])
+    torch.testing.assert_close(objectives[4][0][f"penalty/{name}"], 4 * objectives[1][0][f"penalty/{name}"])
+
+
+@EVERY_PENALTY
+def test_in_a_loop_of_ones_own_its_term_is_due_in_every_so_many_steps(name):
+    trainer = make_trainer(regularizers={name: REGULARIZERS.build(name)})
+    z = trainer.latent(6, generator=None, device=trainer.device).requires_grad_()
+    real = make_batches(1)[0][:6]
+    values = {}
+    for every, step in itertools.product((1, 4), range(5)):
+        part = REGULARIZERS.build(name, every=every)
+        inputs = part.gradient_inputs - {"latent"}
+        fake = trainer.generator(z)
+        context = StepContext(
+            discriminator=trainer.discriminator, generator=trainer.generator, real=real, fake=fake, latent=z,
+            step=step, random=torch.Generator().manual_seed(0), gradient_inputs=inputs,
+        )  # fmt: skip
+        values[every, step] = part.term(context).mean()
+    assert [float(values[4, step].detach()) for step in (1, 2, 3)] == [0, 0, 0]
+    torch.testing.assert_close(values[4, 0], 4 * values[1, 0])
+    torch.testing.assert_close(values[4, 4], 4 * values[1, 4])
 
 
 @EVERY_PENALTY

@@ -142,6 +142,15 @@ class Objectives:
             terms[f"penalty/{name}"] = part(context) * part.every
         return terms
 
+    def without_every(self, results: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return named results in which penalties have the strength of their formula, not `every` times as much.
+
+        Args:
+            results: The means of the terms by name.
+        """
+        factors = {f"penalty/{name}": part.every for name, part in self.regularizers.items() if part.every > 1}
+        return {name: value / factors[name] if name in factors else value for name, value in results.items()}
+
     def scores(self, context: StepContext, step: int) -> dict[str, Tensor]:
         """Return D(x) and D(G(z)) as means over the batch, and with log-odds the accuracies."""
         real, fake = context.logits("real").detach(), context.logits("fake").detach()

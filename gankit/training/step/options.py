@@ -94,7 +94,7 @@ class Options:
         if self.averaging_decay is not None:
             check_averaging_decay(self.averaging_decay)
         if self.max_gradient_norm is not None:
-            check_positive("max_gradient_norm", self.max_gradient_norm)
+            check_positive("max_gradient_norm", self.max_gradient_norm, infinite=True)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise BadValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")

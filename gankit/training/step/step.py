@@ -185,11 +185,13 @@ class Step:
                 step=state.steps_done,
                 random=state.randomness.noise,
                 gradient_inputs=inputs if is_discriminator else (),
+                replicas=state.replicas,
                 concatenate=self.options.concatenate_discriminator_passes and is_discriminator,
             )
             objective = self._objective_of[half]
             terms = self.objectives.terms(half, context, state.steps_done) if objective is None else objective(context)
             total, results = reduce_terms(terms, context.logits("fake"))
+            results = self.objectives.without_every(results)
             return total, results | (self.objectives.scores(context, state.steps_done) if is_discriminator else {})
 
     def differentiate_eagerly(
