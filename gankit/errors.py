@@ -120,7 +120,7 @@ class DataWarning(GankitWarning):
 
 
 class NonFiniteWarning(GankitWarning):
-    """A value was NaN or infinite, and training continues according to `on_non_finite`; the message says how."""
+    """A value was NaN or infinite, and training continues according to `on_non_finite`, or a file was not written."""
 
 
 class CheckpointWarning(GankitWarning):

@@ -328,6 +328,16 @@ class Callback(Protocol[TrainerT]):
 
 
 @runtime_checkable
+@runtime_checkable
+class BeginsFit(Protocol[TrainerT]):
+    """A callback that acts before the first step of a `fit` too, for example by refusing a file of another training."""
+
+    def begin_fit(self, trainer: TrainerT, /) -> None:
+        """Act before the first step."""
+        ...
+
+
+@runtime_checkable
 class Keeper(Protocol[TrainerT]):
     """A callback that saves states of the training and can restore one."""
 

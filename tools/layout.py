@@ -22,7 +22,7 @@ LAYOUT = {
         ["parallel"],
         ["step"],
         ["execution"],
-        ["feed"],
+        ["feed", "metrics_file"],
         ["non_finite"],
         ["saving"],
         ["attributes"],

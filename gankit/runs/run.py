@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from gankit.errors import (
     BadValueError,
@@ -32,7 +30,7 @@ from gankit.errors import (
     MissingExtraError,
     warn,
 )
-from gankit.files import replacing, write_text
+from gankit.files import write_text
 from gankit.metrics import ModeCoverage
 from gankit.pictures import save_animation, save_curves, save_grid, save_panels, save_points
 from gankit.protocols import Batch
@@ -42,7 +40,7 @@ from gankit.runs.folder import environment, locked_folder, refused_with, reporti
 from gankit.runs.metrics_file import read_metrics
 from gankit.runs.recipe import Recipe, read_recipe
 from gankit.runs.resuming import changed_fields, check_inside, is_finished
-from gankit.runs.weights import networks_without_memory, read_weights
+from gankit.runs.weights import networks_without_memory, read_weights, write_weights
 from gankit.training import (
     AdversarialTrainer,
     Checkpointer,
@@ -340,12 +338,8 @@ class Run:
         return read_metrics(self.metrics_file)
 
     def save_weights(self, trainer: AdversarialTrainer) -> None:
-        """Write the weights of all networks as safetensors."""
-        for name, network in _networks(trainer):
-            state = {key: tensor.contiguous().clone() for key, tensor in network.state_dict().items()}
-            file = self.folder / f"{name}.safetensors"
-            with replacing(file, "the run's folder", errors=(OSError, SafetensorError)) as temporary:
-                save_file(state, temporary)
+        """Write the weights of all networks as safetensors, unless they are NaN or infinite; see `write_weights`."""
+        write_weights(self.folder, dict(_networks(trainer)), trainer.replicas)
 
     def load_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
         """Build the trainer of the recipe with the weights of the run, for sampling.

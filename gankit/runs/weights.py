@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load  # pyright: ignore[reportUnknownVariableType]
 
-from gankit.errors import BadValueError, DataNotFoundError
-from gankit.files import parse_json, read_bytes
+from gankit.errors import BadValueError, DataNotFoundError, NonFiniteWarning, warn
+from gankit.files import parse_json, read_bytes, replacing
 from gankit.latents import LATENTS
 from gankit.presets.building import build_networks
 from gankit.runs.folder import refused_with
 from gankit.runs.recipe import Recipe, read_recipe
+from gankit.training.saving.manifest import save_tensors
 
 _MOST_HEADER_BYTES = 1 << 16
 _TYPES = {
@@ -139,3 +141,47 @@ def _found(content: bytes, most_header_bytes: int) -> dict[str, tuple[Any, Any]]
     except ValueError as error:
         raise SafetensorError(f"its header must be JSON: {error}") from None
     return {name: (about["dtype"], about["shape"]) for name, about in header.items() if name != "__metadata__"}
+
+
+def write_weights(folder: Path, networks: Mapping[str, torch.nn.Module], replicas: int | None) -> None:
+    """Write the weights of networks into the folder of a run, one safetensors file for each network.
+
+    If one of them holds NaN or infinity, none is written: those that were written before stay, and a `NonFiniteWarning`
+    says so. With replicas, those that are finite are enough, and the warning names the others.
+
+    Args:
+        folder: The folder of the run.
+        networks: The networks by the names of their files.
+        replicas: The number of replicas that are stacked in each network, or None.
+
+    Raises:
+        OutputError: If a file cannot be written.
+
+    Example:
+        >>> write_weights(Path(), {"generator": torch.nn.Linear(2, 1)}, None)
+        >>> sorted(read_weights(Path("generator.safetensors"), torch.nn.Linear(2, 1), None))
+        ['bias', 'weight']
+    """
+    states = {name: network.state_dict() for name, network in networks.items()}
+    broken = _broken_replicas([one for state in states.values() for one in state.values()], replicas or 1)
+    if len(broken) == (replicas or 1):
+        old = any((folder / f"{name}.safetensors").exists() for name in networks)
+        result = f"{folder} keeps those that were written before" if old else "none are written"
+        warn(f"weights must be finite to be written, got NaN or infinity; {result}", NonFiniteWarning)
+        return
+    if broken:
+        numbers = ", ".join(map(str, broken))
+        warn(f"the weights of replica {numbers} are written with the others, but are NaN or infinite", NonFiniteWarning)
+    for name, state in states.items():
+        tensors = {key: tensor.contiguous().clone() for key, tensor in state.items()}
+        with replacing(folder / f"{name}.safetensors", "the run's folder") as temporary:
+            save_tensors(temporary, tensors)
+
+
+def _broken_replicas(tensors: Iterable[torch.Tensor], replicas: int) -> list[int]:
+    """Return the numbers of those replicas whose tensors hold NaN or infinity."""
+    finite = torch.ones(replicas, dtype=torch.bool)
+    for tensor in tensors:
+        if tensor.is_floating_point() and tensor.numel():
+            finite &= tensor.isfinite().reshape(replicas, -1).all(1).cpu()
+    return [index for index, one in enumerate(finite) if not one]

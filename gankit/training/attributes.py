@@ -131,3 +131,12 @@ class StateAttributes:
     def noise(self) -> Random:
         """What training draws from: a generator, or one per replica."""
         return self.state.randomness.noise
+
+    def draw_latents(self, count: int, random: Random) -> Tensor:
+        """Draw latents for `count` samples, `(count, *latent_shape)`; with replicas, for each of them.
+
+        Args:
+            count: The number of samples, per replica.
+            random: A generator, or one per replica, such as `trainer.noise`, from which training draws.
+        """
+        return self.state.draw_latents(count, random)

@@ -15,9 +15,10 @@ from typing import Any, Self
 from torch import Tensor
 from typing_extensions import override
 
-from gankit.errors import MissingExtraError, check_count
+from gankit.errors import GankitWarning, MissingExtraError, check_count, warn
 from gankit.files import append_line, finite_or_none, write_text
 from gankit.pictures import save_grid, save_points
+from gankit.training.metrics_file import read_lines, refusal, write_lines
 from gankit.training.step.modes import evaluating
 from gankit.training.trainer import AdversarialTrainer
 
@@ -25,7 +26,9 @@ from gankit.training.trainer import AdversarialTrainer
 class MetricsLog:
     """Append the metrics to a file, one JSON object per line. A value that is not finite is written as null.
 
-    If training goes back to a checkpoint, the lines of the steps that are repeated are removed.
+    A training that continues from a saved state continues the file, without the lines of later steps; if it goes back
+    to a checkpoint, the lines of the steps that are repeated are removed too. A file with lines of another training is
+    refused when `fit` begins, before anything is written.
 
     Args:
         path: The `.jsonl` file. Its folder must exist.
@@ -49,15 +52,24 @@ class MetricsLog:
         check_count("every", every)
         self.path: Path = Path(path)
         self.every = every
-        self._newest = 0
+        self._newest: int | None = None
+
+    def begin_fit(self, trainer: AdversarialTrainer) -> None:
+        """Take over the lines that this training has written before.
+
+        Raises:
+            OutputExistsError: For a file with lines of another training, or with something else.
+        """
+        if trainer.ranks.is_first and (self._newest is None or self._newest > trainer.steps_done):
+            self._continue_after(trainer.steps_done, trainer)
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Append one line with the trainer's metrics."""
         if not trainer.ranks.is_first:
             return
         row = finite_or_none(trainer.read_metrics())
-        if trainer.steps_done <= self._newest:  # training went back to a checkpoint
-            self._remove_lines_from(trainer.steps_done)
+        if self._newest is None or self._newest >= trainer.steps_done:  # training went back to a checkpoint
+            self._continue_after(trainer.steps_done - 1, trainer)
         self._newest = trainer.steps_done
         append_line(self.path, json.dumps(row), "the log of the metrics")
 
@@ -69,16 +81,32 @@ class MetricsLog:
         if trainer.ranks.is_first:
             lines = [json.dumps(finite_or_none(row)) + "\n" for row in trainer.history]
             write_text(self.path, "".join(lines), "the log of the metrics")
+            trainer.state.metrics.logs.add(self.path.resolve())
             self._newest = trainer.steps_done
 
-    def _remove_lines_from(self, step: int) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        earlier = "".join(line for line in lines if json.loads(line)["step"] < step)
-        write_text(self.path, earlier, "the log of the metrics")
+    def _continue_after(self, step: int, trainer: AdversarialTrainer) -> None:
+        """Remove the lines of later steps, if the file is that of this training."""
+        state, path = trainer.state, self.path.resolve()
+        is_own = path in state.metrics.logs
+        lines, has_more = read_lines(self.path, is_own=is_own)
+        if lines and not is_own:
+            known = {row["step"]: finite_or_none(row) for row in trainer.history}
+            differs = any(known.get(line.row["step"], line.row) != line.row for line in lines)
+            if state.resumed_from is None or differs:
+                raise refusal(self.path, "lines of another training")
+        kept = [line for line in lines if line.row["step"] <= step]
+        if len(kept) < len(lines) or has_more:
+            write_lines(self.path, kept)
+        state.metrics.logs.add(path)
+        self._newest = step
 
 
 class TensorBoardLog:
     """Write the metrics as scalars for TensorBoard.
+
+    A training that continues from a saved state, or goes back to a checkpoint, tells TensorBoard to hide what was
+    written of the steps that are repeated (`purge_step`). A `GankitWarning` says so if another training has written to
+    the folder.
 
     Args:
         folder: The folder of the event files.
@@ -94,23 +122,40 @@ class TensorBoardLog:
         self.folder: Path = Path(folder)
         self.every = every
         self._writer: Any = None
+        self._newest = 0
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Write the trainer's metrics under its step."""
         if not trainer.ranks.is_first:
             return
-        if self._writer is None:
-            try:
-                module: Any = importlib.import_module("torch.utils.tensorboard")
-            except ImportError as error:
-                raise MissingExtraError(
-                    "TensorBoardLog needs tensorboard: pip install 'gankit[tensorboard]'"
-                ) from error
-            self._writer = module.SummaryWriter(str(self.folder))
+        if self._writer is None or self._newest >= trainer.steps_done:
+            self._writer = self._open_writer(trainer)
+        self._newest = trainer.steps_done
         for name, value in trainer.read_metrics().items():
             if name != "step":
                 self._writer.add_scalar(name, value, trainer.steps_done)
         self._writer.flush()
+
+    def _open_writer(self, trainer: AdversarialTrainer) -> Any:
+        try:
+            module: Any = importlib.import_module("torch.utils.tensorboard")
+        except ImportError as error:
+            raise MissingExtraError("TensorBoardLog needs tensorboard: pip install 'gankit[tensorboard]'") from error
+        state, folder, purge_step = trainer.state, self.folder.resolve(), None
+        if folder in state.metrics.logs:
+            purge_step = trainer.steps_done
+        elif state.resumed_from is not None:
+            purge_step = state.resumed_from + 1
+        elif any(folder.glob("events.out.tfevents.*")):
+            warn(
+                f"TensorBoard will mix this training with another one that has written to {str(self.folder)!r}; name "
+                "another folder",
+                GankitWarning,
+            )
+        state.metrics.logs.add(folder)
+        if self._writer is not None:
+            self._writer.close()
+        return module.SummaryWriter(str(self.folder), purge_step=purge_step)
 
 
 class _StepPictures(abc.ABC):

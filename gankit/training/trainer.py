@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -23,12 +23,12 @@ from gankit.errors import (
 from gankit.protocols import (
     AdversarialLoss,
     Batch,
+    BeginsFit,
     BuildsLosses,
     Callback,
     Constraint,
     Keeper,
     Latent,
-    Random,
     Regularizer,
     ScheduledLoss,
 )
@@ -297,6 +297,9 @@ class AdversarialTrainer(StateAttributes):
         check_gradients_enabled()
         self._check_steps(steps)
         self._non_finite.check_policy(self._roll_back)
+        for one in self.callbacks:
+            if isinstance(one, BeginsFit):
+                cast("BeginsFit[Self]", one).begin_fit(self)
         if self.feed is None or self.feed.batches is not batches:
             self.feed = Feed(batches, self.state.device)
         try:
@@ -434,15 +437,6 @@ class AdversarialTrainer(StateAttributes):
         if seed is not None:
             random = self.randomness.generators(seeds_per_replica(seed, self.replicas))
         return generate(self.state, count, condition, random, batch_size=batch_size)
-
-    def draw_latents(self, count: int, random: Random) -> Tensor:
-        """Draw latents for `count` samples, `(count, *latent_shape)`; with replicas, for each of them.
-
-        Args:
-            count: The number of samples, per replica.
-            random: A generator, or one per replica, such as `trainer.noise`, from which training draws.
-        """
-        return self.state.draw_latents(count, random)
 
     def replica(self, index: int) -> tuple[nn.Module, nn.Module]:
         """Return the generator (the averaged one, if there is one) and the discriminator of one replica.

@@ -62,7 +62,9 @@ def refused(call, error=GankitError) -> str:
 def taken_apart(file: Path) -> tuple[dict, bytes]:
     content = file.read_bytes()
     size = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + size]), content[8 + size :]
+    header = json.loads(content[8 : 8 + size])
+    header.pop("__metadata__", None)  # only the tensors
+    return header, content[8 + size :]
 
 
 def put_together(header, body: bytes, size: int | None = None) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import types
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gankit.errors import MissingExtraError
-from gankit.training import MetricsLog, TensorBoardLog
+from gankit.errors import GankitWarning, MissingExtraError, OutputExistsError
+from gankit.training import Checkpointer, MetricsLog, TensorBoardLog, load_newest
 
 
 def test_the_metrics_log_writes_one_object_a_line(make_trainer, batches):
@@ -31,8 +32,9 @@ def test_tensorboard_gets_every_metric_at_its_step(make_trainer, batches, monkey
     written = []
 
     class SummaryWriter:
-        def __init__(self, folder):
+        def __init__(self, folder, purge_step):
             self.folder = folder
+            assert purge_step is None
 
         def add_scalar(self, name, value, step):
             written.append((self.folder, name, value, step))
@@ -51,4 +53,124 @@ def test_tensorboard_gets_every_metric_at_its_step(make_trainer, batches, monkey
 def test_without_tensorboard_it_names_the_extra(make_trainer, batches, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'gankit\[tensorboard\]'"):
+        make_trainer(callbacks=[TensorBoardLog("events", every=1)]).fit(batches, steps=1)
+
+
+# --- going on, and files of other trainings --------------------------------------------------------------
+
+
+def logged(path="metrics.jsonl"):
+    return [json.loads(line)["step"] for line in Path(path).read_text().splitlines()]
+
+
+class Dies:
+    """A callback that ends the training at a step, as Ctrl-C does."""
+
+    every = 1
+
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self, trainer):
+        if trainer.steps_done == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("end", ["", '{"step": 8, "generat'], ids=["whole", "cut off"])
+def test_a_resumed_log_has_every_step_once(end, make_trainer, batches):
+    with Checkpointer("checkpoints", every_steps=3) as checkpointer:
+        trainer = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=2), checkpointer, Dies(8)])
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(batches, steps=10)
+    with Path("metrics.jsonl").open("a") as file:
+        file.write(end)
+    assert logged()[:4] == [2, 4, 6, 8] if not end else True
+    resumed = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=2)])
+    load_newest("checkpoints").restore(resumed, batches)
+    resumed.fit(batches, steps=6)
+    assert logged() == [2, 4, 6]
+    resumed.fit(batches, steps=10)
+    assert logged() == [2, 4, 6, 8, 10]
+
+
+def test_a_new_log_of_the_same_training_continues_the_file(make_trainer, batches):
+    trainer = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=2)]).fit(batches, steps=4)
+    trainer.callbacks[:] = [MetricsLog("metrics.jsonl", every=2)]
+    trainer.fit(batches, steps=6)
+    assert logged() == [2, 4, 6]
+
+
+def test_a_state_that_is_loaded_into_the_same_trainer_cuts_the_log(make_trainer, batches):
+    trainer = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=1)]).fit(batches, steps=2)
+    state = copy.deepcopy(trainer.state_dict())
+    trainer.fit(batches, steps=4)
+    trainer.load_state_dict(state)
+    trainer.fit(batches, steps=3)
+    assert logged() == [1, 2, 3]
+
+
+def a_new_one(make_trainer, batches):
+    return make_trainer(log_every_steps=2)
+
+
+def one_that_was_resumed(make_trainer, batches):
+    trainer = make_trainer(log_every_steps=2, seed=5)
+    trainer.load_state_dict(make_trainer(log_every_steps=2, seed=5).fit(batches, steps=2).state_dict())
+    return trainer
+
+
+@pytest.mark.parametrize("trainer", [a_new_one, one_that_was_resumed])
+def test_the_log_of_another_training_is_refused_before_anything_is_changed(trainer, make_trainer, batches):
+    make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=2)]).fit(batches, steps=4)
+    content = Path("metrics.jsonl").read_text()
+    other = trainer(make_trainer, batches)
+    steps_done = other.steps_done
+    other.callbacks.append(MetricsLog("metrics.jsonl", every=2))
+    with pytest.raises(
+        OutputExistsError, match=r"got 'metrics\.jsonl' with lines of another training; name another file"
+    ):
+        other.fit(batches, steps=6)
+    assert (Path("metrics.jsonl").read_text(), other.steps_done) == (content, steps_done)
+    with pytest.raises(OutputExistsError, match="lines of another training"):
+        other.callbacks[0](other)  # in a loop of one's own
+    assert Path("metrics.jsonl").read_text() == content
+
+
+@pytest.mark.parametrize("content", ["a diary\n", "a diary", '[{"step": 3}]\n', '{"loss": 3}\n', "\xff\n"])
+def test_a_file_with_something_else_is_no_log(content, make_trainer, batches):
+    Path("notes.jsonl").write_bytes(content.encode("latin-1"))
+    with pytest.raises(OutputExistsError, match=r"got 'notes\.jsonl' with something else in line 1"):
+        make_trainer(callbacks=[MetricsLog("notes.jsonl")]).fit(batches, steps=1)
+    assert Path("notes.jsonl").read_bytes() == content.encode("latin-1")
+
+
+def test_tensorboard_hides_what_a_resumed_training_repeats(make_trainer, batches, monkeypatch):
+    opened = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            opened.append(purge_step)
+            Path(folder).mkdir(exist_ok=True)
+            Path(folder, "events.out.tfevents.1").touch()
+
+        def add_scalar(self, *_):
+            pass
+
+        def flush(self):
+            pass
+
+        close = flush
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    trainer = make_trainer(callbacks=[TensorBoardLog("events", every=1)]).fit(batches, steps=2)
+    state = copy.deepcopy(trainer.state_dict())
+    trainer.fit(batches, steps=4)
+    trainer.load_state_dict(state)
+    trainer.fit(batches, steps=5)
+    assert opened == [None, 3]
+    resumed = make_trainer(callbacks=[TensorBoardLog("events", every=2)])
+    resumed.load_state_dict(state)
+    resumed.fit(batches, steps=4)
+    assert opened == [None, 3, 3]
+    with pytest.warns(GankitWarning, match="mix this training with another one that has written to 'events'"):
         make_trainer(callbacks=[TensorBoardLog("events", every=1)]).fit(batches, steps=1)

@@ -174,6 +174,7 @@ class Executor:
         if average is not None and average.prepare(self._state.generator):
             self.reset()
         updates_generator = self._step.updates_generator
+        self._state.is_between_steps = False
         results = self._try(eagerly, captured)
         self._state.finish_step(results, has_updated_generator=updates_generator)
         return results

@@ -5,7 +5,7 @@ checkpoints/
     step_0000100/
         state.safetensors    every tensor of the state
         state.json           everything else, and where each tensor belongs
-        manifest.json        format, step, versions, recipe; size and SHA-256 of the other files, and of itself
+        manifest.json        format, step, training, versions, recipe; size and SHA-256 of the other files and of itself
     step_0000200/
 ```
 
@@ -102,11 +102,17 @@ class Resumable(Protocol):
 def whole_state(training: Resumable) -> dict[str, Any] | None:
     """Return everything that the next step depends on, on rank 0, and None on the others. This is collective.
 
+    Raises:
+        CheckpointError: In the middle of a step, or after an error in the middle of one.
+
     Example:
         >>> from gankit.presets import ring
         >>> sorted(whole_state(ring(device="cpu")))
         ['callbacks', 'ranks', 'training']
     """
+    state = training.state
+    if not state.is_between_steps:
+        raise CheckpointError(f"a checkpoint must be saved between two steps, but {state.unfinished}")
     own = {**training.state.rank_state_dict(), "data": training.data_state()}
     ranks = training.ranks.gather(own)
     if not training.ranks.is_first:
@@ -129,6 +135,7 @@ class Checkpoint:
     Args:
         folder: The folder that it was read from.
         step: The number of steps that had been made.
+        training: The `training_id` of the training that was saved.
         recipe: The recipe that was saved with it, or None.
         versions: The versions of Python, torch and gankit that saved it.
         state: The state: tensors on the CPU, numbers and texts in plain containers.
@@ -147,6 +154,7 @@ class Checkpoint:
 
     folder: Path
     step: int
+    training: str
     recipe: dict[str, Any] | None
     versions: dict[str, str]
     state: dict[str, Any]
@@ -185,6 +193,7 @@ class Checkpoint:
             training.feed, state.is_between_steps = feed, is_whole
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.folder} must hold the state of a trainer like this one: {reason}") from error
+        state.training_id = self.training
         for name, version in versions().items():
             if name != "python" and self.versions.get(name) != version:
                 lost.append(f"it was saved with {name} {self.versions.get(name)}, this is {version}")
@@ -239,13 +248,16 @@ class Checkpoint:
 # --- writing and reading -------------------------------------------------------------------------------------
 
 
-def write_checkpoint(folder: Path, state: Mapping[str, Any], step: int, recipe: Mapping[str, Any] | None) -> None:
+def write_checkpoint(
+    folder: Path, state: Mapping[str, Any], step: int, training: str, recipe: Mapping[str, Any] | None
+) -> None:
     """Write the files of a checkpoint into a folder, and flush them to the disk.
 
     Args:
         folder: A folder, which is made.
         state: What `whole_state` returned, with tensors on the CPU that nothing changes.
         step: The number of steps that have been made.
+        training: The `training_id` of the training.
         recipe: What the training was made from, in plain containers that JSON can hold.
 
     Raises:
@@ -257,7 +269,14 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any], step: int, recipe: 
         TENSORS: write_tensors(folder / TENSORS, tensors),
         STATE: write_file(folder / STATE, json.dumps(node, separators=(",", ":")).encode()),
     }
-    form = {"format": FORMAT, "step": step, "versions": versions(), "recipe": recipe, "files": files}
+    form = {
+        "format": FORMAT,
+        "step": step,
+        "training": training,
+        "versions": versions(),
+        "recipe": recipe,
+        "files": files,
+    }
     write_file(folder / MANIFEST, manifest_bytes(form))
     sync_folder(folder)
 
@@ -286,7 +305,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error}") from error.__cause__
     except OSError as error:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error.strerror or error}") from error
-    return Checkpoint(folder, manifest["step"], manifest["recipe"], manifest["versions"], state)
+    return Checkpoint(folder, manifest["step"], manifest["training"], manifest["recipe"], manifest["versions"], state)
 
 
 def load_newest(directory: str | Path) -> Checkpoint:
@@ -332,6 +351,30 @@ def has_checkpoints(directory: str | Path) -> bool:
         False
     """
     return bool(find_checkpoints(Path(directory)))
+
+
+def check_same_training(directory: Path, training: str) -> None:
+    """Raise `CheckpointError` if a folder holds a checkpoint of another training. Damaged ones are left out.
+
+    Args:
+        directory: The folder of a `Checkpointer`.
+        training: The `training_id` of the training that wants to save there.
+
+    Example:
+        >>> check_same_training(Path("nowhere"), "a3")
+    """
+    for _, folder in find_checkpoints(directory):
+        try:
+            is_other = read_manifest(folder)["training"] != training
+        except OtherFormatError:
+            is_other = True
+        except (DamagedError, OSError):
+            is_other = False
+        if is_other:
+            raise CheckpointError(
+                f"{directory} must hold the checkpoints of one training, got {folder.name} of another one; name "
+                "another folder, or continue that training with load_newest(...).restore(...) first"
+            )
 
 
 def find_checkpoints(directory: Path) -> list[tuple[int, Path]]:

@@ -19,6 +19,7 @@ from gankit.locks import FolderLock
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.saving.checkpoint import (
     Resumable,
+    check_same_training,
     find_checkpoints,
     load_newest,
     whole_state,
@@ -43,8 +44,9 @@ class Checkpointer:
     twice.
 
     Args:
-        directory: The folder of the checkpoints, which belongs to one training. It is made if it does not exist, and
-            what interrupted writes have left in it is removed.
+        directory: The folder of the checkpoints, which belongs to one training: one that was not continued from a
+            checkpoint in it is refused when `fit` begins, before anything is written. It is made if it does not exist,
+            and what interrupted writes have left in it is removed.
         every_steps: The number of steps between two checkpoints.
         every_seconds: The number of seconds between two checkpoints.
         keep_last: How many of the newest checkpoints are kept. None keeps all.
@@ -104,6 +106,7 @@ class Checkpointer:
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
         self._saved: int | None = None
+        self._checked_for: str | None = None
         self._saved_at = time.monotonic()
         self._lock: FolderLock | None = None
         if Ranks.present().is_first:  # only rank 0 writes
@@ -128,6 +131,17 @@ class Checkpointer:
         except OSError as error:
             raise OutputError(not_writable("the checkpoint", self.directory, error)) from error
 
+    def begin_fit(self, trainer: Resumable) -> None:
+        """Refuse a folder that holds the checkpoints of another training.
+
+        Raises:
+            CheckpointError: For such a folder.
+        """
+        training = trainer.state.training_id
+        if self._checked_for != training:
+            trainer.ranks.first(lambda: check_same_training(self.directory, training))
+            self._checked_for = training
+
     def __call__(self, trainer: Resumable) -> None:
         """Save a checkpoint if one is due, and report an earlier one that could not be written."""
         if self._writing is not None and self._writing.done():
@@ -149,10 +163,12 @@ class Checkpointer:
 
         Raises:
             OutputError: If an earlier checkpoint could not be written.
+            CheckpointError: In the middle of a step, or for a folder with checkpoints of another training.
             NonFiniteError: For a state that is not finite, with the policy `raise`.
             BadArgumentsError: For a state that holds something else than tensors, numbers, texts and containers.
         """
         self.flush()
+        self.begin_fit(trainer)
         complaint = trainer.complaint()
         if complaint is not None:
             if trainer.watch.policy == "raise":
@@ -166,7 +182,7 @@ class Checkpointer:
                 self._lock = FolderLock(self.directory, "the folder of the checkpoints")
             if self._writer is None:
                 self._writer = ThreadPoolExecutor(1, thread_name_prefix="gankit-checkpoint")
-            self._writing = self._writer.submit(self._write, snapshot, trainer.steps_done)
+            self._writing = self._writer.submit(self._write, snapshot, trainer.steps_done, trainer.state.training_id)
             self._saved_at = time.monotonic()
         self._saved = trainer.steps_done
 
@@ -175,8 +191,10 @@ class Checkpointer:
 
         Raises:
             CheckpointNotFoundError: If there is none.
+            CheckpointError: If it is of another training.
         """
         self.flush()
+        self.begin_fit(trainer)
         checkpoint = trainer.ranks.first(lambda: load_newest(self.directory))
         # rates that a schedule or an earlier return has changed are not settings that this would silently replace
         training = {name: part for name, part in checkpoint.state["training"].items() if name != "optimizers"}
@@ -233,12 +251,12 @@ class Checkpointer:
 
     # --- in the writing thread -------------------------------------------------------------------------------
 
-    def _write(self, snapshot: Snapshot, step: int) -> None:
+    def _write(self, snapshot: Snapshot, step: int, training: str) -> None:
         final = self.directory / f"step_{step:07d}"
         temporary = self.directory / f"{_TEMPORARY}{final.name}_{os.getpid()}"
         replaced = temporary.with_name(f"{temporary.name}_replaced")
         try:
-            write_checkpoint(temporary, snapshot.ready(), step, self._recipe)
+            write_checkpoint(temporary, snapshot.ready(), step, training, self._recipe)
             if final.exists():
                 final.rename(replaced)
             temporary.rename(final)

@@ -51,18 +51,28 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
     safetensors writes the file itself, without a copy of all tensors in memory, so the hash is that of the file.
     """
     path.touch(exist_ok=False)
+    save_tensors(path, tensors)
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256")
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file that says that its tensors are torch's, with the rights of any new file.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path.touch()
     mode = path.stat().st_mode
     try:
-        save_file(tensors, path)
+        save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
         code = errno.EIO if number is None else int(number[1])
         raise OSError(code, os.strerror(code)) from error
     path.chmod(mode)  # safetensors makes a file that only its owner can read
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-        digest = hashlib.file_digest(file, "sha256")
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def read_file(folder: Path, name: str, about: Mapping[str, Any]) -> bytes:
@@ -113,7 +123,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} must be a checkpoint of format {FORMAT}, got format {known.get('format')!r}: continue it with "
             "the version of gankit that saved it, or train again"
         )
-    if known.keys() != {"format", "step", "versions", "recipe", "files"} or not _is_sound(known):
+    if known.keys() != {"format", "step", "training", "versions", "recipe", "files"} or not _is_sound(known):
         raise DamagedError(f"{MANIFEST} does not describe a checkpoint")
     match = NAME.fullmatch(folder.name)
     if match is not None and int(match[1]) != known["step"]:
@@ -135,8 +145,12 @@ def _opened(path: Path) -> Generator[tuple[IO[bytes], int]]:
 
 
 def _is_sound(manifest: Mapping[str, Any]) -> bool:
-    step, files, versions, recipe = (manifest[name] for name in ("step", "files", "versions", "recipe"))
+    step, training, files, versions, recipe = (
+        manifest[name] for name in ("step", "training", "files", "versions", "recipe")
+    )
     if type(step) is not int or step < 0 or not isinstance(versions, dict) or not isinstance(files, dict):
+        return False
+    if type(training) is not str:
         return False
     if recipe is not None and not isinstance(recipe, dict):
         return False

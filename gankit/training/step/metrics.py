@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ class Metrics:
     Attributes:
         newest: The newest value of each result, 0-d or `(R,)` with replicas, on the device.
         history: What `read` has returned where it was kept: a dictionary per reading, with the step.
+        logs: The files and folders that this training writes its metrics to.
 
     Example:
         >>> metrics = Metrics()
@@ -30,6 +32,7 @@ class Metrics:
     def __init__(self) -> None:
         self.newest: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
+        self.logs: set[Path] = set()
         self._reading: dict[str, float] = {}
 
     def update(self, results: Mapping[str, Tensor]) -> None:

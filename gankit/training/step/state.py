@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gankit.errors import BadArgumentsError, BadValueError, DeviceError, ReplacedSettingsWarning, warn
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    CheckpointWarning,
+    DeviceError,
+    ReplacedSettingsWarning,
+    warn,
+)
 from gankit.protocols import Half, Latent, Random
 from gankit.training.parallel.batch_norm import synchronize_batch_norm
 from gankit.training.parallel.ranks import Ranks
@@ -61,8 +69,11 @@ class TrainingState:
         watch: What the steps have recorded of NaN and infinity.
         metrics: The named results.
         steps_done: The number of whole steps that were made.
-        is_between_steps: Whether the state is that of a whole number of steps. After an error in the middle of a step
-            it is not, and must not be saved.
+        is_between_steps: Whether the state is that of a whole number of steps. Within a step, and after an error in the
+            middle of one, it is not, and must not be saved.
+        resumed_from: The step of the state that was loaded last, or None.
+        training_id: What tells the checkpoints of this training from those of others. A checkpoint that is restored
+            brings the id of its training.
         device: The device of the networks.
         dtype: The type of the generator's parameters, and of latents and samples.
         replicas: The number of replicas that each network has, or None for single networks.
@@ -127,6 +138,8 @@ class TrainingState:
         self.latent: Latent = latent
         self.steps_done: int = 0
         self.is_between_steps: bool = True
+        self.resumed_from: int | None = None
+        self.training_id: str = uuid.uuid4().hex
         self.metrics: Metrics = Metrics()
         self.dtype: torch.dtype = next((p.dtype for p in generator.parameters()), torch.get_default_dtype())
         is_double = any(p.dtype == torch.float64 for p in generator.parameters())
@@ -206,8 +219,18 @@ class TrainingState:
     # --- saving ----------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole state in plain containers, with the tensors themselves, not copies."""
+        """Return the whole state in plain containers, with the tensors themselves, not copies.
+
+        In the middle of a step, a `CheckpointWarning` says so.
+        """
+        if not self.is_between_steps:
+            warn(f"{self.unfinished}, so this state cannot be continued exactly", CheckpointWarning)
         return self.shared_state_dict() | self.rank_state_dict()
+
+    @property
+    def unfinished(self) -> str:
+        """What is wrong with a state in the middle of a step, in words."""
+        return f"step {self.steps_done + 1} has begun and is not finished"
 
     def shared_state_dict(self) -> dict[str, Any]:
         """Return the part of the state that is the same on every rank."""
@@ -253,7 +276,7 @@ class TrainingState:
             self.randomness.load_state_dict(state["random"])
             self.watch.load_state_dict(state["watch"])
             self.metrics.load_state_dict(state, self.device)
-        self.steps_done = state["steps_done"]
+        self.steps_done = self.resumed_from = state["steps_done"]
         self.is_between_steps = True
         if replaced:
             warn(
@@ -267,7 +290,7 @@ class TrainingState:
         if not isinstance(state, Mapping) or state.get("format") != STATE_FORMAT:
             found = repr(state.get("format")) if isinstance(state, Mapping) else type(state).__name__
             raise BadArgumentsError(f"state must be a trainer's state_dict of format {STATE_FORMAT}, got {found}")
-        own = self.state_dict()
+        own = self.shared_state_dict() | self.rank_state_dict()
         if missing := own.keys() - state.keys() - {"optimizers"}:
             raise BadArgumentsError(
                 f"state must be a trainer's whole state_dict, got one without {', '.join(sorted(missing))}"

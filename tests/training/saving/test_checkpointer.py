@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from gankit.errors import BadArgumentsError, BadValueError, CheckpointError, CheckpointNotFoundError, OutputError
+from gankit import AdversarialTrainer
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    CheckpointWarning,
+    OutputError,
+)
 from gankit.training import Checkpointer, load_checkpoint, load_newest
 from gankit.training.saving import checkpointer as checkpointer_module
 from gankit.training.saving.checkpoint import has_checkpoints
@@ -55,7 +64,9 @@ def test_an_abandoned_future_is_neither_counted_nor_removed(make_trainer, batche
     with Checkpointer("checkpoints", every_steps=2, keep_last=None) as checkpointer:
         make_trainer(callbacks=[checkpointer]).fit(batches, steps=8)
     with Checkpointer("checkpoints", every_steps=2, keep_last=1) as checkpointer:
-        make_trainer(callbacks=[checkpointer]).fit(batches, steps=4)
+        trainer = make_trainer(callbacks=[checkpointer])
+        load_checkpoint("checkpoints/step_0000002").restore(trainer, batches)
+        trainer.fit(batches, steps=4)
     assert steps_in() == [4, 6, 8]
 
 
@@ -166,8 +177,8 @@ def test_an_error_inside_the_block_is_not_covered_by_a_failed_write(make_trainer
 
 def test_no_thread_is_left(make_trainer, batches):
     before = threading.active_count()
-    for _ in range(3):
-        with Checkpointer("checkpoints", every_steps=1) as checkpointer:
+    for number in range(3):
+        with Checkpointer(f"checkpoints_{number}", every_steps=1) as checkpointer:
             make_trainer(callbacks=[checkpointer]).fit(batches, steps=2)
     assert threading.active_count() == before
 
@@ -258,4 +269,71 @@ def test_a_new_checkpointer_of_this_process_closes_an_earlier_one(make_trainer, 
             earlier.save(trainer)
     earlier.save(trainer)
     earlier.close()
+    assert steps_in() == [1]
+
+
+# --- one training per folder, and whole steps ------------------------------------------------------------
+
+
+def test_the_folder_of_another_training_is_refused_when_fit_begins(make_trainer, batches):
+    with Checkpointer("checkpoints", every_steps=2, keep_last=1) as checkpointer:
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=4)
+        checkpointer.flush()
+        content = {path: path.read_bytes() for path in Path("checkpoints").rglob("*") if path.is_file()}
+        other = make_trainer(callbacks=[checkpointer])
+        for act in (lambda: other.fit(batches, steps=8), lambda: checkpointer.save(other)):
+            with pytest.raises(CheckpointError, match="of one training, got step_0000004 of another one; name another"):
+                act()
+        with pytest.raises(CheckpointError, match="of another one"):
+            checkpointer.roll_back(other)
+        assert other.steps_done == 0
+        assert content == {path: path.read_bytes() for path in Path("checkpoints").rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_checkpoints_of_an_earlier_format_is_refused(make_trainer, batches):
+    shutil.copytree(Path(__file__).parents[2] / "files" / "ring_format_1" / "checkpoints", "checkpoints")
+    with (
+        Checkpointer("checkpoints", every_steps=2) as checkpointer,
+        pytest.raises(CheckpointError, match="got step_0000020 of another one"),
+    ):
+        make_trainer(callbacks=[checkpointer]).fit(batches, steps=4)
+    assert steps_in() == [20]
+
+
+def test_a_training_that_is_continued_keeps_its_folder(make_trainer, batches):
+    for steps in (2, 4, 6):
+        with Checkpointer("checkpoints", every_steps=1, keep_last=None) as checkpointer:
+            trainer = make_trainer(callbacks=[checkpointer])
+            if has_checkpoints("checkpoints"):
+                load_newest("checkpoints").restore(trainer, batches)
+            trainer.fit(batches, steps=steps)
+    assert steps_in() == [1, 2, 3, 4, 5, 6]
+
+
+def test_half_a_step_cannot_be_saved(make_trainer, batches):
+    class SavesBetweenTheUpdates(AdversarialTrainer):
+        def generator_objective(self, context):
+            if checkpointer is not None:
+                assert not self.is_between_steps
+                with pytest.warns(CheckpointWarning, match="step 1 has begun and is not finished"):
+                    self.state_dict()
+                checkpointer.save(self)
+            return super().generator_objective(context)
+
+    plain = make_trainer()
+    trainer = SavesBetweenTheUpdates(
+        plain.generator,
+        plain.discriminator,
+        plain.loss,
+        latent=plain.latent,
+        generator_optimizer=plain.generator_optimizer,
+        discriminator_optimizer=plain.discriminator_optimizer,
+    )
+    with Checkpointer("checkpoints", every_steps=1) as checkpointer:
+        for act in (lambda: trainer.step(batches[0]), lambda: checkpointer.save(trainer)):
+            with pytest.raises(CheckpointError, match="between two steps, but step 1 has begun and is not finished"):
+                act()
+        saving, checkpointer = checkpointer, None
+        trainer.step(batches[0])
+        saving.save(trainer)
     assert steps_in() == [1]
