@@ -10,7 +10,6 @@ from typing import Any, cast
 from gankit.errors import OutputError, OutputExistsError
 from gankit.files import not_writable, open_regular, parse_json, write_text
 
-
 _BEGINNING = b'{"step": '
 
 
