@@ -169,7 +169,7 @@ class PathLength(AveragingPenalty):
         pixels = math.prod(shape[1:] if len(shape) > 1 else shape)
         noise = context.normal_like(fake) / math.sqrt(pixels)
         (gradient,) = torch.autograd.grad((fake * noise).sum(), latent, create_graph=True)
-        length = lengths(gradient, logits.ndim)
+        length = lengths(widened(gradient), logits.ndim)
         mean = length.detach().mean(-1)
         average = self.fit_buffer("average", mean)
         if self.training:

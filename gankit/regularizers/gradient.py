@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from gankit.context import StepContext
+from gankit.context import StepContext, widened
 from gankit.errors import BadArgumentsError, ShapeError, check_positive
 from gankit.protocols import GradientInput, check_same_batch
 from gankit.regularizers.penalty import Penalty
@@ -84,7 +84,8 @@ def _gradients(logits: Sequence[Tensor], samples: Sequence[Tensor]) -> tuple[Ten
             "the samples of a gradient penalty must require a gradient, got samples that do not; make the context as "
             "StepContext(..., gradient_inputs=penalty.gradient_inputs)"
         )
-    return torch.autograd.grad([one.sum() for one in logits], samples, create_graph=True)
+    gradients = torch.autograd.grad([one.sum() for one in logits], samples, create_graph=True)
+    return tuple(widened(one) for one in gradients)  # of samples in half precision
 
 
 def _interpolated(context: StepContext) -> Tensor:

@@ -173,6 +173,26 @@ def common_device(generator: nn.Module, discriminator: nn.Module) -> torch.devic
     return torch.device(devices[0] if devices else "cpu")
 
 
+def check_types(generator: nn.Module, discriminator: nn.Module) -> None:
+    """Raise `BadArgumentsError` for networks without a common type of parameters, since samples have that of G's.
+
+    Example:
+        >>> check_types(nn.Linear(1, 1), nn.Linear(1, 1).double())
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: generator and discriminator must have parameters of one type, got float32 and \
+float64
+    """
+    types = [
+        {str(one.dtype).removeprefix("torch.") for one in network.parameters()}
+        for network in (generator, discriminator)
+    ]
+    if all(types) and types[0].isdisjoint(types[1]):
+        raise BadArgumentsError(
+            "generator and discriminator must have parameters of one type, got "
+            f"{' and '.join('/'.join(sorted(one)) for one in types)}"
+        )
+
+
 def check_unmixed(discriminator: nn.Module) -> None:
     """Raise `BadValueError` for a discriminator whose logit for one sample depends on the others of the batch.
 

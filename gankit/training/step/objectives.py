@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 
 from torch import Tensor, nn
 
-from gankit.context import StepContext
+from gankit.context import StepContext, widened
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.protocols import (
     AdversarialLoss,
@@ -225,6 +225,7 @@ def reduce_terms(terms: Mapping[str, Tensor], logits: Tensor) -> tuple[Tensor, d
                 f"{name} must have the logits' shape {tuple(logits.shape)}, one value per sample, got "
                 f"{tuple(term.shape)}; leave the mean to the trainer"
             )
+        term = widened(term)
         means[name] = term.mean() if term.ndim == 1 else term.mean(-1)
     first, *others = means.values()
     total = sum(others, first)

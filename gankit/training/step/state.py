@@ -23,7 +23,7 @@ from gankit.training.parallel.batch_norm import synchronize_batch_norm
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.parallel.replicas import Stacked, check_replica_optimizer
 from gankit.training.step.averaging import WeightAverage
-from gankit.training.step.checks import check_optimizer, check_plain, check_unmixed, common_device
+from gankit.training.step.checks import check_optimizer, check_plain, check_types, check_unmixed, common_device
 from gankit.training.step.finite import FiniteWatch, optimizer_tensors
 from gankit.training.step.loading import (
     check_tensors,
@@ -117,6 +117,8 @@ class TrainingState:
         check_optimizer("generator_optimizer", generator_optimizer, generator)
         check_optimizer("discriminator_optimizer", discriminator_optimizer, discriminator)
         self.device: torch.device = common_device(generator, discriminator)
+        if options.precision != "bfloat16":  # under which torch casts what the networks are given
+            check_types(generator, discriminator)
         if options.precision == "tf32" and self.device.type != "cuda":
             raise DeviceError(f"precision 'tf32' needs a CUDA device, got {str(self.device)!r}")
         self.replicas: int | None = _replicas(generator, discriminator)

@@ -291,7 +291,8 @@ class Step:
 
     def _generate(self, latent: Tensor, condition: Tensor | None) -> Tensor:
         arguments = (latent,) if condition is None else (latent, condition)
-        return widened(self.state.generator(*arguments))
+        fake: Tensor = self.state.generator(*arguments)
+        return fake if fake.dtype == self.state.dtype else widened(fake)  # autocast leaves it in half precision
 
     def _precision(self) -> AbstractContextManager[Any]:
         return tf32() if self.options.precision == "tf32" else nullcontext()
