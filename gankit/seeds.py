@@ -7,6 +7,9 @@ Every stream therefore has a seed of its own.
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Literal
 
 Stream = Literal["initial weights", "training noise", "sampling", "evaluation", "data order", "toy data", "dropout"]
@@ -41,3 +44,32 @@ def replica_seeds(seed: int, replicas: int | None) -> list[int]:
         ([5, 6, 7], [5])
     """
     return [seed + i for i in range(replicas or 1)]
+
+
+_TURNS = threading.RLock()
+
+
+@contextmanager
+def default_generator_kept(seed: int | None = None) -> Generator[None]:
+    """Put torch's default generator of the CPU back into its present state at the end of a `with` block.
+
+    Initial weights and the workers of a `DataLoader` are drawn from this generator, which all threads share. One thread
+    at a time is inside such a block.
+
+    Args:
+        seed: The seed that the generator has inside the block. None leaves it in its present state.
+
+    Example:
+        >>> import torch
+        >>> with default_generator_kept(seed=0):
+        ...     first = torch.rand(1)
+        >>> with default_generator_kept(seed=0):
+        ...     torch.equal(first, torch.rand(1))
+        True
+    """
+    import torch  # here, because the names of parts are listed without torch
+
+    with _TURNS, torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        yield

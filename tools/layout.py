@@ -19,7 +19,7 @@ LAYOUT = {
         ["__main__", "testing"],
     ],
     "gankit.training": [
-        ["parallel"],
+        ["parallel", "methods"],
         ["step"],
         ["execution"],
         ["feed", "metrics_file"],

@@ -23,6 +23,7 @@ from torch.utils.data.distributed import DistributedSampler
 from gankit.data.random_streams import generator_state, generators_behind, set_generator_state
 from gankit.errors import BadArgumentsError, InexactResumeWarning, warn
 from gankit.protocols import State, Stateful
+from gankit.seeds import default_generator_kept
 from gankit.workers import RANDOM_WORKERS, report_lost_workers
 
 # the samplers whose order depends only on random generators and, for a DistributedSampler, on the number of the epoch
@@ -223,7 +224,7 @@ class EpochReader:
     def _continue_loader(self, batches: Iterable[Any], state: State) -> Iterator[Any]:
         # A loader draws a seed when its iteration begins. For the epoch that continues here it did so before the state
         # was saved.
-        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        with default_generator_kept():
             iterator = iter(batches)
         self._set_others(state["others"])
         return iterator
@@ -233,7 +234,7 @@ class EpochReader:
         epoch_start, position = state["before"], state["position"]
         self._epoch = epoch_start["epoch"]
         self._set_epoch(self._epoch)
-        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        with default_generator_kept():
             self._match_workers(epoch_start["starts_workers"])
             for one, own in zip(self._generators(), epoch_start["own"], strict=True):
                 one.set_state(own)

@@ -17,7 +17,7 @@ from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
 from gankit.protocols import Callback, Constraint, HasShape, Latent, Regularizer
 from gankit.registry import Registry, Spec
 from gankit.regularizers import REGULARIZERS
-from gankit.seeds import replica_seeds, stream_seed
+from gankit.seeds import default_generator_kept, replica_seeds, stream_seed
 from gankit.training import AdversarialTrainer, Ranks, Stacked
 from gankit.training.step.objectives import part_name
 from gankit.training.step.options import OPTION_NAMES
@@ -103,8 +103,7 @@ def build_networks(fields: Mapping[str, Any], latent: Latent, seed: int) -> tupl
         >>> D(G(torch.zeros(4, 258))).shape
         torch.Size([4])
     """
-    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-        torch.default_generator.manual_seed(stream_seed(seed, "initial weights"))
+    with default_generator_kept(stream_seed(seed, "initial weights")):
         generator = _network(GENERATORS, "generator", fields, latent)
         return generator, _network(DISCRIMINATORS, "discriminator", fields, latent)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gankit.errors import DataError, InexactResumeWarning, warn
 from gankit.protocols import Batch, DeviceBatches, HasDevice, KnownFinite, NotRestorable, State, Stateful
+from gankit.seeds import default_generator_kept
 from gankit.workers import RANDOM_WORKERS, end_workers_if_lost
 
 _RANDOM_DATA = (
@@ -143,7 +144,7 @@ class Feed:
         if not is_restored:
             return iter(self.batches)
         # a loader draws a seed when an epoch starts; for the epoch that was saved, it had already been drawn
-        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        with default_generator_kept():
             return iter(self.batches)
 
     def _record_finite(self, real: Tensor) -> None:

@@ -35,6 +35,7 @@ from gankit.protocols import (
 from gankit.training.attributes import StateAttributes
 from gankit.training.execution.executor import Executor, Explanation
 from gankit.training.feed import Feed
+from gankit.training.methods import MethodOf
 from gankit.training.non_finite import NonFiniteCheck, RollBack
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.parallel.replicas import Stacked
@@ -202,9 +203,8 @@ class AdversarialTrainer(StateAttributes):
             self.options,
             self.state.objectives,
             self.ranks,
-            # looked up at each call, so that a subclass or an assignment can replace them
-            discriminator_objective=lambda context: self.discriminator_objective(context),
-            generator_objective=lambda context: self.generator_objective(context),
+            discriminator_objective=MethodOf(self, "discriminator_objective"),
+            generator_objective=MethodOf(self, "generator_objective"),
         )
         self._checked = BatchCheck(self.state)
         self._executor = Executor(self._step)
@@ -417,7 +417,8 @@ class AdversarialTrainer(StateAttributes):
     ) -> Tensor:
         """Generate samples by the averaged generator, or by the generator if there is no average.
 
-        The network is in eval mode and builds no graph, and the random numbers of training are not used.
+        The network is in eval mode and builds no graph, and the random numbers of training are not used. A call in
+        another thread than that of `fit` waits for the end of the present step.
 
         Args:
             count: The number of samples, per replica.
@@ -453,6 +454,9 @@ class AdversarialTrainer(StateAttributes):
 
     # --- state -----------------------------------------------------------------------------------------------
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"feed": None}  # a copy has no place in the batches, which `data_state` returns
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on except the batches, in plain containers.
 
@@ -469,8 +473,9 @@ class AdversarialTrainer(StateAttributes):
         Raises:
             BadArgumentsError: for a state of another format, or of a trainer with other parts.
         """
-        self.state.load_state_dict(state)
-        self._executor.reset()
+        with self.state.turns:
+            self.state.load_state_dict(state)
+            self._executor.reset()
 
     def data_state(self) -> dict[str, Any] | None:
         """Return the place of `fit` in its batches, as far as they report it, or None before the first `fit`."""

@@ -136,6 +136,13 @@ class Executor:
             elif device.type == "cpu":
                 learning_rates.put_on_host(optimizer)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_halves": None, "_graphs": None, "_newest": (), "_compiled": set[object]()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.reset()  # a copy compiles and captures anew
+
     def run(self, batches: Sequence[CheckedBatch]) -> dict[str, Tensor]:
         """Make one step on the given batches, count it, and return its named results."""
         self._newest = batches
@@ -171,12 +178,13 @@ class Executor:
     ) -> dict[str, Tensor]:
         check_gradients_enabled()
         average = self._state.average
-        if average is not None and average.prepare(self._state.generator):
-            self.reset()
-        updates_generator = self._step.updates_generator
-        self._state.is_between_steps = False
-        results = self._try(eagerly, captured)
-        self._state.finish_step(results, has_updated_generator=updates_generator)
+        with self._state.turns:
+            if average is not None and average.prepare(self._state.generator):
+                self.reset()
+            updates_generator = self._step.updates_generator
+            self._state.is_between_steps = False
+            results = self._try(eagerly, captured)
+            self._state.finish_step(results, has_updated_generator=updates_generator)
         return results
 
     def _try(

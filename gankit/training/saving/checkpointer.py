@@ -236,6 +236,13 @@ class Checkpointer:
             if lock is not None:
                 lock.release()
 
+    def __getstate__(self) -> dict[str, Any]:
+        if self._lock is not None or self._writer is not None:
+            raise BadArgumentsError(
+                "a Checkpointer must be closed before it is copied or pickled, got one that holds its folder"
+            )
+        return vars(self)
+
     def __enter__(self) -> Self:
         return self
 

@@ -96,7 +96,8 @@ class BatchCheck:
         if isinstance(generator, Stacked) and isinstance(discriminator, Stacked):
             generator, discriminator = generator.replica(0), discriminator.replica(0)
             condition = None if condition is None else condition[0]
-        return check_shapes(generator, discriminator, latent_shape, condition, state.device, state.dtype)
+        with state.turns:  # a run on fake tensors exchanges the weights
+            return check_shapes(generator, discriminator, latent_shape, condition, state.device, state.dtype)
 
 
 def _split(batch: Batch) -> tuple[Tensor, Tensor | None]:

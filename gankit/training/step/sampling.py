@@ -51,7 +51,7 @@ def generate(state: TrainingState, count: int, condition: Tensor | None, random:
             raise ShapeError(f"condition must have one entry per sample, got {len(condition)} for {count}")
         condition = condition.to(state.device).expand(*state.value_shape, *condition.shape)
         inputs = list(zip(latents, torch.split(condition, batch_size, batch_dimension), strict=True))
-    with evaluating(network), torch.no_grad():
+    with state.turns, evaluating(network), torch.no_grad():
         return torch.cat([network(*one) for one in inputs], batch_dimension)
 
 

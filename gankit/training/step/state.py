@@ -35,6 +35,7 @@ from gankit.training.step.metrics import Metrics
 from gankit.training.step.objectives import Objectives
 from gankit.training.step.options import Options
 from gankit.training.step.randomness import Randomness
+from gankit.training.step.turns import Turns
 
 STATE_FORMAT = 1
 """The version of what `TrainingState.state_dict` returns."""
@@ -74,6 +75,7 @@ class TrainingState:
         resumed_from: The step of the state that was loaded last, or None.
         training_id: What tells the checkpoints of this training from those of others. A checkpoint that is restored
             brings the id of its training.
+        turns: What a thread holds while it makes a step, samples or loads a state.
         device: The device of the networks.
         dtype: The type of the generator's parameters, and of latents and samples.
         replicas: The number of replicas that each network has, or None for single networks.
@@ -142,6 +144,7 @@ class TrainingState:
         self.is_between_steps: bool = True
         self.resumed_from: int | None = None
         self.training_id: str = uuid.uuid4().hex
+        self.turns: Turns = Turns()
         self.metrics: Metrics = Metrics()
         self.dtype: torch.dtype = next((p.dtype for p in generator.parameters()), torch.get_default_dtype())
         is_double = any(p.dtype == torch.float64 for p in generator.parameters())
