@@ -285,7 +285,7 @@ class Comparison:
         panels = {label if len(label) < 35 else label.replace("+", "\n+", 1): self._panels[label] for label in labels}
         path = self.folder / "comparison.png"
         try:
-            save_panels(panels, path, real=self._real, sample_range=self.preset.sample_range or (0.0, 1.0))
+            save_panels(panels, path, real=self._real, sample_range=self.preset.sample_range)
         except MissingExtraError as error:
             warn(f"{path.name} is missing: {error}", GankitWarning)
 

@@ -28,7 +28,7 @@ def save_grid(
     samples: Tensor,
     path: str | Path,
     *,
-    sample_range: tuple[float, float] = (0.0, 1.0),
+    sample_range: tuple[float, float] | None = None,
     columns: int = 8,
     zoom: int = 2,
 ) -> None:
@@ -37,7 +37,8 @@ def save_grid(
     Args:
         samples: The samples `(N, C, H, W)` with 1 or 3 channels, floating point or bytes.
         path: The `.png` file to write.
-        sample_range: The values that are drawn black and white.
+        sample_range: The values that are drawn black and white. None takes 0 and 255 for bytes, 0 and 1 or else -1 and
+            1 if all values lie between them, and otherwise their own lowest and highest.
         columns: The number of samples in a row.
         zoom: The factor by which each sample is enlarged.
 
@@ -54,16 +55,27 @@ def save_grid(
         _pillow().fromarray(pixels.numpy()).save(file)
 
 
-def _grid(samples: Tensor, sample_range: tuple[float, float], columns: int, zoom: int) -> Tensor:
+def _grid(samples: Tensor, sample_range: tuple[float, float] | None, columns: int, zoom: int) -> Tensor:
     """Return the pixels of a grid as bytes `(height, width, 3)`."""
     if samples.ndim != 4 or samples.shape[1] not in (1, 3) or not samples.numel():
         raise ShapeError(f"samples must be pictures (N, 1 or 3, H, W), got {tuple(samples.shape)}")
     check_count("columns", columns)
     check_count("zoom", zoom)
+    sample_range = _range_of(samples) if sample_range is None else sample_range
     samples = samples.float().repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
     make_grid: Callable[..., Tensor] = importlib.import_module("torchvision.utils").make_grid
     grid = make_grid(samples, columns, padding=2, normalize=True, value_range=sample_range, pad_value=0.5)
     return grid.mul(255).round().to("cpu", torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def _range_of(samples: Tensor) -> tuple[float, float]:
+    if samples.dtype == torch.uint8:
+        return 0.0, 255.0
+    finite = samples.detach()[samples.isfinite()].float()
+    lowest, highest = (float(one) for one in torch.aminmax(finite)) if finite.numel() else (0.0, 1.0)
+    if lowest >= -1 and highest <= 1:
+        return (0.0 if lowest >= 0 else -1.0), 1.0
+    return lowest, highest
 
 
 def save_points(
@@ -105,7 +117,7 @@ def save_panels(
     path: str | Path,
     *,
     real: Tensor | None = None,
-    sample_range: tuple[float, float] = (0.0, 1.0),
+    sample_range: tuple[float, float] | None = None,
 ) -> None:
     """Draw the samples of several generators side by side, each in its own panel.
 
@@ -113,7 +125,7 @@ def save_panels(
         panels: The samples by title: points `(N, 2)`, or pictures `(N, 1 or 3, H, W)` of which 16 are drawn.
         path: The `.png` or `.svg` file to write.
         real: The real samples that are drawn behind generated points. None draws the generated points alone.
-        sample_range: The values that are drawn black and white in pictures.
+        sample_range: The values that are drawn black and white in pictures. None chooses them as `save_grid` does.
 
     Raises:
         DataError: If there are no panels.

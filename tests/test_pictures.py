@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import sys
@@ -73,6 +74,12 @@ def test_the_border_is_neither_black_nor_white():
         ((-1.0, 1.0), [-1.0, -0.6, 1.0], [0, 51, 255]),
         ((0.0, 255.0), [0.0, 51.0, 255.0], [0, 51, 255]),
         ((0.0, 1.0), [-5.0, 0.2, 5.0], [0, 51, 255]),  # what lies outside is clipped
+        (None, [0.0, 0.2, 1.0], [0, 51, 255]),
+        (None, [0.4, 0.2, 0.6], [102, 51, 153]),
+        (None, [-1.0, -0.6, 1.0], [0, 51, 255]),
+        (None, [-0.2, 0.2, 0.6], [102, 153, 204]),
+        (None, [-2.0, -1.0, 3.0], [0, 51, 255]),  # standardised, for example
+        (None, [-math.inf, -1.0, 4.0], [0, 0, 255]),
     ],
 )
 def test_the_range_says_what_is_black_and_white(sample_range, samples, pixels):
@@ -80,6 +87,12 @@ def test_the_range_says_what_is_black_and_white(sample_range, samples, pixels):
     drawn = read("grid.png")
     for column, wanted in enumerate(pixels):
         assert (cell(drawn, 0, column, (4, 3), 2) == wanted).all()
+
+
+def test_bytes_are_drawn_as_they_are():
+    save_grid(flat(0, 51, 200).to(torch.uint8), "grid.png")
+    for column, wanted in enumerate([0, 51, 200]):
+        assert (cell(read("grid.png"), 0, column, (4, 3), 2) == wanted).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64, torch.bfloat16])

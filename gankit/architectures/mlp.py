@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -144,21 +145,60 @@ def load_lecture_state_dict(network: MLPGenerator | MLPDiscriminator, state_dict
             discriminator.
 
     Raises:
-        BadArgumentsError: If a key has another prefix, or the weights do not fit the network.
+        BadArgumentsError: If the weights do not fit the network. The message names the keys that are missing or too
+            many, and says what was probably meant.
 
     Example:
         >>> G = MLPGenerator(10, (1, 28, 28))
         >>> saved = {f"gen.{key}": value for key, value in G.network.state_dict().items()}
         >>> load_lecture_state_dict(G, saved)
     """
-    prefix = "gen." if isinstance(network, MLPGenerator) else "disc."
-    foreign = [key for key in state_dict if not key.startswith(prefix)]
-    if foreign:
+    kind = type(network).__name__
+    if not isinstance(state_dict, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        meant = "; give its .state_dict()" if isinstance(state_dict, nn.Module) else ""
         raise BadArgumentsError(
-            f"the lecture's weights for a {type(network).__name__} are called {prefix}*, got {foreign[0]!r}"
+            f"state_dict must be a mapping of names to weights, got a {type(state_dict).__name__}{meant}"
         )
-    try:
-        network.network.load_state_dict({key.removeprefix(prefix): v for key, v in state_dict.items()})
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise BadArgumentsError(f"these weights do not fit the {type(network).__name__}: {reason}") from None
+    prefix = "gen." if isinstance(network, MLPGenerator) else "disc."
+    own = {prefix + key: tensor for key, tensor in network.network.state_dict().items()}
+    missing, superfluous = [[*own.keys() - state_dict.keys()], [*state_dict.keys() - own.keys()]]
+    if missing or superfluous:
+        raise BadArgumentsError(
+            f"the lecture's weights for a {kind} are called {prefix}*, got {_some(missing)} missing and "
+            f"{_some(superfluous)} superfluous{_probably_meant(own, state_dict)}"
+        )
+    for key, tensor in own.items():
+        if tensor.shape != state_dict[key].shape:
+            raise BadArgumentsError(
+                f"these weights do not fit the {kind}: {key} must have the shape {tuple(tensor.shape)}, got "
+                f"{tuple(state_dict[key].shape)}; build it with the widths, latent and sample shape of the saved one"
+            )
+    network.network.load_state_dict({key.removeprefix(prefix): one for key, one in state_dict.items()})
+
+
+def _some(keys: list[str]) -> str:
+    """Return the first key and the number of the others."""
+    first = repr(min(keys, default="none"))
+    return f"{first} and {len(keys) - 1} others" if len(keys) > 1 else first if keys else "none"
+
+
+def _probably_meant(own: Mapping[str, Tensor], given: Mapping[str, object]) -> str:
+    """Return what would make the given weights fit, as the end of a sentence, or nothing."""
+    nested = [key for key, value in given.items() if isinstance(value, Mapping)]
+    for key in nested:
+        if own.keys() & cast("Mapping[str, object]", given[key]).keys():
+            return f"; they are probably the entry {key!r} of what was given"
+    for other, name in (("gen.", "MLPGenerator"), ("disc.", "MLPDiscriminator")):
+        if given and all(key.startswith(other) for key in given) and not all(key.startswith(other) for key in own):
+            return f"; they are probably those of a lecture's network that an {name} takes"
+    prefix = next(iter(own)).partition(".")[0] + "."
+    bare = {key.removeprefix(prefix) for key in own}
+    for key in given:
+        end = next((one for one in own if key.endswith("." + one)), None)
+        if end is not None:
+            return f"; remove {key.removesuffix(end)!r} at the beginning of each name"
+        if key in bare:
+            return f"; write {prefix!r} before each name"
+        if key in {"network." + one for one in bare}:
+            return "; they are probably gankit's own, for load_state_dict"
+    return "; the saved network probably has another number of layers"

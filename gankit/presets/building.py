@@ -71,7 +71,7 @@ def build_trainer(
     except NotImplementedError:
         raise DeviceError("the networks must be built on a device that computes, got weights on 'meta'") from None
     options: dict[str, Any] = {name: fields[name] for name in OPTION_NAMES}
-    return AdversarialTrainer(
+    trainer = AdversarialTrainer(
         generator,
         discriminator,
         LOSSES.build(fields["loss"]),
@@ -87,6 +87,8 @@ def build_trainer(
         callbacks=callbacks,
         **options,
     )
+    trainer.sample_range = fields["sample_range"]
+    return trainer
 
 
 def build_networks(fields: Mapping[str, Any], latent: Latent, seed: int) -> tuple[nn.Module, nn.Module]:

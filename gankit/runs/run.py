@@ -287,7 +287,7 @@ class Run:
         elif are_points:
             save_panels({preset.name: samples}, path)
         else:
-            save_grid(samples, path, sample_range=preset.sample_range or (0.0, 1.0))
+            save_grid(samples, path, sample_range=preset.sample_range)
 
     def _metrics_log(self) -> MetricsLog:
         return MetricsLog(self.metrics_file, every=self.recipe.log_every_steps)
@@ -300,10 +300,7 @@ class Run:
             return PointClouds(folder, points, every=every, count=POINTS, seed=seed)
         if len(recipe.preset.sample_shape) != 3 or recipe.preset.sample_shape[0] not in (1, 3):
             return None
-        sample_range = recipe.preset.sample_range or (0.0, 1.0)
-        return SampleGrids(
-            folder, every=every, sample_range=sample_range, condition=recipe.preset.labels(64), seed=seed
-        )
+        return SampleGrids(folder, every=every, condition=recipe.preset.labels(64), seed=seed)
 
     def _can_plot(self, what: str) -> bool:
         try:

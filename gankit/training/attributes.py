@@ -14,13 +14,15 @@ from gankit.training.step.state import TrainingState
 
 
 class StateAttributes:
-    """An object with a `TrainingState`, whose parts are attributes of the object too. It holds nothing else.
+    """An object with a `TrainingState`, whose parts are attributes of the object too.
 
     Attributes:
         state: The state.
+        sample_range: The values that pictures of samples draw black and white, or None if they are not known.
     """
 
     state: TrainingState
+    sample_range: tuple[float, float] | None = None
 
     @property
     def generator(self) -> nn.Module:

@@ -201,7 +201,8 @@ class SampleGrids(_StepPictures):
         folder: The folder of the pictures.
         every: The number of steps between two pictures.
         count: The number of samples in a picture.
-        sample_range: The values that are drawn black and white.
+        sample_range: The values that are drawn black and white. None takes the trainer's, and those that `save_grid`
+            chooses if it has none.
         condition: The condition of each sample, for conditional networks.
         seed: The seed of the latents.
 
@@ -229,7 +230,7 @@ class SampleGrids(_StepPictures):
         *,
         every: int = 500,
         count: int = 64,
-        sample_range: tuple[float, float] = (0.0, 1.0),
+        sample_range: tuple[float, float] | None = None,
         condition: Tensor | None = None,
         seed: int = 0,
     ) -> None:
@@ -241,7 +242,7 @@ class SampleGrids(_StepPictures):
     def draw(self, trainer: AdversarialTrainer, path: Path) -> None:
         """Write one grid."""
         samples = sample_replicas(trainer, self.count, self.condition, self.seed)
-        save_grid(samples, path, sample_range=self.sample_range)
+        save_grid(samples, path, sample_range=self.sample_range or trainer.sample_range)
 
 
 class PointClouds(_StepPictures):

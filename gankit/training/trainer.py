@@ -107,6 +107,7 @@ class AdversarialTrainer(StateAttributes):
             `penalty/<name>`, and `<network>_gradient_norm` with clipping. 0-d, or `(R,)` with replicas.
         history: The readings of the metrics in `fit`, as numbers, with the step.
         ranks: The processes that train together. `ranks.is_first` says which of them logs.
+        sample_range: The values that pictures draw black and white, if the trainer comes from a preset, or None.
         watch: What was recorded of NaN and infinity, and how often training has skipped an update or rolled back.
         state: The `TrainingState`: everything that the next step depends on.
 
