@@ -140,15 +140,12 @@ class StepContext:
 
     def _answer(self, samples: Tensor, condition: Tensor | None) -> Tensor:
         arguments = (samples,) if condition is None else (samples, condition)
-        logits = widened(self.discriminator(*arguments))
+        logits = widened(one_tensor("discriminator", self.discriminator(*arguments)))
         # the number of replicas is not guessed from a shape, in which (N, 3) would be N replicas of 3 samples
         wanted = samples.shape[: 1 if self._replicas is None else 2]
         if logits.shape != wanted or wanted[:-1] != (() if self._replicas is None else (self._replicas,)):
             of = f"{len(samples)} samples" if self._replicas is None else f"{self._replicas} replicas"
-            raise ShapeError(
-                f"the discriminator must return logits of shape {tuple(wanted)} for {of}, got "
-                f"{tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"
-            )
+            raise wrong_logits(logits, tuple(wanted), of)
         return logits
 
     def normal_like(self, x: Tensor) -> Tensor:
@@ -184,3 +181,45 @@ def widened(x: Tensor) -> Tensor:
         torch.float32
     """
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def one_tensor(role: str, answer: object) -> Tensor:
+    """Return what a network has returned, or raise `BadArgumentsError` unless it is one floating-point tensor.
+
+    Args:
+        role: What the network is: `generator` or `discriminator`.
+        answer: What it has returned.
+
+    Example:
+        >>> one_tensor("discriminator", (torch.zeros(2), None))
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: the discriminator must return one tensor of floating-point numbers, got tuple
+    """
+    if isinstance(answer, Tensor) and answer.is_floating_point():
+        return answer
+    got = answer.dtype if isinstance(answer, Tensor) else type(answer).__name__
+    raise BadArgumentsError(f"the {role} must return one tensor of floating-point numbers, got {got}")
+
+
+def wrong_logits(logits: Tensor, wanted: tuple[int, ...], of: str) -> ShapeError:
+    """Return the error for logits that are not one number per sample, with what makes them so.
+
+    Args:
+        logits: The logits.
+        wanted: The shape that they should have.
+        of: What they are the logits of, in words.
+
+    Example:
+        >>> raise wrong_logits(torch.zeros(2, 1), (2,), "2 samples")
+        Traceback (most recent call last):
+        gankit.errors.ShapeError: the discriminator must return logits of shape (2,) for 2 samples, got (2, 1); \
+(N, 1) becomes (N,) by .squeeze(-1)
+    """
+    shape = tuple(logits.shape)
+    if shape == (*wanted, 1):
+        way = "(N, 1) becomes (N,) by .squeeze(-1)"
+    elif shape and shape == (*wanted, *[1] * (len(shape) - len(wanted))):
+        way = f".flatten({len(wanted) - 1}) makes (N,) of it"
+    else:
+        way = "return one number per sample, such as the mean over its positions"
+    return ShapeError(f"the discriminator must return logits of shape {wanted} for {of}, got {shape}; {way}")

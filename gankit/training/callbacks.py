@@ -275,7 +275,9 @@ class PointClouds(_StepPictures):
         """Draw one picture."""
         generated = sample_replicas(trainer, self.count, seed=self.seed)
         title = f"step {trainer.steps_done:,}"
-        with evaluating(trainer.discriminator):
+        randomness = trainer.randomness
+        noise = None if trainer.replicas is not None else randomness.generators([self.seed])
+        with evaluating(trainer.discriminator), randomness.drawn_from(noise):
             # the logits of several discriminators cannot be shown in one picture
             logits = trainer.discriminator if trainer.replicas is None else None
             save_points(self.real, generated, path, logits=logits, title=title)

@@ -41,6 +41,7 @@ from gankit.training.parallel.ranks import Ranks
 from gankit.training.parallel.replicas import Stacked
 from gankit.training.step import learning_rates
 from gankit.training.step.batches import BatchCheck
+from gankit.training.step.checks import checked_callbacks
 from gankit.training.step.derivatives import check_gradients_enabled
 from gankit.training.step.objectives import Objectives
 from gankit.training.step.options import Execution, OnNonFinite, Options, Precision
@@ -186,7 +187,7 @@ class AdversarialTrainer(StateAttributes):
         self.log_every_steps: int = log_every_steps
         self.check_every_steps: int = check_every_steps or log_every_steps
         self.ranks: Ranks = Ranks.present() if ranks is None else ranks
-        self.callbacks: list[Callback[AdversarialTrainer]] = list(callbacks)
+        self.callbacks: list[Callback[AdversarialTrainer]] = checked_callbacks(callbacks)
         self.feed: Feed | None = None
         self.state: TrainingState = TrainingState(
             generator,
@@ -297,6 +298,7 @@ class AdversarialTrainer(StateAttributes):
         self.ranks.check_present()
         check_gradients_enabled()
         self._check_steps(steps)
+        checked_callbacks(self.callbacks)  # a caller may have changed the list
         self._non_finite.check_policy(self._roll_back)
         for one in self.callbacks:
             if isinstance(one, BeginsFit):
@@ -418,19 +420,18 @@ class AdversarialTrainer(StateAttributes):
     ) -> Tensor:
         """Generate samples by the averaged generator, or by the generator if there is no average.
 
-        The network is in eval mode and builds no graph, and the random numbers of training are not used. A call in
-        another thread than that of `fit` waits for the end of the present step.
+        The network is in eval mode and builds no graph, and the random numbers of training are not used. Noise that the
+        network draws itself follows from the seed too, and from `batch_size`. A call in another thread than that of
+        `fit` waits for the end of the present step.
 
         Args:
             count: The number of samples, per replica.
             condition: The condition of each sample, for conditional networks.
-            seed: A seed, which always gives the same latents, or a list with the seed of each replica. None continues
-                a stream of its own.
-            batch_size: The number of samples that are generated at a time, which limits the memory.
+            seed: A seed, or a list of one per replica, which gives the same samples each time. None continues a stream.
+            batch_size: The largest number of samples that are generated at a time, which limits the memory.
 
         Returns:
-            `(count, *sample_shape)`, on the trainer's device; with replicas `(R, count, *sample_shape)`, where replica
-            i uses the latents of the seed `seed + i`, or of its seed in the list.
+            `(count, *sample_shape)` on the trainer's device; with replicas `(R, count, *sample_shape)` of `seed + i`.
 
         Raises:
             BadValueError: for a count or a batch size less than 1, or a list of seeds that is not one per replica.
@@ -448,7 +449,7 @@ class AdversarialTrainer(StateAttributes):
         Raises:
             BadValueError: for a trainer without replicas, or an index that it does not have.
         """
-        generator = self.averaged_generator or self.generator
+        generator = self.generator if self.averaged_generator is None else self.averaged_generator
         if not isinstance(generator, Stacked) or not isinstance(self.discriminator, Stacked):
             raise BadValueError("replica is for a trainer of Stacked networks, got one without replicas")
         return generator.replica(index), self.discriminator.replica(index)

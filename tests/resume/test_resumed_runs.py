@@ -219,7 +219,8 @@ def test_a_generator_is_rebuilt_from_a_finished_run(decay):
     trainer = Run("run", recipe(DIGITS.replace(averaging_decay=decay))).train(progress=False)
     generator = gankit.load("run")
     latents = torch.randn(3, 10)
-    expected = (trainer.averaged_generator or trainer.generator).eval()
+    averaged = trainer.averaged_generator
+    expected = (trainer.generator if averaged is None else averaged).eval()
     assert torch.equal(generator(latents), expected(latents))
     assert not any(weight.requires_grad for weight in generator.parameters())
 

@@ -177,6 +177,7 @@ class Executor:
         captured: Callable[[GraphedStep], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
         check_gradients_enabled()
+        self._state.restore_train_mode()
         average = self._state.average
         with self._state.turns:
             if average is not None and average.prepare(self._state.generator):

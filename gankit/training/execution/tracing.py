@@ -27,6 +27,7 @@ from gankit.context import StepContext
 from gankit.errors import CannotCompileError
 from gankit.protocols import Half
 from gankit.training.step.derivatives import gradients_of
+from gankit.training.step.dry_run import unchanged
 from gankit.training.step.gradients import put_gradients, trainable_parameters
 from gankit.training.step.step import Step
 
@@ -157,7 +158,8 @@ class TracedHalf:
         self._tape = Tape()
         self.names: list[str] = []
         inputs = [*self._module_tensors(), real, *([] if condition is None else [condition]), latent]
-        with _refusals(), _unchanged(step.objectives.parts(self._state.steps_done)):
+        networks = (self._state.generator, self._state.discriminator)
+        with _refusals(), unchanged(*networks), _unchanged(step.objectives.parts(self._state.steps_done)):
             # The first run, on fake tensors, only finds out which random numbers the half draws. The second run
             # receives them as inputs, and is recorded.
             mode = FakeTensorMode(allow_non_fake_inputs=True)

@@ -44,10 +44,11 @@ class SynchronizedBatchNorm(_BatchNorm):
     @override
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input. This is collective in train mode."""
-        # a run on fake tensors only determines shapes
-        if not self.training or isinstance(input, FakeTensor) or Ranks.present().size == 1:
+        if not self.training or Ranks.present().size == 1:
             return super().forward(input)
         self._check_input_dim(input)
+        if isinstance(input, FakeTensor):  # a run on fake tensors only determines shapes
+            return torch.empty_like(input)
         x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
         over = [i for i in range(x.ndim) if i != 1]
         shape = [1, -1] + [1] * (x.ndim - 2)
@@ -90,11 +91,18 @@ def synchronize_batch_norm(network: nn.Module) -> nn.Module:
         >>> type(network[1]).__name__, list(network.state_dict())[2:4]
         ('SynchronizedBatchNorm', ['1.weight', '1.bias'])
     """
+    return _synchronize(network, {})
+
+
+def _synchronize(network: nn.Module, replaced: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Replace the layers in a network, one that is registered under several names by the same layer everywhere."""
     if isinstance(network, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)):
-        return SynchronizedBatchNorm(network)
-    for name, child in network.named_children():
-        other = synchronize_batch_norm(child)
-        if other is not child:
+        if network not in replaced:
+            replaced[network] = SynchronizedBatchNorm(network)
+        return replaced[network]
+    children = [(name, child) for name, child in vars(network)["_modules"].items() if child is not None]
+    for name, child in children:
+        if (other := _synchronize(child, replaced)) is not child:
             setattr(network, name, other)
     return network
 

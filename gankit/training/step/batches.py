@@ -9,7 +9,7 @@ from torch import Tensor
 from gankit.errors import DataError, ShapeError
 from gankit.protocols import Batch, HasShape
 from gankit.training.parallel.replicas import Stacked
-from gankit.training.step.checks import MIXING, check_shapes
+from gankit.training.step.checks import check_shapes
 from gankit.training.step.state import TrainingState
 
 CheckedBatch: TypeAlias = "tuple[Tensor, Tensor | None]"
@@ -41,8 +41,8 @@ class BatchCheck:
 
     def __init__(self, state: TrainingState) -> None:
         self._state = state
-        self._smallest = 2 if any(isinstance(layer, MIXING) for layer in state.generator.modules()) else 1
         self._has_seen_a_batch = False
+        self._takes_single_samples = False
         self._sample_shape = self._find_sample_shape()
 
     def __call__(self, batch: Batch) -> CheckedBatch:
@@ -61,18 +61,19 @@ class BatchCheck:
                 f"a batch for {replicas} replicas must be ({replicas}, N, *sample_shape), got {tuple(real.shape)}"
             )
         count = real.shape[leading]
-        if count < self._smallest:
-            raise DataError(
-                f"a batch must have {'samples' if self._smallest == 1 else '2 samples or more for BatchNorm'}, got "
-                f"{count}; a DataLoader leaves small ones out with drop_last=True"
-            )
+        if not count:
+            raise DataError("a batch must have samples, got 0; a DataLoader leaves small ones out with drop_last=True")
         real, condition = self.place((real, condition))
         if condition is not None and condition.shape[: leading + 1] != real.shape[: leading + 1]:
             raise ShapeError(
                 f"a batch's condition must have one entry per sample, got {len(condition)} for {len(real)}"
             )
-        if not self._has_seen_a_batch and (condition is not None or self._sample_shape is None):
-            self._sample_shape = self._find_sample_shape(condition)
+        is_news = not self._has_seen_a_batch and (condition is not None or self._sample_shape is None)
+        # only a run shows whether a BatchNorm gets several values from one sample, as it does over positions
+        is_single = count == 1 and not self._takes_single_samples
+        if is_news or is_single:
+            self._sample_shape = self._find_sample_shape(condition, count) or self._sample_shape
+            self._takes_single_samples |= is_single
         self._has_seen_a_batch = True
         if self._sample_shape is not None and real.shape[leading + 1 :] != self._sample_shape:
             raise ShapeError(
@@ -87,7 +88,7 @@ class BatchCheck:
         real = real.to(device, self._state.dtype, non_blocking=True)
         return real, None if condition is None else condition.to(device, non_blocking=True)
 
-    def _find_sample_shape(self, condition: Tensor | None = None) -> tuple[int, ...] | None:
+    def _find_sample_shape(self, condition: Tensor | None = None, count: int | None = None) -> tuple[int, ...] | None:
         state = self._state
         latent_shape = state.latent.shape if isinstance(state.latent, HasShape) else None
         if latent_shape is None:
@@ -97,7 +98,9 @@ class BatchCheck:
             generator, discriminator = generator.replica(0), discriminator.replica(0)
             condition = None if condition is None else condition[0]
         with state.turns:  # a run on fake tensors exchanges the weights
-            return check_shapes(generator, discriminator, latent_shape, condition, state.device, state.dtype)
+            return check_shapes(
+                generator, discriminator, latent_shape, condition, state.device, state.dtype, count=count
+            )
 
 
 def _split(batch: Batch) -> tuple[Tensor, Tensor | None]:

@@ -6,19 +6,24 @@ buffer.
 
 from __future__ import annotations
 
-import logging
+import inspect
 import re
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import is_lazy
 
-from gankit.errors import BadArgumentsError, BadValueError, DeviceError, GankitError, ShapeError
+from gankit.context import one_tensor, wrong_logits
+from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, GankitError, ShapeError, check_count
 from gankit.protocols import MixesSamples, batch_multiple_of
 from gankit.training.parallel.batch_norm import SynchronizedBatchNorm
+from gankit.training.step.dry_run import dry_run
+
+CallbackT = TypeVar("CallbackT")
 
 MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SynchronizedBatchNorm)
 """The layers that mix the samples of a batch."""
@@ -32,6 +37,8 @@ def check_shapes(
     condition: Tensor | None = None,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
+    *,
+    count: int | None = None,
 ) -> tuple[int, ...] | None:
     """Return the shape of the generator's samples, after a check that both networks fit together.
 
@@ -39,26 +46,32 @@ def check_shapes(
         generator: G.
         discriminator: D.
         latent_shape: The shape of one latent.
-        condition: A condition of the right shape, for networks that take one.
+        condition: The condition of a batch, for networks that take one.
         device: The device of the networks.
         dtype: The type of the latents.
+        count: The number of samples in a batch. None before the first batch, which may carry a condition.
 
     Returns:
         The shape of one sample, or None if only a condition or a run on real tensors would show it.
 
     Raises:
         ShapeError: for networks that do not fit the latent or each other.
+        BadArgumentsError: for a network that returns something else than one tensor, does not take the condition, or
+            needs one that the batch does not have.
+        DataError: for a BatchNorm that cannot compute its statistics from one sample.
 
     Example:
         >>> check_shapes(nn.Linear(10, 3), nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), (10,))
         (3,)
     """
-    # a discriminator that joins samples, as packing does, has an attribute that says how many
-    count = 2 * batch_multiple_of(discriminator) if condition is None else len(condition)
+    has_batch = count is not None
+    if count is None:
+        # a discriminator that joins samples, as packing does, has an attribute that says how many
+        count = 2 * batch_multiple_of(discriminator)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         latents = torch.empty(count, *latent_shape, device=device, dtype=dtype)
-    samples = _dry_run(mode, "generator", generator, latents, condition)
+    samples = _answer(mode, "generator", generator, latents, condition, has_batch)
     if samples is None:
         return None
     if samples.ndim < 2 or samples.shape[0] != count:
@@ -66,53 +79,70 @@ def check_shapes(
             f"the generator must return samples of shape ({count}, *sample_shape) for {count} latents, "
             f"got {tuple(samples.shape)}"
         )
-    logits = _dry_run(mode, "discriminator", discriminator, samples, condition)
+    logits = _answer(mode, "discriminator", discriminator, samples, condition, has_batch)
     if logits is None:
         return None
     if logits.shape != (count,):
-        raise ShapeError(
-            f"the discriminator must return logits of shape ({count},) for {count} samples, got "
-            f"{tuple(logits.shape)}; (N, 1) becomes (N,) by .squeeze(-1)"
-        )
+        raise wrong_logits(logits, (count,), f"{count} samples")
     return tuple(samples.shape[1:])
 
 
-def _dry_run(
-    mode: FakeTensorMode, role: str, network: nn.Module, inputs: Tensor, condition: Tensor | None
+def _answer(
+    mode: FakeTensorMode, role: str, network: nn.Module, inputs: Tensor, condition: Tensor | None, has_batch: bool
 ) -> Tensor | None:
-    tensors = dict(chain(network.named_parameters(), network.named_buffers()))
-    fakes: dict[str, Tensor] = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
+    """Return what a network answers to fake tensors, or None if they do not show it."""
+    if any(isinstance(layer, torch.jit.ScriptModule) for layer in network.modules()):
+        return None  # what its forward pass stores could not be put back
     arguments = (inputs,) if condition is None else (inputs, mode.from_tensor(condition))
+    label = f"the {role} {type(network).__name__}"
     try:
-        with mode, torch.no_grad(), _quiet(logging.getLogger("torch._subclasses.fake_tensor")):
-            return torch.func.functional_call(network, fakes, arguments)
-    except TypeError:
-        if condition is None:
-            return None  # the network takes a condition, and none is known yet
-        raise BadArgumentsError(
-            f"the batches carry a condition of shape {tuple(condition.shape)}, which the {role} "
-            f"{type(network).__name__} does not take; give batches without one, or networks built with num_classes"
-        ) from None
+        answer = dry_run(mode, network, *arguments)
+    except BadArgumentsError:
+        if condition is None and not has_batch:
+            return None  # a network of gankit's own says that it needs a condition
+        raise
     except GankitError:
         raise
-    except (RuntimeError, ValueError, IndexError) as error:
+    except Exception as error:  # a network of one's own may raise any error
         reason = str(error).partition("\n")[0]
-        if not _ABOUT_SHAPES.search(reason):
-            return None  # an operation that needs real values
-        raise ShapeError(
-            f"the {role} {type(network).__name__} does not fit inputs of shape {tuple(inputs.shape)}: {reason}"
-        ) from error
+        if condition is not None and is_about_arguments(error):
+            raise BadArgumentsError(
+                f"the batches carry a condition of shape {tuple(condition.shape)}, which {label} does not take; give "
+                "batches without one, or networks built with num_classes"
+            ) from None
+        if condition is None and has_batch and lacks_condition(error):
+            raise BadArgumentsError(
+                f"{label} needs a condition, which the batches do not carry ({reason}); give batches (real, condition)"
+            ) from error
+        if isinstance(error, ValueError) and "Expected more than 1 value per channel" in reason:
+            raise DataError(
+                f"a batch must have 2 samples or more for BatchNorm in {label}, got {len(inputs)}; a DataLoader "
+                "leaves small ones out with drop_last=True"
+            ) from None
+        if isinstance(error, (RuntimeError, ValueError, IndexError)) and _ABOUT_SHAPES.search(reason):
+            raise ShapeError(f"{label} does not fit inputs of shape {tuple(inputs.shape)}: {reason}") from error
+        return None  # it takes a condition, and none is known yet, or it reads values, which fakes do not have
+    return one_tensor(role, answer)
 
 
-@contextmanager
-def _quiet(logger: logging.Logger) -> Generator[None]:
-    """Keep torch from logging a traceback of what is reported here in one sentence."""
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+def is_about_arguments(error: Exception) -> bool:
+    """Return whether an error says that a function takes another number of arguments.
+
+    Example:
+        >>> is_about_arguments(TypeError("forward() takes 2 positional arguments but 3 were given"))
+        True
+    """
+    return isinstance(error, TypeError) and "positional argument" in str(error)
+
+
+def lacks_condition(error: Exception) -> bool:
+    """Return whether an error is that of a network that was called without the condition that it needs.
+
+    Example:
+        >>> lacks_condition(AttributeError("'NoneType' object has no attribute 'long'"))
+        True
+    """
+    return isinstance(error, (TypeError, AttributeError)) and ("NoneType" in str(error) or is_about_arguments(error))
 
 
 def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
@@ -137,15 +167,77 @@ def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
         )
 
 
+def check_latent(latent: object) -> None:
+    """Raise `BadArgumentsError` unless `latent` can be called as a distribution of latents is.
+
+    Example:
+        >>> check_latent(torch.distributions.Normal(0.0, 1.0))
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: latent must be an object that draws by latent(count, generator=..., \
+device=...), such as latents.Normal(100), got Normal
+    """
+    fits = callable(latent) and not isinstance(latent, type)
+    if fits:
+        try:
+            inspect.signature(cast("Callable[..., object]", latent)).bind(1, generator=None, device=None)
+        except TypeError:
+            fits = False
+        except ValueError:  # a callable of C has no signature
+            pass
+    if not fits:
+        got = f"the class {latent.__name__}" if isinstance(latent, type) else type(latent).__name__
+        raise BadArgumentsError(
+            f"latent must be an object that draws by latent(count, generator=..., device=...), such as "
+            f"latents.Normal(100), got {got}"
+        )
+
+
+def checked_callbacks(callbacks: Iterable[CallbackT]) -> list[CallbackT]:
+    """Return the callbacks as a list, or raise unless each can be called every few steps.
+
+    Raises:
+        BadArgumentsError: for something that is no callback, or no sequence of them.
+        BadValueError: for a callback whose `every` is less than 1.
+
+    Example:
+        >>> checked_callbacks([print])
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: a callback must be callable and have an attribute every, the number of steps \
+between two calls, got <built-in function print>
+    """
+    if not isinstance(callbacks, Iterable):
+        raise BadArgumentsError(f"callbacks must be a list of callbacks, got {callbacks!r}")
+    listed = list(callbacks)
+    for one in listed:
+        if not callable(one) or isinstance(one, type) or not hasattr(one, "every"):
+            raise BadArgumentsError(
+                "a callback must be callable and have an attribute every, the number of steps between two calls, "
+                f"got {one!r}"
+            )
+        check_count(f"every of the callback {type(one).__name__}", cast(Any, one).every)
+    return listed
+
+
 def check_plain(name: str, network: nn.Module) -> None:
-    """Raise `BadArgumentsError` for a network whose gradients another object collects.
+    """Raise `BadArgumentsError` for a network whose gradients another object collects, or that is not complete.
 
     `DistributedDataParallel` and `fully_shard` do so in hooks of `.backward()`, which `torch.autograd.grad` does not
-    run: each rank would train a model of its own.
+    run: each rank would train a model of its own. A lazy layer
+    has weights, which an average copies and ranks exchange, only after its first batch.
 
     Example:
         >>> check_plain("generator", nn.Linear(1, 1))
+        >>> check_plain("generator", nn.LazyLinear(1))
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: generator must have weights of known shapes, got weight of a lazy layer; run \
+one batch through the network first
     """
+    for key, tensor in chain(network.named_parameters(), network.named_buffers()):
+        if is_lazy(tensor):
+            raise BadArgumentsError(
+                f"{name} must have weights of known shapes, got {key} of a lazy layer; run one batch through the "
+                "network first"
+            )
     for layer in network.modules():
         if isinstance(layer, nn.parallel.DistributedDataParallel):
             raise BadArgumentsError(

@@ -10,6 +10,41 @@ import torch
 from torch import nn
 
 
+def train(network: nn.Module) -> None:
+    """Put a network into train mode, except for what its owner has frozen in eval mode.
+
+    A module that is in eval mode, and has parameters of which none requires a gradient, keeps its mode, and so do the
+    modules in it. A module without parameters, such as Dropout, is in the mode of the module that contains it: it keeps
+    eval mode in a frozen one, and nowhere else.
+
+    Example:
+        >>> network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout()).eval()
+        >>> _ = network[0].requires_grad_(False)
+        >>> train(network)
+        >>> network.training, network[0].training, network[1].training
+        (True, False, True)
+    """
+    kept = [layer for part in network.modules() if is_frozen_in_eval_mode(part) for layer in part.modules()]
+    modes = [layer.training for layer in kept]
+    network.train()
+    for layer, mode in zip(kept, modes, strict=True):
+        layer.training = mode
+
+
+def is_frozen_in_eval_mode(module: nn.Module) -> bool:
+    """Return whether a module is in eval mode and has parameters of which none requires a gradient.
+
+    Example:
+        >>> layer = nn.Linear(1, 1).requires_grad_(False)
+        >>> is_frozen_in_eval_mode(layer), is_frozen_in_eval_mode(layer.eval())
+        (False, True)
+    """
+    if module.training:
+        return False
+    flags = [parameter.requires_grad for parameter in module.parameters()]
+    return bool(flags) and not any(flags)
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Generator[None]:
     """Put the network into eval mode, and afterwards put the layers that were in train mode back into it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast, get_args
 
 from torch import Tensor, nn
@@ -248,6 +248,8 @@ def _by_name(
 ) -> dict[str, Regularizer | Constraint]:
     if isinstance(regularizers, Mapping):
         named = dict(regularizers)
+    elif not isinstance(regularizers, Iterable):
+        raise BadArgumentsError(f"regularizers must be a sequence or a mapping by name, got {regularizers!r}")
     else:
         named = cast("dict[str, Regularizer | Constraint]", {})
         for part in regularizers:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,6 +77,41 @@ class Randomness:
             torch.set_rng_state(state)
         else:
             torch.get_device_module(self._device).set_rng_state(state, self._device)
+
+    @contextmanager
+    def drawn_from(self, random: Random) -> Generator[None]:
+        """Let torch's default generators continue from `random` in a `with` block, and then be where they were.
+
+        Networks can draw noise from torch's default generator only. In the block it follows from `random`, which
+        afterwards stands where the network has left it, and training, which uses the default generator too, does not
+        see it.
+
+        Args:
+            random: A generator, or one per replica, of which the first is used. None leaves all as it is.
+
+        Example:
+            >>> randomness = Randomness(torch.device("cpu"), seed=0)
+            >>> before = torch.get_rng_state()
+            >>> with randomness.drawn_from(torch.Generator().manual_seed(7)):
+            ...     first = torch.rand(2)
+            >>> torch.equal(first, torch.rand(2, generator=torch.Generator().manual_seed(7)))
+            True
+            >>> torch.equal(before, torch.get_rng_state())
+            True
+        """
+        if not (generators := _listed(random)):
+            yield
+            return
+        first, default, on_cpu = generators[0], self.default_state(), torch.get_rng_state()
+        try:
+            self.set_default_state(first.get_state())
+            if self._device.type != "cpu":  # whose generator has states of another kind
+                torch.default_generator.manual_seed(zlib.crc32(first.get_state().numpy().tobytes()))
+            yield
+            first.set_state(self.default_state())
+        finally:
+            self.set_default_state(default)
+            torch.set_rng_state(on_cpu)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of all generators, including torch's default one."""

@@ -8,9 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from gankit.errors import BadValueError, ShapeError, check_count, check_seed
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_count, check_seed
 from gankit.protocols import Random
 from gankit.seeds import replica_seeds
+from gankit.training.step.checks import is_about_arguments, lacks_condition
 from gankit.training.step.modes import evaluating
 from gankit.training.step.state import TrainingState
 
@@ -18,20 +19,23 @@ from gankit.training.step.state import TrainingState
 def generate(state: TrainingState, count: int, condition: Tensor | None, random: Random, *, batch_size: int) -> Tensor:
     """Generate samples by the averaged generator, or by the generator if there is no average.
 
-    The network is in eval mode and builds no graph.
+    The network is in eval mode and builds no graph. Noise that it draws from torch's default generator follows from
+    `random`, after the latents; that generator is afterwards where it was.
 
     Args:
         state: The state whose generator is used.
         count: The number of samples, per replica.
         condition: The condition of each sample, or None.
         random: The generator that the latents are drawn from, or one per replica.
-        batch_size: The number of samples that are generated at a time.
+        batch_size: The number of samples that are generated at a time, at most.
 
     Returns:
         `(count, *sample_shape)`; with replicas `(R, count, *sample_shape)`.
 
     Raises:
-        BadValueError: for a count or a batch size less than 1.
+        BadValueError: for a count or a batch size less than 1, or less than 2 if the network normalises by the
+            statistics of a batch.
+        BadArgumentsError: for a condition that is no tensor, or that is missing.
         ShapeError: for a condition of another length.
 
     Example:
@@ -44,15 +48,39 @@ def generate(state: TrainingState, count: int, condition: Tensor | None, random:
     check_count("batch_size", batch_size)
     batch_dimension = len(state.value_shape)
     network = state.generator if state.average is None else state.average.network
-    latents = torch.split(state.draw_latents(count, random), batch_size, batch_dimension)
+    # passes of equal size, because a last one of a single sample does not suit a BatchNorm without running statistics
+    passes = -(-count // batch_size)
+    latents = torch.tensor_split(state.draw_latents(count, random), passes, batch_dimension)
     inputs: list[tuple[Tensor, ...]] = [(one,) for one in latents]
     if condition is not None:
+        if not isinstance(condition, Tensor) or not condition.ndim:
+            raise BadArgumentsError(
+                "condition must be a tensor with one entry per sample, got "
+                f"{type(condition).__name__}; a seed is given as seed="
+            )
         if len(condition) != count:
             raise ShapeError(f"condition must have one entry per sample, got {len(condition)} for {count}")
         condition = condition.to(state.device).expand(*state.value_shape, *condition.shape)
-        inputs = list(zip(latents, torch.split(condition, batch_size, batch_dimension), strict=True))
-    with state.turns, evaluating(network), torch.no_grad():
-        return torch.cat([network(*one) for one in inputs], batch_dimension)
+        inputs = list(zip(latents, torch.tensor_split(condition, passes, batch_dimension), strict=True))
+    with state.turns, evaluating(network), torch.no_grad(), state.randomness.drawn_from(random):
+        try:
+            return torch.cat([network(*one) for one in inputs], batch_dimension)
+        except (TypeError, AttributeError) as error:
+            label = f"the generator {type(network).__name__}"
+            if not isinstance(error, BadArgumentsError) and condition is None and lacks_condition(error):
+                raise BadArgumentsError(f"sample needs a condition for {label} ({error})") from error
+            if not isinstance(error, BadArgumentsError) and condition is not None and is_about_arguments(error):
+                raise BadArgumentsError(
+                    f"condition is of shape {tuple(condition.shape[batch_dimension:])}, and {label} takes none"
+                ) from error
+            raise
+        except ValueError as error:
+            if "Expected more than 1 value per channel" not in str(error):
+                raise
+            raise BadValueError(
+                "count and batch_size must give passes of 2 samples or more to a generator with BatchNorm without "
+                f"running statistics, which takes those of the pass, got {count} and {batch_size}"
+            ) from error
 
 
 def seeds_per_replica(seed: int | Sequence[int], replicas: int | None) -> list[int]:

@@ -16,6 +16,7 @@ from gankit.errors import (
     CheckpointWarning,
     DeviceError,
     ReplacedSettingsWarning,
+    ShapeError,
     warn,
 )
 from gankit.protocols import Half, Latent, Random
@@ -23,7 +24,14 @@ from gankit.training.parallel.batch_norm import synchronize_batch_norm
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.parallel.replicas import Stacked, check_replica_optimizer
 from gankit.training.step.averaging import WeightAverage
-from gankit.training.step.checks import check_optimizer, check_plain, check_types, check_unmixed, common_device
+from gankit.training.step.checks import (
+    check_latent,
+    check_optimizer,
+    check_plain,
+    check_types,
+    check_unmixed,
+    common_device,
+)
 from gankit.training.step.finite import FiniteWatch, optimizer_tensors
 from gankit.training.step.loading import (
     check_tensors,
@@ -32,6 +40,7 @@ from gankit.training.step.loading import (
     whole_or_not_at_all,
 )
 from gankit.training.step.metrics import Metrics
+from gankit.training.step.modes import is_frozen_in_eval_mode, train
 from gankit.training.step.objectives import Objectives
 from gankit.training.step.options import Options
 from gankit.training.step.randomness import Randomness
@@ -59,8 +68,8 @@ class TrainingState:
             rank 0.
 
     Attributes:
-        generator: G, in train mode.
-        discriminator: D, in train mode.
+        generator: G, in train mode, except for what is frozen in eval mode (see `modes.train`).
+        discriminator: D, likewise.
         generator_optimizer: As given.
         discriminator_optimizer: As given.
         objectives: As given.
@@ -116,6 +125,7 @@ class TrainingState:
             if not isinstance(network, nn.Module):
                 raise BadArgumentsError(f"{name} must be a torch.nn.Module, got {network!r}")
             check_plain(name, network)
+        check_latent(latent)
         check_optimizer("generator_optimizer", generator_optimizer, generator)
         check_optimizer("discriminator_optimizer", discriminator_optimizer, discriminator)
         self.device: torch.device = common_device(generator, discriminator)
@@ -134,8 +144,10 @@ class TrainingState:
         if options.synchronize_batch_norm and ranks.size > 1:
             generator, discriminator = map(synchronize_batch_norm, (generator, discriminator))
 
-        self.generator: nn.Module = generator.train()
-        self.discriminator: nn.Module = discriminator.train()
+        for network in (generator, discriminator):
+            train(network)
+        self.generator: nn.Module = generator
+        self.discriminator: nn.Module = discriminator
         self.generator_optimizer: Optimizer = generator_optimizer
         self.discriminator_optimizer: Optimizer = discriminator_optimizer
         self.objectives: Objectives = objectives
@@ -182,6 +194,15 @@ class TrainingState:
         """The shape of one named result: `()`, or `(R,)` with replicas."""
         return () if self.replicas is None else (self.replicas,)
 
+    def restore_train_mode(self) -> None:
+        """Put a network that its owner has put into eval mode, as to look at samples, back into train mode.
+
+        Layers that a callback holds in eval mode while their network is in train mode stay there.
+        """
+        for network in (self.generator, self.discriminator):
+            if not network.training and not is_frozen_in_eval_mode(network):
+                train(network)
+
     def modules(self) -> list[nn.Module]:
         """Return the modules that the present step can change: the networks and the parts of the objectives."""
         return [self.generator, self.discriminator, *self.objectives.modules(self.steps_done)]
@@ -204,6 +225,12 @@ class TrainingState:
         """
         generators = list(random) if isinstance(random, Sequence) else [random]
         drawn = [self.latent(count, generator=one, device=self.device) for one in generators]
+        for one in drawn:
+            if not isinstance(one, Tensor) or one.shape[:1] != (count,):
+                got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+                raise ShapeError(
+                    f"latent must draw a tensor ({count}, *latent_shape) for a count of {count}, got {got}"
+                )
         latent = torch.stack(drawn) if isinstance(random, Sequence) else drawn[0]
         return latent.to(self.dtype) if latent.is_floating_point() else latent
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from gankit.context import StepContext, widened
+from gankit.context import StepContext, one_tensor, widened
 from gankit.errors import ShapeError
 from gankit.protocols import Half
 from gankit.training.parallel.ranks import Ranks
@@ -90,7 +90,7 @@ class Step:
             "discriminator": discriminator_objective,
             "generator": generator_objective,
         }
-        self._listed: tuple[tuple[nn.Module, ...], list[nn.Parameter]] = (), []
+        self._listed: tuple[tuple[nn.Module, ...], list[nn.Parameter], list[nn.Module]] = (), [], []
         self._examined: set[tuple[str, ...]] = set()  # the objectives whose graphs were examined
 
     def __call__(
@@ -126,9 +126,11 @@ class Step:
         """
         average, objectives = self.state.average, self.objectives
         networks = self.state.generator, self.state.discriminator
-        if self._listed[0] != networks:  # the list is kept, because making it takes long compared with a captured step
-            self._listed = networks, [parameter for network in networks for parameter in network.parameters()]
+        if self._listed[0] != networks:  # the lists are kept, because making them takes long beside a captured step
+            parameters = [parameter for network in networks for parameter in network.parameters()]
+            self._listed = networks, parameters, [layer for network in networks for layer in network.modules()]
         requires_grad = tuple([parameter.requires_grad for parameter in self._listed[1]])
+        modes = tuple([layer.training for layer in self._listed[2]])
         is_first_average = average is not None and average.is_first
         return (
             objectives.signature(self.state.steps_done),
@@ -136,6 +138,7 @@ class Step:
             is_first_average,
             networks,
             requires_grad,
+            modes,
         )
 
     # --- one half --------------------------------------------------------------------------------------------
@@ -291,7 +294,7 @@ class Step:
 
     def _generate(self, latent: Tensor, condition: Tensor | None) -> Tensor:
         arguments = (latent,) if condition is None else (latent, condition)
-        fake: Tensor = self.state.generator(*arguments)
+        fake = one_tensor("generator", self.state.generator(*arguments))
         return fake if fake.dtype == self.state.dtype else widened(fake)  # autocast leaves it in half precision
 
     def _precision(self) -> AbstractContextManager[Any]:

@@ -8,6 +8,7 @@ from torch import nn
 
 from gankit.errors import BadArgumentsError, DataError, ShapeError
 from gankit.training.step.batches import BatchCheck
+from tests.training.observing import same, weights
 from tests.training.steps import CLASSES, SHAPE, make, small_networks, stacked
 
 
@@ -16,8 +17,8 @@ from tests.training.steps import CLASSES, SHAPE, make, small_networks, stacked
     [
         (torch.zeros(6, 1, 5, 5), ShapeError, r"generator's shape \(1, 4, 4\), got \(1, 5, 5\)"),
         (torch.zeros(6, *SHAPE, dtype=torch.uint8), DataError, "floating point, got torch.uint8"),
-        (torch.zeros(1, *SHAPE), DataError, "2 samples or more for BatchNorm, got 1"),
-        (torch.zeros(0, *SHAPE), DataError, "2 samples or more for BatchNorm, got 0"),
+        (torch.zeros(1, *SHAPE), DataError, "2 samples or more for BatchNorm in the generator Seq.*, got 1"),
+        (torch.zeros(0, *SHAPE), DataError, "a batch must have samples, got 0"),
         ("digits", DataError, r"must be `real` or `\(real, condition\)`, got str"),
         ((torch.zeros(6, *SHAPE), torch.zeros(5)), ShapeError, "one entry per sample, got 5 for 6"),
         (
@@ -77,6 +78,52 @@ def test_networks_without_batch_norm_take_a_single_sample():
     assert len(single(torch.zeros(1, *SHAPE))[0]) == 1
     with pytest.raises(DataError, match="a batch must have samples, got 0"):
         single(torch.zeros(0, *SHAPE))
+
+
+def normalised(norm, *positions):
+    """Return networks with a normalisation in D, over positions if there are any."""
+    G = nn.Sequential(nn.Linear(3, 16), nn.Unflatten(1, SHAPE))
+    D = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Unflatten(1, (2, 2, 2)) if positions else nn.Identity())
+    return G, D.extend([norm, nn.Flatten(), nn.Linear(8, 1), nn.Flatten(0)])
+
+
+def frozen(layer):
+    return layer.requires_grad_(False).eval()
+
+
+SINGLE = {
+    "in D": (lambda: normalised(nn.BatchNorm1d(8)), "the discriminator Sequential"),
+    "in G": (
+        lambda: (
+            nn.Sequential(normalised(None)[0], nn.Flatten(), nn.BatchNorm1d(16), nn.Unflatten(1, SHAPE)),
+            normalised(nn.Identity())[1],
+        ),
+        "the generator Sequential",
+    ),
+    "over positions": (lambda: normalised(nn.BatchNorm2d(2), 2, 2), None),
+    "over positions in replicas": (lambda: stacked(lambda *_: normalised(nn.BatchNorm2d(2), 2, 2), 2)(), None),
+    "in replicas": (lambda: stacked(lambda *_: normalised(nn.BatchNorm1d(8)), 2)(), "the discriminator Sequential"),
+    "frozen in eval mode": (lambda: normalised(frozen(nn.BatchNorm1d(8))), None),
+    "of groups": (lambda: normalised(nn.GroupNorm(2, 8)), None),
+}
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_a_single_sample_is_refused_where_a_batch_norm_cannot_use_it(kind):
+    networks, where = SINGLE[kind]
+    trainer = make(networks=lambda *_: networks())
+    leading = () if trainer.replicas is None else (2,)
+    batch = torch.zeros(*leading, 1, *SHAPE)
+    before = weights(trainer.generator)
+    if where is None:
+        trainer.step(batch)
+        trainer.step(batch)
+    else:
+        for _ in range(2):
+            with pytest.raises(DataError, match=f"a batch must have 2 samples or more for BatchNorm in {where}, got 1"):
+                trainer.step(batch)
+        assert same(weights(trainer.generator), before)
+        assert trainer.steps_done == 0
 
 
 REPLICAS = {

@@ -73,6 +73,104 @@ def test_a_generator_that_reads_the_host_is_left_to_the_first_batch(make_trainer
     assert make_trainer(Reads()).fit(batches, steps=2).steps_done == 2
 
 
+# --- answers ---------------------------------------------------------------------------------------------
+
+
+class Answering(nn.Module):
+    """A discriminator that returns something made of its logits."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0))
+        self.make = make
+
+    def forward(self, x):
+        return self.make(self.network(x))
+
+
+class Output:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+ANSWERS = {
+    "tuple": (lambda logits: (logits, logits), BadArgumentsError, "one tensor of floating-point numbers, got tuple"),
+    "list": (lambda logits: [logits], BadArgumentsError, "got list"),
+    "dictionary": (lambda logits: {"logits": logits}, BadArgumentsError, "got dict"),
+    "object": (Output, BadArgumentsError, "got Output"),
+    "nothing": (lambda logits: None, BadArgumentsError, "got NoneType"),
+    "integers": (lambda logits: (logits > 0).long(), BadArgumentsError, "got torch.int64"),
+    "maps of one": (lambda logits: logits[:, None, None, None], ShapeError, r"\.flatten\(0\) makes \(N,\) of it"),
+    "patches": (lambda logits: logits[:, None].expand(-1, 9), ShapeError, "such as the mean over its positions"),
+    "mean": (lambda logits: logits.mean(), ShapeError, r"samples, got \(\); return one number per sample"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("first_seen", ["at construction", "in a step"])
+def test_what_a_discriminator_may_not_return_is_refused(make_trainer, batches, answer, first_seen):
+    make, error, says = ANSWERS[answer]
+    options = {}
+    if first_seen == "in a step":
+        options["latent"] = lambda count, *, generator, device: torch.randn(count, 3, generator=generator)
+    with pytest.raises(error, match=says):
+        make_trainer(discriminator=Answering(make), **options).step(batches[0])
+
+
+@pytest.mark.parametrize("first_seen", ["at construction", "in a step"])
+def test_what_a_generator_may_not_return_is_refused(make_trainer, batches, first_seen):
+    class Pair(nn.Linear):
+        def forward(self, z):
+            samples = super().forward(z).unflatten(1, SHAPE)
+            return samples, z
+
+    options = {}
+    if first_seen == "in a step":
+        options["latent"] = lambda count, *, generator, device: torch.randn(count, 3, generator=generator)
+    with pytest.raises(BadArgumentsError, match="the generator must return one tensor of floating-point numbers"):
+        make_trainer(Pair(3, 16), **options).step(batches[0])
+
+
+# --- conditions ------------------------------------------------------------------------------------------
+
+
+class Conditional(nn.Module):
+    """A network of one's own with an optional argument that it needs."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.embedding = network, nn.Embedding(3, 3)
+
+    def forward(self, x, y=None):
+        return self.network(x) + self.embedding(y.long()).mean() * 0
+
+
+class Strict(Conditional):
+    def forward(self, x, y):
+        return super().forward(x, y)
+
+
+def conditional(kind):
+    return (
+        kind(nn.Sequential(nn.Linear(3, 16), nn.Unflatten(1, SHAPE))),
+        kind(nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0))),
+    )
+
+
+@pytest.mark.parametrize("kind", [Conditional, Strict])
+def test_a_conditional_network_of_ones_own_waits_for_the_first_batch(make_trainer, batches, kind):
+    trainer = make_trainer(*conditional(kind))
+    labels = torch.zeros(6)
+    with pytest.raises(BadArgumentsError, match=f"the generator {kind.__name__} needs a condition, which the batches"):
+        trainer.step(batches[0])
+    with pytest.raises(ShapeError, match=r"generator's shape \(1, 4, 4\), got \(1, 5, 5\)"):
+        trainer.step((torch.zeros(6, 1, 5, 5), labels))
+    assert trainer.fit([(batches[0], labels)], steps=2).steps_done == 2
+    assert trainer.sample(6, labels).shape == (6, *SHAPE)
+    with pytest.raises(BadArgumentsError, match="sample needs a condition for the generator"):
+        trainer.sample(6)
+
+
 def test_an_optimizer_of_another_network_is_refused(make_trainer):
     with pytest.raises(BadArgumentsError, match="must hold the generator's parameters, got 2 of 2 that are not"):
         make_trainer(generator_optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1))

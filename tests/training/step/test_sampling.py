@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
+from gankit.training import SampleGrids
 from gankit.training.step.sampling import generate, seeds_per_replica
 from tests.training.observing import Recorder, same, weights
-from tests.training.steps import CLASSES, SHAPE, make, small_networks, stacked
+from tests.training.steps import CLASSES, SHAPE, make, make_batches, small_networks, stacked
 
 
 def test_sampling_is_in_eval_mode_without_a_graph_and_restores_the_modes(make_trainer):
@@ -45,6 +47,100 @@ def test_samples_come_from_the_averaged_generator(make_trainer, batches):
     z = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(trainer.sample(4, seed=1), trainer.averaged_generator(z))
     assert not torch.equal(trainer.averaged_generator(z), trainer.generator.eval()(z))
+
+
+# --- networks that draw or normalise themselves ----------------------------------------------------------
+
+
+class Noisy(nn.Module):
+    """A generator that draws noise in its forward pass, in eval mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 16), nn.Linear(16, 16)
+
+    def forward(self, z):
+        hidden = self.first(z)
+        hidden = nn.functional.dropout(hidden + torch.randn_like(hidden), 0.1, training=True)
+        return self.last(hidden).unflatten(1, SHAPE)
+
+
+class Doubtful(nn.Sequential):
+    """A discriminator that draws noise in its forward pass."""
+
+    def forward(self, x):
+        return super().forward(x + 0.1 * torch.randn_like(x))
+
+
+def noisy_networks(classes, dtype):
+    return Noisy(), Doubtful(nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0))
+
+
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_noise_that_a_network_draws_follows_from_the_seed(decay):
+    trainer = make(networks=noisy_networks, averaging_decay=decay)
+    first = trainer.sample(4, seed=3)
+    trainer.sample(2)
+    torch.randn(5)
+    assert torch.equal(trainer.sample(4, seed=3), first)
+    assert not torch.equal(trainer.sample(4, seed=4), first)
+    assert not torch.equal(trainer.sample(4), trainer.sample(4))
+
+
+def test_noise_that_a_network_draws_continues_with_the_stream_of_samples():
+    one, other = make(networks=noisy_networks), make(networks=noisy_networks)
+    one.sample(4)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.sample(4), other.sample(4))
+
+
+def looks(trainer):
+    trainer.sample(3)
+
+
+def looks_with_a_seed(trainer):
+    trainer.sample(3, seed=1)
+
+
+def looks_in_vain(trainer):
+    with pytest.raises(BadArgumentsError, match=r"condition is of shape \(3, 5\), and the generator Noisy takes none"):
+        trainer.sample(3, torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("look", [looks, looks_with_a_seed, looks_in_vain, "grids"])
+def test_looking_at_samples_of_a_network_that_draws_changes_nothing_in_training(tmp_path, look):
+    pytest.importorskip("torchvision" if look == "grids" else "torch")
+
+    def trained(callbacks=()):
+        return make(networks=noisy_networks, callbacks=list(callbacks)).fit(make_batches(), steps=4)
+
+    class Looks:
+        every = 1
+
+        def __call__(self, trainer):
+            look(trainer)
+
+    looked = trained([SampleGrids(tmp_path, every=1, count=4) if look == "grids" else Looks()])
+    assert same(weights(trained().generator), weights(looked.generator))
+
+
+def test_a_generator_without_running_statistics_gets_passes_of_several_samples(make_trainer):
+    G = nn.Sequential(nn.Linear(3, 16), nn.BatchNorm1d(16, track_running_stats=False), nn.Unflatten(1, SHAPE))
+    trainer = make_trainer(G)
+    assert trainer.sample(5, batch_size=4).shape == (5, *SHAPE)
+    assert trainer.sample(1025).shape == (1025, *SHAPE)
+    for count, batch_size in ((1, 1024), (4, 1)):
+        with pytest.raises(BadValueError, match=f"passes of 2 samples or more .*, got {count} and {batch_size}"):
+            trainer.sample(count, batch_size=batch_size)
+    assert trainer.generator.training
+
+
+@pytest.mark.parametrize("condition", [7, [1, 2, 0], torch.tensor(1)])
+def test_a_condition_that_is_no_tensor_of_entries_is_refused(condition):
+    with pytest.raises(
+        BadArgumentsError, match="condition must be a tensor with one entry .* a seed is given as seed="
+    ):
+        make(classes=CLASSES).sample(3, condition)
 
 
 # --- the functions ---------------------------------------------------------------------------------------
