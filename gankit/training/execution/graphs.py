@@ -205,7 +205,7 @@ class GraphedStep:
     def _signature(self) -> Iterator[object]:
         yield from self._step.signature()
         for optimizer in self._step.state.optimizers:
-            yield learning_rates.constants(optimizer)
+            yield optimizer, learning_rates.constants(optimizer)
 
 
 class CapturedStep:

@@ -338,3 +338,47 @@ def test_cuda_tf32_changes_the_products_and_nothing_afterwards():
     assert torch.backends.cuda.matmul.fp32_precision == before
     assert coarse.sample(3).isfinite().all()
     assert exact.sample(3).isfinite().all()
+
+
+@needs_cuda
+@pytest.mark.parametrize("optimizer", [adam, partial(torch.optim.SGD, lr=1e-2, momentum=0.9)], ids=["adam", "sgd"])
+def test_cuda_layers_that_are_frozen_and_thawed_between_replays_give_the_trajectory_of_eager_steps(optimizer):
+    class Gradually:
+        every = 1
+
+        def __call__(self, trainer):
+            frozen = trainer.steps_done < 4 or trainer.steps_done % 4 < 2
+            trainer.generator.network[0].requires_grad_(not frozen)
+            trainer.discriminator.requires_grad_(trainer.steps_done < 12)
+
+    def trained(execution):
+        trainer = make(execution, device="cuda", optimizer=optimizer, callbacks=[Gradually()], max_gradient_norm=1.0)
+        trainer.generator.network[0].requires_grad_(False)
+        return trainer.fit(resident(), steps=16)
+
+    eager, captured = trained("eager"), trained("cuda_graph")
+    assert captured.explain().mode == "cuda_graph"
+    assert_close(eager, captured, 1e-4)
+
+
+@needs_cuda
+def test_cuda_an_optimizer_that_takes_the_place_of_another_one_is_what_trains():
+    def trained(execution):
+        trainer, data = make(execution, device="cuda", optimizer=partial(torch.optim.SGD, lr=1e-2)), resident()
+        trainer.fit(data, steps=4)
+        trainer.discriminator_optimizer = torch.optim.SGD(trainer.discriminator.parameters(), lr=1e-2, momentum=0.9)
+        return trainer.fit(data, steps=8)
+
+    eager, captured = trained("eager"), trained("cuda_graph")
+    assert captured.explain().mode == "cuda_graph"
+    assert_close(eager, captured, 1e-5)
+
+
+@needs_cuda
+def test_cuda_a_hook_makes_captured_steps_eager_with_a_warning():
+    trainer, data, calls = make("cuda_graph", device="cuda"), resident(), []
+    trainer.fit(data, steps=4)
+    trainer.generator.network[0].register_forward_hook(lambda *_: calls.append(1))
+    with pytest.warns(ExecutionWarning, match="'cuda_graph' falls back to 'eager': .* has a hook"):
+        trainer.fit(data, steps=6)
+    assert len(calls) == 4

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from gankit.errors import (
     CheckpointError,
@@ -49,6 +50,52 @@ def weights_after_different_starts():
 def test_all_ranks_start_from_the_weights_of_rank_0():
     first, second = on_ranks(2, weights_after_different_starts)
     assert (first == second).all()
+
+
+class Labelled(nn.Module):
+    """A network with an embedding that another one may share."""
+
+    def __init__(self, embedding, inputs, outputs):
+        super().__init__()
+        self.embedding, self.first, self.last = embedding, nn.Linear(inputs + 3, 8), nn.Linear(8, outputs)
+
+    def forward(self, x, condition):
+        y = self.last(self.first(torch.cat([x, self.embedding(condition)], 1)).tanh())
+        return y.squeeze(1) if y.shape[1] == 1 else y
+
+
+def after_frozen_and_shared_parameters():
+    rank = Ranks.present().rank
+    torch.manual_seed(0)
+    embedding = nn.Embedding(4, 3)
+    G, D = Labelled(embedding, 4, 2), Labelled(embedding, 2, 1)
+    trainer = AdversarialTrainer(
+        G,
+        D,
+        LOSSES.build("hinge"),
+        latent=Normal(4),
+        generator_optimizer=torch.optim.SGD(G.parameters(), 0.1, momentum=0.9, weight_decay=0.1),
+        discriminator_optimizer=torch.optim.SGD(D.parameters(), 0.1, momentum=0.9, weight_decay=0.1),
+        max_gradient_norm=0.5,
+    )
+    random = torch.Generator().manual_seed(rank)
+    batches = [(torch.randn(8, 2, generator=random), torch.arange(8) % 4) for _ in range(3)]
+    trainer.fit(batches, steps=2)
+    frozen = G.first.weight.detach().clone()
+    G.first.requires_grad_(False)
+    trainer.fit(batches, steps=4)
+    D.requires_grad_(False)  # with the embedding
+    whole = [p.detach().clone() for p in D.parameters()]
+    trainer.fit(batches, steps=6)
+    is_kept = torch.equal(G.first.weight, frozen) and all(map(torch.equal, D.parameters(), whole))
+    norm = float(trainer.metrics["discriminator_gradient_norm"])
+    return is_kept, norm, torch.cat([p.detach().flatten() for p in (*G.parameters(), *D.parameters())]).numpy()
+
+
+def test_ranks_with_frozen_and_shared_parameters_stay_alike():
+    first, second = on_ranks(2, after_frozen_and_shared_parameters)
+    assert first[:2] == second[:2] == (True, 0.0)
+    assert (first[2] == second[2]).all()
 
 
 def exchanges(options):
