@@ -168,6 +168,21 @@ def open_regular(path: Path) -> IO[bytes]:
     return os.fdopen(_opened(path, os.O_RDONLY | _NO_FOLLOW), "rb")
 
 
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file for reading, also where a link leads to it, and refuse pipes and devices, which may never end.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: For something else than a file.
+
+    Example:
+        >>> open_file(Path())
+        Traceback (most recent call last):
+        ValueError: . is not a file
+    """
+    return os.fdopen(_opened(path, os.O_RDONLY), "rb")
+
+
 def read_bytes(path: Path, most_bytes: int) -> bytes:
     """Return the content of a file, also where a link leads to it. Memory is taken only after its size is known.
 
@@ -187,7 +202,7 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
         Traceback (most recent call last):
         ValueError: notes.txt must have at most 5 bytes, got 8
     """
-    with os.fdopen(_opened(path, os.O_RDONLY), "rb") as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most_bytes:
             raise ValueError(f"{path.name} must have at most {most_bytes} bytes, got {size}")

@@ -19,6 +19,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "maxout",
     ),
     "datasets": (
+        "digits_file",
         "fashion_mnist",
         "grid",
         "image_folder",

@@ -2,6 +2,7 @@
 
 from gankit.data.batches import make_batches
 from gankit.data.digits import fashion_mnist, mnist, mnist_5k
+from gankit.data.digits_file import digits_file
 from gankit.data.picture_folder import PictureFiles, image_folder
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorBatches, TensorData
@@ -21,6 +22,7 @@ __all__ = [
     "TensorBatches",
     "TensorData",
     "TwoMoons",
+    "digits_file",
     "fashion_mnist",
     "grid",
     "image_folder",

@@ -2,32 +2,65 @@
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import hashlib
 import http.client
 import importlib
 import importlib.resources
-import math
+import socket
 import zlib
-from importlib.resources.abc import Traversable
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from gankit.data.local_files import expand_root
+from gankit.data.idx import read_idx
+from gankit.data.local_files import expand_root, reason_of
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
-from gankit.errors import DataError, DataNotFoundError, GankitWarning, MissingExtraError, warn
+from gankit.errors import DataError, DataNotFoundError, DataWarning, MissingExtraError, warn
+from gankit.files import open_file
 
-# the SHA-256 digests of MNIST's decompressed files; torchvision knows the MD5 digests of the compressed ones
-_MNIST_SHA256 = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
+_MOST_SECONDS_OF_SILENCE = 60
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A set of files, and how they are recognized.
+
+    Args:
+        name: The name of the set, and of its class and folder in torchvision.
+        sha256: The digests of the decompressed files, as far as they are known.
+        md5: The digests of the files as they are distributed, compressed.
+    """
+
+    name: str
+    sha256: dict[str, str]
+    md5: dict[str, str]
+
+
+_MNIST = _Source(
+    "MNIST",
+    sha256={
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    md5={},
+)
+_FASHION_MNIST = _Source(
+    "FashionMNIST",
+    sha256={},
+    md5={
+        "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+)
 
 
 @DATASETS.register("mnist_5k")
@@ -43,131 +76,161 @@ def mnist_5k() -> TensorData:
         (torch.Size([5000, 1, 28, 28]), [500, 500, 500, 500, 500, 500, 500, 500, 500, 500])
     """
     folder = importlib.resources.files("gankit.data") / "mnist_5k"
-    images, labels = (_read_idx(folder / f"{name}.gz") for name in ("images-idx3-ubyte", "labels-idx1-ubyte"))
-    return TensorData(images.unsqueeze(1), labels.long())
+    tensors: list[Tensor] = []
+    for name in ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"):
+        with (folder / name).open("rb") as opened:
+            tensors.append(read_idx(opened, name).values)
+    return TensorData(tensors[0].unsqueeze(1), tensors[1].long())
 
 
 @DATASETS.register("mnist")
 def mnist(root: str | Path = "data", *, train: bool = True, download: bool = True) -> TensorData:
-    """MNIST: 60,000 training and 10,000 test digits (LeCun et al. 1998), in torchvision's folder layout.
+    """MNIST: 60,000 training and 10,000 test digits (LeCun et al. 1998).
 
-    Existing files are used without a network connection, after a check of their digests.
+    Existing files are used without a network connection, whether they are compressed or not, after a check of their
+    content. They are looked for in `MNIST/raw` (torchvision's layout), `MNIST`, `raw` and `root` itself, also with a
+    dot in their names: `train-images.idx3-ubyte`.
 
     Args:
-        root: The folder that contains `MNIST/raw/train-images-idx3-ubyte.gz` and the other files, or will contain them.
+        root: The folder that contains the files, or will contain them in `MNIST/raw`.
         train: Whether to read the training digits instead of the test digits.
         download: Whether torchvision should download missing files.
 
     Raises:
         DataNotFoundError: If files are missing and cannot, or must not, be downloaded.
-        DataError: If a file has another digest than MNIST's.
+        DataError: If a file has another content than MNIST's.
 
     Example:
         >>> mnist("nowhere", download=False)
         Traceback (most recent call last):
-        gankit.errors.DataNotFoundError: MNIST was not found in 'nowhere/MNIST/raw'; set download=True, or use \
-mnist_5k, which comes with gankit
+        gankit.errors.DataNotFoundError: MNIST was not found in 'nowhere': train-images-idx3-ubyte.gz and \
+train-labels-idx1-ubyte.gz are missing; put them into 'nowhere/MNIST/raw', set download=True, or use mnist_5k, which \
+comes with gankit
     """
-    return _read_set("MNIST", root, train, download, _MNIST_SHA256)
+    return _read_set(_MNIST, root, train, download)
 
 
 @DATASETS.register("fashion_mnist")
 def fashion_mnist(root: str | Path = "data", *, train: bool = True, download: bool = True) -> TensorData:
-    """Fashion-MNIST: clothes in MNIST's format (Xiao et al. 2017), in torchvision's folder layout.
+    """Fashion-MNIST: clothes in MNIST's format (Xiao et al. 2017).
 
-    Existing files are used without a network connection, after a check of the digests of compressed files.
+    Existing files are used without a network connection. They are looked for as those of `mnist` are, in `FashionMNIST`
+    instead of `MNIST`. Only the digests of the files as they are distributed are known, so that others are used with a
+    warning.
 
     Args:
-        root: The folder that contains `FashionMNIST/raw/train-images-idx3-ubyte.gz` and the other files, or will
-            contain them.
+        root: The folder that contains the files, or will contain them in `FashionMNIST/raw`.
         train: Whether to read the training pictures instead of the test pictures.
         download: Whether torchvision should download missing files.
 
     Raises:
         DataNotFoundError: If files are missing and cannot, or must not, be downloaded.
-        DataError: If a compressed file has another digest than Fashion-MNIST's.
+        DataError: If a file is incomplete or in another format.
 
     Example:
         >>> fashion_mnist("nowhere", download=False)
         Traceback (most recent call last):
-        gankit.errors.DataNotFoundError: FashionMNIST was not found in 'nowhere/FashionMNIST/raw'; set \
-download=True, or use mnist_5k, which comes with gankit
+        gankit.errors.DataNotFoundError: FashionMNIST was not found in 'nowhere': train-images-idx3-ubyte.gz and \
+train-labels-idx1-ubyte.gz are missing; put them into 'nowhere/FashionMNIST/raw', set download=True, or use mnist_5k, \
+which comes with gankit
     """
-    return _read_set("FashionMNIST", root, train, download, {})
+    return _read_set(_FASHION_MNIST, root, train, download)
 
 
-def _read_set(name: str, root: str | Path, train: bool, download: bool, sha256: dict[str, str]) -> TensorData:
-    root = expand_root(root)
-    folder = root / name / "raw"
+def _read_set(source: _Source, root: str | Path, train: bool, download: bool) -> TensorData:
+    folder = expand_root(root)
     prefix = "train" if train else "t10k"
-    files = [folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"]
-    source = _torchvision_dataset(name)
-    if not all(file.exists() or _compressed(file).exists() for file in files):
-        advice = "or use mnist_5k, which comes with gankit"
-        if not download:
-            raise DataNotFoundError(f"{name} was not found in {str(folder)!r}; set download=True, {advice}")
+    images, labels = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
+    missing = [name for name in (images, labels) if not _candidates(folder, source.name, name)]
+    if missing:
+        _fetch(source, folder, train, missing, download)
+    samples, numbers = _read(source, folder, images, 3), _read(source, folder, labels, 1)
+    return TensorData(samples.unsqueeze(1), numbers.long())
+
+
+def _candidates(root: Path, set_name: str, name: str) -> list[Path]:
+    """Return the files that may be the one of this name, the most probable first."""
+    folders = [root / set_name / "raw", root / set_name, root / "raw", root]
+    dotted = name.replace("-idx", ".idx")
+    spellings = [f"{name}.gz", name, f"{dotted}.gz", dotted, f"{name}/{name}", f"{dotted}/{dotted}"]
+    return [file for folder in folders for spelling in spellings if _is_file(file := folder / spelling)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that must not be read
+        return False
+
+
+def _read(source: _Source, root: Path, name: str, dimensions: int) -> Tensor:
+    """Return the content of the first of the candidates that is the right file."""
+    refusals: list[DataError] = []
+    for file in _candidates(root, source.name, name):
         try:
-            source(root, train=train, download=True)
-        except (RuntimeError, OSError, http.client.HTTPException) as error:
-            reason = " ".join(str(error).split())
-            raise DataNotFoundError(
-                f"{name} was not found in {str(folder)!r} and could not be downloaded ({reason}); "
-                f"put the files there, {advice}"
-            ) from error
-    md5: dict[str, str] = dict(source.resources)
-    images, labels = (_read_checked(file, md5, sha256) for file in files)
-    return TensorData(images.unsqueeze(1), labels.long())
+            return _read_checked(source, name, file, dimensions)
+        except DataError as error:
+            refusals.append(error)
+    raise refusals[0] if refusals else DataNotFoundError(f"{source.name} must be in {str(root)!r}, got no {name} there")
 
 
-def _torchvision_dataset(name: str) -> Any:
+def _read_checked(source: _Source, name: str, file: Path, dimensions: int) -> Tensor:
+    try:
+        with open_file(file) as opened:
+            values, sha256 = read_idx(opened, repr(str(file)))
+            opened.seek(0)
+            md5 = hashlib.md5(opened.read(), usedforsecurity=False).hexdigest() if name in source.md5 else None
+    except DataError as error:
+        raise DataError(f"{error}; remove it to download it again") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(file)!r} must be readable: {reason_of(error)}") from error
+    known = source.sha256.get(name, sha256)
+    if sha256 != known or values.ndim != dimensions:
+        raise DataError(
+            f"{str(file)!r} must contain {source.name}'s {name}, with the SHA-256 digest {known}, got {sha256}; remove "
+            "it to download the right one, or read other files of this format by the data set digits_file"
+        )
+    if md5 != source.md5.get(name):
+        warn(
+            f"{str(file)!r} is used unchecked, because it is not the file that {source.name}'s authors distribute, "
+            f"{name}.gz, and the digest of its content is not known",
+            DataWarning,
+        )
+    return values
+
+
+def _fetch(source: _Source, root: Path, train: bool, missing: list[str], download: bool) -> None:
+    """Let torchvision download the set, or say how the files get to their place without it."""
+    are, them = ("are", "them") if len(missing) > 1 else ("is", "it")
+    files = " and ".join(f"{name}.gz" for name in missing)
+    absent = f"{source.name} was not found in {str(root)!r}: {files} {are} missing"
+    put = f"put {them} into {str(root / source.name / 'raw')!r}"
+    instead = "or use mnist_5k, which comes with gankit"
+    if not download:
+        raise DataNotFoundError(f"{absent}; {put}, set download=True, {instead}")
     try:
         datasets: Any = importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError) as error:  # a torchvision that was built for another torch raises RuntimeError
         raise MissingExtraError(
-            f"{name} needs a torchvision that fits this torch: pip install torchvision ({error}); mnist_5k needs none"
+            f"{absent}, and downloading {them} needs a torchvision that fits this torch: pip install torchvision "
+            f"({reason_of(error)}); or {put} by hand, {instead}"
         ) from error
-    return getattr(datasets, name)
-
-
-def _compressed(file: Path) -> Path:
-    return file.with_name(file.name + ".gz")
-
-
-def _read_checked(file: Path, md5: dict[str, str], sha256: dict[str, str]) -> Tensor:
-    compressed = _compressed(file)
-    if compressed.exists():
-        digest = hashlib.md5(compressed.read_bytes(), usedforsecurity=False).hexdigest()
-        _check_digest(compressed, "MD5", digest, md5[compressed.name])
-        return _read_idx(compressed)
-    if file.name in sha256:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        _check_digest(file, "SHA-256", digest, sha256[file.name])
-    else:
-        warn(
-            f"{file} is used unchecked, because the digest of the decompressed file is not known and {compressed.name} "
-            "is missing",
-            GankitWarning,
-        )
-    return _read_idx(file)
-
-
-def _check_digest(file: Path, kind: str, digest: str, known: str) -> None:
-    if digest != known:
-        raise DataError(
-            f"{file} must have the {kind} digest {known}, got {digest}; remove the file to download it again"
-        )
-
-
-def _read_idx(file: Path | Traversable) -> Tensor:
-    """Read bytes in the IDX format: 0, 0, 8, the number of dimensions, their sizes (big-endian), the values."""
-    content = file.read_bytes()
     try:
-        if file.name.endswith(".gz"):
-            content = gzip.decompress(content)
-        head = 4 + 4 * content[3]
-        sizes = [int.from_bytes(content[at : at + 4], "big") for at in range(4, head, 4)]
-    except (OSError, EOFError, zlib.error, IndexError) as error:
-        raise DataError(f"{file} must be a file in the IDX format, and cannot be read: {error}") from error
-    if content[:3] != b"\0\0\x08" or len(content) != head + math.prod(sizes):
-        raise DataError(f"{file} must be a file in the IDX format, got another format or an incomplete file")
-    return torch.frombuffer(bytearray(content[head:]), dtype=torch.uint8).reshape(sizes)
+        with _limited_silence():
+            getattr(datasets, source.name)(root, train=train, download=True)
+    except (RuntimeError, OSError, ValueError, EOFError, zlib.error, http.client.HTTPException) as error:
+        raise DataNotFoundError(
+            f"{absent} and could not be downloaded ({reason_of(error)}); {put} by hand, {instead}; the environment "
+            "variable https_proxy names a proxy, and SSL_CERT_FILE the certificates to trust"
+        ) from error
+
+
+@contextlib.contextmanager
+def _limited_silence() -> Generator[None]:
+    """End a download from a server or proxy that says nothing, for which torchvision would wait without end."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_MOST_SECONDS_OF_SILENCE if before is None else before)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

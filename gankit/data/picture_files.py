@@ -16,8 +16,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gankit.data.local_files import read_local, reason_of
+from gankit.data.local_files import reason_of
 from gankit.errors import BadArgumentsError, BadValueError, DataError, MissingExtraError, check_count
+from gankit.files import read_bytes
 
 Fit = Literal["crop", "pad", "stretch"]
 
@@ -117,7 +118,7 @@ class PictureForm:
         """
         try:
             # Pillow maps some files into memory, where a file that is shortened meanwhile would end the process
-            content = io.BytesIO(read_local(file, _MOST_BYTES))
+            content = io.BytesIO(read_bytes(file, _MOST_BYTES))
             with _collected_warnings() as said, _pillow().Image.open(content, formats=_formats_of(file)) as opened:
                 pixels, lost_colours = self._formed(opened)
             return Picture(pixels, lost_colours, tuple(" ".join(str(one.message).split()) for one in said))

@@ -1,4 +1,4 @@
-"""The digits that come with gankit, and files in torchvision's layout: read, checked, or refused."""
+"""The digits that come with gankit, and the files of MNIST and Fashion-MNIST: read, checked, or refused."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import gzip
 import hashlib
 import http.client
 import os
+import socket
+import ssl
 import sys
 import urllib.error
+import warnings
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,7 @@ import torchvision
 
 from gankit import DATASETS
 from gankit.data import digits
-from gankit.errors import DataError, DataNotFoundError, MissingExtraError
+from gankit.errors import DataError, DataNotFoundError, DataWarning, MissingExtraError
 
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 BOTH = pytest.mark.parametrize("name", FOLDERS)
@@ -37,7 +41,7 @@ class Files:
         self.root = root
         self.folder = root / FOLDERS[name] / "raw"
         self.folder.mkdir(parents=True)
-        self._source = getattr(torchvision.datasets, FOLDERS[name])
+        self._source = {"mnist": digits._MNIST, "fashion_mnist": digits._FASHION_MNIST}[name]
         self._monkeypatch = monkeypatch
 
     def write(self, file, content, *, compressed=True):
@@ -50,12 +54,18 @@ class Files:
         self.write(f"{prefix}-labels-idx1-ubyte", idx(labels), compressed=compressed)
 
     def trust(self):
-        """Replace the known digests by those of the present files."""
-        md5 = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in self.folder.glob("*.gz")]
-        self._monkeypatch.setattr(self._source, "resources", md5)
-        for path in self.folder.glob("*-ubyte"):
-            known = hashlib.sha256(path.read_bytes()).hexdigest()
-            self._monkeypatch.setitem(digits._MNIST_SHA256, path.name, known)
+        """Replace the known digests by those of the present files: of MNIST's content, of Fashion-MNIST's files."""
+        for path in self.folder.glob("*-ubyte*"):
+            content, name = path.read_bytes(), path.name.removesuffix(".gz")
+            if self._source.md5:
+                if path.suffix == ".gz":
+                    self._monkeypatch.setitem(self._source.md5, name, hashlib.md5(content).hexdigest())
+                continue
+            try:
+                content = gzip.decompress(content) if path.suffix == ".gz" else content
+            except (OSError, EOFError, zlib.error):
+                continue
+            self._monkeypatch.setitem(self._source.sha256, name, hashlib.sha256(content).hexdigest())
 
 
 @pytest.fixture
@@ -136,13 +146,72 @@ def test_decompressed_files_are_read_and_checked(name, files, offline):
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist"])
-def test_decompressed_files_without_a_known_digest_are_used_with_a_warning(name, files, offline):
-    files.write_set(compressed=False)
-    with pytest.warns(
-        UserWarning, match="ubyte is used unchecked, because the digest of the decompressed file is not known"
-    ):
+@pytest.mark.parametrize("compressed", [True, False])
+def test_files_whose_content_has_no_known_digest_are_used_with_a_warning(name, files, offline, compressed):
+    files.write_set(compressed=compressed)
+    with pytest.warns(DataWarning, match="ubyte.* is used unchecked, because it is not the file that FashionMNIST's"):
         data = DATASETS.build(name, root=files.root)
     assert torch.equal(data.samples, IMAGES.unsqueeze(1))
+
+
+LAYOUTS = {
+    "torchvision's": "{set}/raw/{name}",
+    "without raw": "{set}/{name}",
+    "flat": "{name}",
+    "with dots": "{dotted}",
+    "with dots in torchvision's": "{set}/raw/{dotted}",
+    "a folder for each file": "{name}/{name}",
+    "raw": "raw/{name}",
+}
+
+
+@BOTH
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_files_are_found_where_people_have_them(name, files, offline, layout, compressed):
+    files.write_set(compressed=compressed)
+    files.trust()
+    for file in list(files.folder.iterdir()):
+        plain = file.name.removesuffix(".gz")
+        parts = {"set": FOLDERS[name], "name": plain, "dotted": plain.replace("-idx", ".idx")}
+        ending = ".gz" if compressed and layout != "a folder for each file" else ""
+        target = files.root / (LAYOUTS[layout].format(**parts) + ending)
+        content = file.read_bytes()
+        file.unlink()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if name == "fashion_mnist" else "error")
+        data = DATASETS.build(name, root=files.root)
+    assert torch.equal(data.samples, IMAGES.unsqueeze(1))
+    assert torch.equal(data.labels, LABELS.long())
+
+
+@pytest.mark.parametrize("name", ["mnist"])
+def test_files_that_were_compressed_again_are_known_by_their_content(name, files, offline):
+    files.write_set()
+    files.trust()
+    for path in files.folder.iterdir():
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1, mtime=5))
+    assert torch.equal(DATASETS.build(name, root=files.root).samples, IMAGES.unsqueeze(1))
+
+
+@pytest.mark.parametrize("name", ["mnist"])
+def test_a_right_file_beside_a_damaged_one_is_used(name, files, offline):
+    files.write_set()
+    files.trust()
+    content = (files.folder / "train-images-idx3-ubyte.gz").read_bytes()
+    (files.folder / "train-images-idx3-ubyte.gz").write_bytes(content[:-20])
+    files.write("train-images-idx3-ubyte", gzip.decompress(content), compressed=False)
+    assert torch.equal(DATASETS.build(name, root=files.root).samples, IMAGES.unsqueeze(1))
+
+
+@BOTH
+def test_files_that_are_there_need_no_torchvision(name, files, monkeypatch):
+    files.write_set()
+    files.trust()
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    assert len(DATASETS.build(name, root=files.root)) == 6
 
 
 @BOTH
@@ -164,23 +233,21 @@ def test_a_tilde_is_the_home_folder(name, files, offline, monkeypatch):
 # --- files that are wrong --------------------------------------------------------------------------------
 
 
-@BOTH
-@pytest.mark.parametrize("wrong", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
-def test_a_compressed_file_that_is_not_the_known_one_is_refused(name, files, offline, wrong):
-    files.write_set()
-    files.trust()
-    path = files.write(wrong, idx(LABELS + 1))
-    with pytest.raises(DataError, match="must have the MD5 digest .*; remove the file to download it again") as refusal:
-        DATASETS.build(name, root=files.root)
-    assert str(path) in str(refusal.value)
-    assert hashlib.md5(path.read_bytes()).hexdigest() in str(refusal.value)
-
-
 @pytest.mark.parametrize("name", ["mnist"])
-def test_a_decompressed_file_that_is_not_the_known_one_is_refused(name, files, offline):
-    files.write_set(compressed=False)
-    with pytest.raises(DataError, match="must have the SHA-256 digest ba891046"):
+@pytest.mark.parametrize("wrong", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_another_content_is_refused(name, files, offline, wrong, compressed):
+    files.write_set(compressed=compressed)
+    files.trust()
+    content = idx(IMAGES + 1 if "images" in wrong else LABELS + 1)
+    path = files.write(wrong, content, compressed=compressed)
+    with pytest.raises(
+        DataError, match=f"must contain MNIST's {wrong}, with the SHA-256 digest .*; remove it to"
+    ) as refusal:
         DATASETS.build(name, root=files.root)
+    assert repr(str(path)) in str(refusal.value)
+    assert hashlib.sha256(content).hexdigest() in str(refusal.value)
+    assert "digits_file" in str(refusal.value)
 
 
 def cut_compressed(files):
@@ -247,7 +314,7 @@ def test_a_file_that_cannot_be_read_is_refused_even_with_a_fitting_digest(name, 
     files.write_set()
     damage(files)
     files.trust()
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz must be a file in the IDX format"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz' must be a file in the IDX.*; remove it"):
         DATASETS.build(name, root=files.root)
 
 
@@ -271,9 +338,11 @@ def test_without_download_missing_files_are_named_with_the_way_out(name, files, 
         (files.folder / f"{file}.gz").unlink()
     with pytest.raises(DataNotFoundError) as refusal:
         DATASETS.build(name, root=files.root, download=False)
+    absent = missing or ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
+    are, them = ("are", "them") if len(absent) > 1 else ("is", "it")
     assert str(refusal.value) == (
-        f"{FOLDERS[name]} was not found in {str(files.folder)!r}; set download=True, or use mnist_5k, which comes with "
-        "gankit"
+        f"{FOLDERS[name]} was not found in {str(files.root)!r}: {' and '.join(f'{one}.gz' for one in absent)} {are} "
+        f"missing; put {them} into {str(files.folder)!r}, set download=True, or use mnist_5k, which comes with gankit"
     )
 
 
@@ -286,8 +355,13 @@ def test_without_download_missing_files_are_named_with_the_way_out(name, files, 
         ConnectionResetError("the other side hung up"),
         PermissionError("this folder is not yours"),
         http.client.IncompleteRead(b""),
+        urllib.error.URLError(ssl.SSLCertVerificationError("certificate verify failed")),
+        http.client.InvalidURL("nonnumeric port: 'proxy'"),
+        ValueError("unknown url type: 'proxy'"),
+        TimeoutError("timed out"),
+        EOFError("the file ended before its end"),
     ],
-    ids=lambda failure: type(failure).__name__,
+    ids=lambda failure: type(getattr(failure, "reason", failure)).__name__,
 )
 def test_a_failed_download_is_named_with_the_folder_and_the_way_out(name, files, monkeypatch, failure):
     def fail(*arguments, **options):
@@ -298,8 +372,9 @@ def test_a_failed_download_is_named_with_the_folder_and_the_way_out(name, files,
         DATASETS.build(name, root=files.root)
     message = str(refusal.value)
     reason = " ".join(str(failure).split())
-    assert f"{FOLDERS[name]} was not found in {str(files.folder)!r} and could not be downloaded ({reason})" in message
-    assert message.endswith("put the files there, or use mnist_5k, which comes with gankit")
+    assert message.startswith(f"{FOLDERS[name]} was not found in {str(files.root)!r}: train-images-idx3-ubyte.gz and ")
+    assert f"are missing and could not be downloaded ({reason}); put them into {str(files.folder)!r} by hand" in message
+    assert message.endswith("https_proxy names a proxy, and SSL_CERT_FILE the certificates to trust")
     assert refusal.value.__cause__ is failure
 
 
@@ -324,10 +399,26 @@ def test_missing_files_are_fetched_by_torchvision(name, files, monkeypatch, trai
 
 
 @BOTH
-def test_without_torchvision_it_says_what_to_install(name, monkeypatch):
+def test_without_torchvision_it_says_what_to_install_or_where_to_put_the_files(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    with pytest.raises(MissingExtraError, match="pip install torchvision .* mnist_5k needs none"):
-        DATASETS.build(name, root="nowhere", download=False)
+    folder = str(Path("nowhere", FOLDERS[name], "raw"))
+    with pytest.raises(MissingExtraError, match="pip install torchvision .*, or use mnist_5k, which comes") as refusal:
+        DATASETS.build(name, root="nowhere")
+    assert f"or put them into {folder!r} by hand" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["mnist"])
+def test_a_server_that_says_nothing_is_not_waited_for_without_end(name, files, monkeypatch):
+    limits = []
+
+    def fetch(*arguments, **options):
+        limits.append(socket.getdefaulttimeout())
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(torchvision.datasets, FOLDERS[name], fetch)
+    with pytest.raises(DataNotFoundError):
+        DATASETS.build(name, root=files.root)
+    assert (limits, socket.getdefaulttimeout()) == ([60], None)
 
 
 # --- the real ones ---------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def test_a_link_that_leads_nowhere_is_no_folder(target):
     [
         ("nowhere", "^root must be a folder of pictures, got 'nowhere', which does not exist$"),
         ("file.png", "^root must be a folder of pictures, got 'file.png', which is a file$"),
-        ("", "^root must be a folder, got '': the folder of this process is written '.'$"),
+        ("", "^root must be a folder, got '': the working folder is written '.'$"),
         ("~nobody_of_that_name/pictures", "^root must be a folder, got '~nobody"),
         ("x" * 5000, "^root must be a folder, got 'xxx"),
     ],
