@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.errors import DataError, MissingExtraError, OutputError, ShapeError, check_count
+from gankit.errors import DataError, GankitWarning, MissingExtraError, OutputError, ShapeError, check_count, warn
 from gankit.files import not_writable, read_bytes, replacing
 
 _MOST_FRAME_BYTES = 1 << 28
@@ -188,16 +188,20 @@ def _draw_contours(
         axes.contourf(x.numpy(), y.numpy(), heights.numpy(), levels=16, cmap="RdBu", alpha=0.5)
 
 
-def save_animation(frames: Sequence[str | Path], path: str | Path, *, milliseconds: int = 250) -> None:
+def save_animation(
+    frames: Sequence[str | Path], path: str | Path, *, milliseconds: int = 250, skip_damaged: bool = False
+) -> None:
     """Join pictures into an animated GIF, which shows the last picture for two seconds.
 
     Args:
         frames: The files of the pictures, in order.
         path: The `.gif` file to write.
         milliseconds: The time for which each of the other pictures is shown.
+        skip_damaged: Leave out files that are not whole pictures, with a `GankitWarning`. If no frame is left, no file
+            is written.
 
     Raises:
-        DataError: If there are no frames, or one of them is not a picture.
+        DataError: If there are no frames, or one of them is not a picture, without `skip_damaged`.
         OutputError: If the file cannot be written.
 
     Example:
@@ -207,7 +211,17 @@ def save_animation(frames: Sequence[str | Path], path: str | Path, *, millisecon
     if not frames:
         raise DataError("frames must be one or more pictures, got none")
     pillow = _pillow()
-    first, *others = (_frame(pillow, Path(frame)) for frame in frames)
+    read: list[Any] = []
+    for frame in frames:
+        try:
+            read.append(_frame(pillow, Path(frame)))
+        except DataError as error:
+            if not skip_damaged:
+                raise
+            warn(f"{Path(path).name} lacks a picture: {error}", GankitWarning)
+    if not read:
+        return
+    first, *others = read
     durations = [milliseconds] * len(others) + [2000]
     with _writable(path) as file:
         first.save(file, save_all=True, append_images=others, duration=durations, loop=0, optimize=True)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `gankit`. None takes those of the process.
 
     Returns:
-        0 if the command did what was asked, 2 after an error, 130 after Ctrl-C, and 143 after SIGTERM.
+        0 if the command did what was asked, 2 after an error, and 130, 143 or 129 after Ctrl-C, SIGTERM or SIGHUP.
 
     Example:
         >>> main(["list", "losses", "min*"])

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a command that trains."""
+"""What Ctrl-C, SIGTERM and a terminal that closes do to a command that trains."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class TerminatedError(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stop_on_signal(work: Stoppable, when: str = "after this step", *, is_quiet: bool = False) -> Generator[list[int]]:
-    """Let the first Ctrl-C or SIGTERM end the work cleanly, and the second one abort it.
+    """Let the first Ctrl-C, SIGTERM or SIGHUP end the work cleanly, and a second Ctrl-C or SIGTERM abort it.
 
-    SIGTERM's default action would end the process at once and could leave an unfinished checkpoint behind.
+    The default action of SIGTERM and SIGHUP would end the process at once, without a save. A terminal that closes sends
+    SIGHUP, often more than once, so the later ones are ignored. Under `nohup`, all of them are.
 
     Args:
         work: What is stopped.
@@ -53,12 +54,15 @@ def stop_on_signal(work: Stoppable, when: str = "after this step", *, is_quiet: 
     def stop(number: int, frame: Any) -> None:
         received.append(number)
         for one in previous_handlers:
-            signal.signal(one, abort)
+            signal.signal(one, signal.SIG_IGN if one == hang_up else abort)
         again = "Ctrl-C" if number == signal.SIGINT else "the signal"
         if not is_quiet:
             print(f"\nstopping {when}; {again} again to abort", file=sys.stderr)
         work.stop()
 
+    hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
+        previous_handlers[hang_up] = signal.signal(hang_up, stop)
     for number in (signal.SIGINT, signal.SIGTERM):
         previous_handlers[number] = signal.signal(number, stop)
     try:

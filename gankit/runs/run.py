@@ -249,7 +249,7 @@ class Run:
         self.save_weights(trainer)
         if pictures is not None:
             pictures(trainer)
-            save_animation(pictures.written, self.folder / "samples.gif")
+            save_animation(pictures.written, self.folder / "samples.gif", skip_damaged=True)
         self._draw_curves()
 
     def stop(self) -> None:

@@ -90,7 +90,7 @@ def test_a_toy_problem_is_trained_counted_and_drawn(capsys):
         assert picture.width == 500
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_cleanly_with_everything_written(number, code, capsys):
     """The signal arrives in this process; tests/faults/test_signals.py sends one to `python -m gankit`."""
     metrics = Path("run/metrics.jsonl")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -34,7 +38,12 @@ def start_training(*options: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_says_how_to_continue(number, code):
     long = ["ring", *SMALL, "--steps", "1000000", "--no-progress", "--out", "run", "--checkpoint-every-steps", "10"]
@@ -53,6 +62,32 @@ def test_a_signal_saves_and_says_how_to_continue(number, code):
     assert load_newest("run/checkpoints").step == step + 3
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_leaves_a_checkpoint():
+    """The command trains in a terminal of its own, which closes: it gets SIGHUP, and can print no more."""
+    terminal, inside = pty.openpty()
+    options = ["ring", *SMALL, "--steps", "1000000", "--out", "run", "--checkpoint-every-steps", "10"]
+    process = subprocess.Popen(
+        [*COMMAND, *options],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(inside)
+    deadline = time.monotonic() + 120
+    while not any(Path("run/checkpoints").glob("step_*")):
+        assert time.monotonic() < deadline
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 1 << 16)  # the progress bar
+    os.close(terminal)
+    assert process.wait(60) == 129
+    step = load_newest("run/checkpoints").step
+    assert Path("run/generator.safetensors").exists()
+    assert main(["train", "--resume", "run", "--override", "--steps", str(step + 3), "--no-progress"]) == 0
 
 
 INT, TERM = signal.SIGINT, signal.SIGTERM

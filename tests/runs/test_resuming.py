@@ -18,6 +18,7 @@ from gankit.presets import ring, vanilla_mnist
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
 from gankit.training import load_newest
+from gankit.training.saving.checkpoint import find_checkpoints
 
 POINTS = ring.replace(
     generator=Spec("mlp", widths=[8], block="linear_relu"),
@@ -26,6 +27,9 @@ POINTS = ring.replace(
     steps=4,
     learning_rate_decay=False,
 )
+
+
+WITH_PICTURES = Run._pictures
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +182,48 @@ def test_a_line_that_somebody_added_to_the_metrics_ends_nothing(line, monkeypatc
         Run.open("run").resume(progress=False)
     with pytest.warns(GankitWarning, match="which are left out: 2"):
         assert [row["step"] for row in Run.open("run").read_metrics()] == [2, 4]
+
+
+STRAY = {
+    "an empty folder": lambda path: path.mkdir(parents=True),
+    "a folder of notes": lambda path: (path.mkdir(parents=True), (path / "notes.txt").write_text("mine")),
+    "a file": lambda path: (path.parent.mkdir(exist_ok=True), path.write_text("mine")),
+    "a pipe": lambda path: (path.parent.mkdir(exist_ok=True), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("name", STRAY)
+@pytest.mark.parametrize("step", [0, 1, 9_000_000])
+def test_what_only_has_the_name_of_a_checkpoint_stops_nothing_and_stays(name, step, monkeypatch):
+    stopped(monkeypatch, 2)
+    path = Path(f"run/checkpoints/step_{step:07d}")
+    STRAY[name](path)
+    assert Run.open("run").resume(progress=False).steps_done == 4
+    assert path.exists()
+    assert load_newest("run/checkpoints").step == 4
+    shutil.rmtree("run/checkpoints/step_0000002")
+    shutil.rmtree("run/checkpoints/step_0000004")
+    assert find_checkpoints(Path("run/checkpoints")) == []
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty", "a pipe"])
+def test_a_damaged_picture_is_left_out_of_the_animation(damage, monkeypatch):
+    monkeypatch.setattr(Run, "_pictures", WITH_PICTURES)
+    digits = vanilla_mnist.replace(
+        generator=Spec("mlp", widths=[8]), discriminator=Spec("mlp", widths=[8]), batch_size=16, steps=2
+    )
+    Run("run", recipe(digits, sample_every_steps=2)).train(progress=False)
+    picture = Path("run/samples/step_0000002.png")
+    whole = picture.read_bytes()
+    picture.unlink()
+    if damage == "a pipe":
+        os.mkfifo(picture)
+    else:
+        picture.write_bytes(whole[: len(whole) // 2] if damage == "cut off" else b"")
+    with pytest.warns(GankitWarning, match="samples.gif lacks a picture: .*step_0000002.png"):
+        Run("run", recipe(digits.replace(steps=4), sample_every_steps=2)).resume(progress=False)
+    with Image.open("run/samples.gif") as animation:
+        assert animation.n_frames == 2
 
 
 # --- where the data are ----------------------------------------------------------------------------------

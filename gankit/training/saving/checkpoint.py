@@ -380,6 +380,8 @@ def check_same_training(directory: Path, training: str) -> None:
 def find_checkpoints(directory: Path) -> list[tuple[int, Path]]:
     """Return the steps and folders of the checkpoints in a folder, oldest first.
 
+    A file or a folder that only has the name of one, without any file of a checkpoint in it, is none.
+
     Example:
         >>> find_checkpoints(Path("nowhere"))
         []
@@ -387,7 +389,16 @@ def find_checkpoints(directory: Path) -> list[tuple[int, Path]]:
     if not directory.is_dir():
         return []
     matches = [(NAME.fullmatch(path.name), path) for path in directory.iterdir()]
-    return sorted((int(match[1]), path) for match, path in matches if match)
+    return sorted((int(match[1]), path) for match, path in matches if match and _has_parts(path))
+
+
+def _has_parts(folder: Path) -> bool:
+    try:
+        return not {MANIFEST, STATE, TENSORS}.isdisjoint(path.name for path in folder.iterdir())
+    except NotADirectoryError:
+        return False
+    except OSError:  # it may not be read, which reading it reports
+        return True
 
 
 def _read_state(node: bytes, tensors: bytes, step: int) -> dict[str, Any]:
