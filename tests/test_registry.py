@@ -487,6 +487,7 @@ def test_a_module_may_look_parts_up_while_it_is_loaded(site):
     ("code", "reason"),
     [
         ("raise RuntimeError('no such luck')\n", "RuntimeError: no such luck"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
         ("import a_module_that_is_nowhere\n", "ModuleNotFoundError"),
         ("Other = 3\n", "AttributeError"),
         ("Broken = 3\n", "BadArgumentsError"),
