@@ -24,7 +24,7 @@ def halvings(sample_shape: Sequence[int]) -> tuple[int, int]:
         >>> halvings((1, 30, 30))
         Traceback (most recent call last):
         gankit.errors.ShapeError: dcgan needs square pictures (C, S, S) with S = 4, 5, 6 or 7 times 2, 4, 8, \
-16 ..., got (1, 30, 30)
+16 ..., such as image_folder makes with size and fit, got (1, 30, 30)
     """
     shape = checked_shape(sample_shape)
     size, times = shape[-1], 0
@@ -32,7 +32,8 @@ def halvings(sample_shape: Sequence[int]) -> tuple[int, int]:
         size, times = size // 2, times + 1
     if len(shape) != 3 or shape[1] != shape[2] or times == 0 or not 4 <= size <= 7:
         raise ShapeError(
-            f"dcgan needs square pictures (C, S, S) with S = 4, 5, 6 or 7 times 2, 4, 8, 16 ..., got {shape}"
+            "dcgan needs square pictures (C, S, S) with S = 4, 5, 6 or 7 times 2, 4, 8, 16 ..., such as image_folder "
+            f"makes with size and fit, got {shape}"
         )
     return times, size
 

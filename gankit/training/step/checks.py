@@ -157,6 +157,12 @@ def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
         raise BadArgumentsError(
             f"{name} must be a torch.optim.Optimizer over the {role}'s parameters, got {optimizer!r}"
         )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise BadArgumentsError(
+            f"{name} must make a step from the gradients alone, as Adam does, got {type(optimizer).__name__}, which "
+            "evaluates the loss itself"
+        )
     own = {id(parameter) for parameter in network.parameters()}
     held = [p for group in optimizer.param_groups for p in group["params"]]
     strangers = sum(id(parameter) not in own for parameter in held)

@@ -171,6 +171,13 @@ def test_a_conditional_network_of_ones_own_waits_for_the_first_batch(make_traine
         trainer.sample(6)
 
 
+def test_an_optimizer_that_evaluates_the_loss_itself_is_refused(make_trainer):
+    G = nn.Linear(3, 2)
+    message = "generator_optimizer must make a step from the gradients alone, as Adam does, got LBFGS"
+    with pytest.raises(BadArgumentsError, match=message):
+        make_trainer(generator=G, generator_optimizer=torch.optim.LBFGS(G.parameters()))
+
+
 def test_an_optimizer_of_another_network_is_refused(make_trainer):
     with pytest.raises(BadArgumentsError, match="must hold the generator's parameters, got 2 of 2 that are not"):
         make_trainer(generator_optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1))
