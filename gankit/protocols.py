@@ -16,7 +16,7 @@ Shapes, everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
@@ -265,6 +265,22 @@ class KnownFinite(Protocol):
 
 
 @runtime_checkable
+class KeepsPlace(Protocol):
+    """Batches with a place that only `fit` moves while it reads them; others that iterate over them look at copies."""
+
+    is_reserved: bool
+    """Whether only `take` moves the place."""
+
+    def take(self) -> Iterator[Batch]:
+        """Iterate over the rest of the epoch and move the place."""
+        ...
+
+    def follow(self, earlier: object, /) -> bool:
+        """Share the place of earlier batches that these would only repeat; return whether those may be read on."""
+        ...
+
+
+@runtime_checkable
 class NotRestorable(Protocol):
     """Batches that say what `load_state_dict` cannot restore of them."""
 
@@ -293,6 +309,16 @@ class DeviceBatches(Protocol):
     def read(self, slot: int) -> Batch:
         """Return the batch, by operations on the device alone, the same ones in every call."""
         ...
+
+
+def makes_new_tensors(part: object) -> bool:
+    """Return whether a part is known to return a new tensor in each call. Parts of others may refill the same one.
+
+    Example:
+        >>> makes_new_tensors(nn.Linear(1, 1))
+        False
+    """
+    return type(part).__module__.partition(".")[0] == "gankit"
 
 
 # --- states and callbacks --------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def make_batches(
     with_labels: bool = False,
     replicas: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    copy: bool = True,
 ) -> Iterable[Batch]:
     """Return batches of `data`.
 
@@ -49,6 +50,8 @@ def make_batches(
             the seed `seed + i`.
         shard: `(rank, ranks)`: which part of the data this process gets, when several processes train together. A
             `DataLoader` of your own must select its part with a `DistributedSampler`.
+        copy: Whether data in memory are copied if they are on the device already. False is for data that nothing else
+            changes.
 
     Raises:
         DataError: If the data are empty, too few, out of range, or not finite.
@@ -74,6 +77,7 @@ def make_batches(
             with_labels=with_labels,
             replicas=replicas,
             shard=shard,
+            copy=copy,
         )
     if isinstance(data, (TensorBatches, SampledBatches)):
         if replicas is not None and data.replicas != replicas:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -21,7 +22,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from gankit.data.random_streams import generator_state, generators_behind, set_generator_state
-from gankit.errors import BadArgumentsError, InexactResumeWarning, warn
+from gankit.errors import BadArgumentsError, DataError, InexactResumeWarning, warn
 from gankit.protocols import State, Stateful
 from gankit.seeds import default_generator_kept
 from gankit.workers import RANDOM_WORKERS, report_lost_workers
@@ -83,8 +84,12 @@ class EpochReader:
         self._epoch_start: dict[str, Any] | None = None
         self._newest: Any = None
         self._restored: State | None = None
+        self._is_apart = False
 
     def __iter__(self) -> Iterator[Any]:
+        if self._is_apart:
+            yield from report_lost_workers(self._look())
+            return
         state, self._restored = self._restored, None
         if isinstance(self.batches, Stateful):
             iterator = iter(self.batches) if state is None else self._continue_loader(self.batches, state)
@@ -107,6 +112,37 @@ class EpochReader:
             self._newest = batch
             yield batch
         self._epoch += 1
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been read or restored."""
+        return self._epoch_start is None and self._restored is None and not self._position
+
+    def repeats(self, other: EpochReader) -> bool:
+        """Return whether this source is the other one, or a `DataLoader` that was made anew in the same way."""
+        if self.batches is other.batches:
+            return True
+        mine, theirs = _made_as(self._loader), _made_as(other._loader)
+        return mine is not None and theirs is not None and mine == theirs
+
+    def apart(self) -> EpochReader:
+        """Return a reader of the same source that moves no place and no generator of this one.
+
+        Raises:
+            DataError: If the source keeps its own place, so that only one can read it.
+        """
+        if isinstance(self.batches, (Stateful, Iterator)):
+            raise DataError(
+                f"batches that `fit` reads can be read by others only if their source can be read several times, got "
+                f"a {type(self.batches).__name__}; make other batches for it"
+            )
+        source: Any = self.batches
+        if self._loader is not None:
+            source = copy.copy(self._loader)
+            source._iterator = None  # persistent workers serve one reader
+        other = EpochReader(source)
+        other._is_apart = True
+        return other
 
     def uncount(self) -> None:
         """Take back the count of the last batch, which could not be used."""
@@ -219,6 +255,26 @@ class EpochReader:
         if set_epoch is not None:
             set_epoch(epoch)
 
+    # --- reading apart ---------------------------------------------------------------------------------------
+
+    def _look(self) -> Iterator[Any]:
+        """Read an epoch with generators of its own, and leave those of others as they are."""
+        generators = [torch.default_generator, *self._generators(), *self._other_generators()]
+        states = [generator_state(one) for one in generators]
+        iterator: Iterator[Any] | None = None
+        while True:
+            kept = [generator_state(one) for one in generators]
+            try:
+                _set_states(generators, states)
+                iterator = iter(self.batches) if iterator is None else iterator
+                batches = list(islice(iterator, 1))
+                states = [generator_state(one) for one in generators]
+            finally:
+                _set_states(generators, kept)
+            if not batches:
+                return
+            yield batches[0]
+
     # --- continuing ------------------------------------------------------------------------------------------
 
     def _continue_loader(self, batches: Iterable[Any], state: State) -> Iterator[Any]:
@@ -263,6 +319,34 @@ class EpochReader:
                 loader._iterator = None
             else:
                 iter(loader)
+
+
+def _made_as(loader: Any) -> tuple[object, ...] | None:
+    """Return what decides the batches of a `DataLoader`, or None if there is no loader."""
+    if loader is None:
+        return None
+    sampler = sampler_of(loader)
+    kind: type = type(cast(object, sampler))
+    if kind is RandomSampler:
+        order: tuple[object, ...] = (sampler.replacement, sampler.num_samples, _seed_of(sampler))
+    elif kind is DistributedSampler:
+        order = (sampler.num_replicas, sampler.rank, sampler.shuffle, sampler.seed, sampler.drop_last)
+    elif kind is SequentialSampler:
+        order = ()
+    else:  # which may hold anything
+        order = (id(sampler),)
+    settings = (loader.batch_size, loader.drop_last, loader.collate_fn, loader.num_workers, _seed_of(loader))
+    return (id(loader.dataset), *settings, kind, *order)
+
+
+def _seed_of(owner: Any) -> int | None:
+    generator: torch.Generator | None = owner.generator
+    return None if generator is None else generator.initial_seed()
+
+
+def _set_states(generators: Sequence[Any], states: Sequence[Tensor | str]) -> None:
+    for one, state in zip(generators, states, strict=True):
+        set_generator_state(one, state)
 
 
 def _check_names(state: State, names: set[str]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from gankit.data.placed import PlacedBatches, are_equal, copied_generator
 from gankit.data.random_streams import restore_generators, seeded_generators
 from gankit.data.scaling import SampleRange, check_values, scaled
 from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count
@@ -77,12 +80,41 @@ def check_fills(count: int, batch_size: int, ranks: int = 1) -> None:
         raise DataError(f"data must fill a batch of {batch_size}{over}, got {count} samples")
 
 
-class TensorBatches:
+class _Place:
+    """The order of the present epoch, for each replica, and the position in it."""
+
+    def __init__(self, generators: list[torch.Generator], size: int) -> None:
+        self.generators = generators
+        self.size = size
+        self.epoch = 0
+        self.position = 0
+        self.is_new = True
+        self.shuffle()
+
+    def shuffle(self) -> None:
+        self.states_before_shuffle = [generator.get_state() for generator in self.generators]
+        self.orders = torch.stack(
+            [torch.randperm(self.size, generator=one, device=one.device) for one in self.generators]
+        )
+
+    def begin_epoch(self) -> None:
+        self.epoch += 1
+        self.position = 0
+        self.shuffle()
+
+    def apart(self) -> _Place:
+        other = copy.copy(self)
+        other.generators = [copied_generator(one) for one in self.generators]
+        return other
+
+
+class TensorBatches(PlacedBatches):
     """Batches of data that stay on the device, shuffled once per epoch.
 
-    Bytes are kept as bytes on the device, and each batch is scaled when it is used. Iterating yields the rest of the
-    current epoch, so that a training that stops in the middle of an epoch continues there. Samples that do not fill a
-    last batch are left out of the epoch.
+    Bytes are kept as bytes on the device, and each batch is scaled when it is used. The data are copied, so that a
+    later change of what was given does not reach the batches. Iterating yields the rest of the current epoch, so that a
+    training that stops in the middle of an epoch continues there. While `fit` reads the batches, iterating elsewhere
+    shows what follows and takes nothing. Samples that do not fill a last batch are left out of the epoch.
 
     Args:
         data: A `TensorData`, or its samples alone.
@@ -95,10 +127,7 @@ class TensorBatches:
             the order of the seed `seed + i`.
         shard: `(rank, ranks)`, when several processes train together. All of them shuffle alike, and a batch of one
             process with `ranks` times the batch size is divided among them.
-
-    Attributes:
-        epoch: The number of finished epochs.
-        position: The number of batches that have been taken from the current epoch.
+        copy: Whether data that are on the device already are copied. False is for data that nothing else changes.
 
     Raises:
         DataError: If the data have fewer samples than a batch, are out of range, are not finite, or lack labels.
@@ -123,6 +152,7 @@ class TensorBatches:
         with_labels: bool = False,
         replicas: int | None = None,
         shard: tuple[int, int] = (0, 1),
+        copy: bool = True,
     ) -> None:
         check_count("batch_size", batch_size)
         check_shard(shard)
@@ -139,41 +169,68 @@ class TensorBatches:
         self.batch_size = batch_size
         self.shard = shard
         self.sample_range = sample_range
-        self.samples: Tensor = data.samples.to(self.device)
-        self.labels: Tensor | None = data.labels.to(self.device) if with_labels and data.labels is not None else None
-        self.epoch: int = 0
-        self.position: int = 0
+        self.samples: Tensor = _placed(data.samples, self.device, copy)
+        self.labels: Tensor | None = None
+        if with_labels and data.labels is not None:
+            self.labels = _placed(data.labels, self.device, copy)
         self.replicas = replicas
-        self._generators = seeded_generators(seed, "data order", replicas=replicas, device=self.device)
+        self.seed = seed
+        generators = seeded_generators(seed, "data order", replicas=replicas, device=self.device)
+        self._place = _Place(generators, len(self.samples))
         self._rows: dict[int, Tensor] = {}
-        self._shuffle()
+
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs."""
+        return self._place.epoch
+
+    @property
+    def position(self) -> int:
+        """The number of batches that have been taken from the current epoch."""
+        return self._place.position
 
     @property
     def generators(self) -> Sequence[torch.Generator]:
         """No generators: reading a batch draws no random numbers."""
         return ()
 
-    def _shuffle(self) -> None:
-        self._states_before_shuffle = [generator.get_state() for generator in self._generators]
-        size = len(self.samples)
-        self._orders = torch.stack(
-            [torch.randperm(size, generator=generator, device=self.device) for generator in self._generators]
-        )
-
     def __len__(self) -> int:
         """The number of batches in an epoch."""
         return len(self.samples) // (self.batch_size * self.shard[1])
 
-    def __iter__(self) -> Iterator[Batch]:
+    @override
+    def take(self) -> Iterator[Batch]:
+        """Iterate over the rest of the current epoch, or over the next one at its end, and move the place."""
         if self.position >= len(self):
-            self._begin_epoch()
+            self._place.begin_epoch()
         while self.position < len(self):
             yield self._batch(self._next_rows())
+
+    @override
+    def follow(self, earlier: object) -> bool:
+        if not isinstance(earlier, TensorBatches):
+            return False
+        if self._place is not earlier._place:
+            if not self._place.is_new or self._order_of() != earlier._order_of():
+                return False
+            self._place = earlier._place
+        kept = [(one.device, one.sample_range, one.samples, one.labels) for one in (self, earlier)]
+        return all(map(are_equal, *kept))
+
+    def _order_of(self) -> tuple[object, ...]:
+        """Return what decides the order of the samples."""
+        return (self.seed, self.batch_size, self.replicas, self.shard, len(self.samples), self.device)
+
+    @override
+    def _apart(self) -> Self:
+        other = copy.copy(self)
+        other._place, other._rows, other.is_reserved = self._place.apart(), {}, False
+        return other
 
     def advance(self, slot: int) -> None:
         """Choose the samples of the next batch and write their numbers to `slot`; begin a new epoch if necessary."""
         if self.position >= len(self):
-            self._begin_epoch()
+            self._place.begin_epoch()
         rows = self._next_rows()
         if slot not in self._rows:
             self._rows[slot] = rows.clone()
@@ -184,16 +241,12 @@ class TensorBatches:
         """Return the batch that `advance` chose for this slot."""
         return self._batch(self._rows[slot])
 
-    def _begin_epoch(self) -> None:
-        self.epoch += 1
-        self.position = 0
-        self._shuffle()
-
     def _next_rows(self) -> Tensor:
         rank, ranks = self.shard
         first = (self.position * ranks + rank) * self.batch_size
-        self.position += 1
-        return self._orders[:, first : first + self.batch_size]
+        self._place.position += 1
+        self._place.is_new = False
+        return self._place.orders[:, first : first + self.batch_size]
 
     def _batch(self, rows: Tensor) -> Batch:
         real = scaled(self._select(self.samples, rows), self.sample_range)
@@ -206,7 +259,7 @@ class TensorBatches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the data: the epoch, the batch, and the generators before the epoch was shuffled."""
-        return {"epoch": self.epoch, "position": self.position, "random": self._states_before_shuffle}
+        return {"epoch": self.epoch, "position": self.position, "random": self._place.states_before_shuffle}
 
     def load_state_dict(self, state: State) -> None:
         """Continue at the position that `state_dict` returned.
@@ -218,7 +271,16 @@ class TensorBatches:
             raise BadArgumentsError(
                 f"state must come from data with {len(self)} batches per epoch, got position {state['position']}"
             )
-        restore_generators(self._generators, state["random"])
-        self.epoch = state["epoch"]
-        self.position = state["position"]
-        self._shuffle()
+        place = self._place
+        restore_generators(place.generators, state["random"])
+        place.epoch, place.position, place.is_new = state["epoch"], state["position"], False
+        place.shuffle()
+
+
+def _placed(values: Tensor, device: torch.device, is_copied: bool) -> Tensor:
+    placed = values.detach().to(device)
+    return (
+        placed.clone()
+        if is_copied and placed.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+        else placed
+    )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from gankit.data.placed import PlacedBatches, are_equal, copied_generator
 from gankit.data.random_streams import restore_generators, seeded_generators
 from gankit.errors import check_count
-from gankit.protocols import State
+from gankit.protocols import State, makes_new_tensors
 
 
 @runtime_checkable
@@ -44,8 +47,10 @@ class Mixture(Sampler, Protocol):
         ...
 
 
-class SampledBatches:
+class SampledBatches(PlacedBatches):
     """Endless batches from a `Sampler`, drawn on the device.
+
+    While `fit` reads the batches, iterating elsewhere shows what follows and takes nothing.
 
     Args:
         sampler: The distribution.
@@ -93,6 +98,9 @@ class SampledBatches:
         self.batch_size = batch_size
         self.device: torch.device = torch.device(device)
         self.replicas = replicas
+        self.seed = seed
+        self.rank = rank
+        self._is_new = True
         self._generators = seeded_generators(seed, "toy data", replicas=replicas, device=self.device, rank=rank)
 
     @property
@@ -100,17 +108,46 @@ class SampledBatches:
         """The generators from which batches are drawn, one per replica; a single one without replicas."""
         return self._generators
 
-    def __iter__(self) -> Iterator[Tensor]:
+    @override
+    def take(self) -> Iterator[Tensor]:
+        """Iterate without an end."""
         while True:
             yield self.read(0)
+
+    @override
+    def follow(self, earlier: object) -> bool:
+        if not isinstance(earlier, SampledBatches):
+            return False
+        if self._generators is not earlier._generators:
+            if not self._is_new or self._stream_of() != earlier._stream_of():
+                return False
+            self._generators, self._is_new = earlier._generators, False
+        return are_equal(self.sampler, earlier.sampler)
+
+    def _stream_of(self) -> tuple[object, ...]:
+        """Return what decides the random numbers that samples are drawn from."""
+        return (type(self.sampler), self.seed, self.batch_size, self.replicas, self.rank, self.device)
+
+    @override
+    def _apart(self) -> Self:
+        other = copy.copy(self)
+        other._generators, other.is_reserved = [copied_generator(one) for one in self._generators], False
+        return other
 
     def advance(self, slot: int) -> None:
         """Do nothing: there is no position to count, because each batch is drawn anew."""
 
     def read(self, slot: int) -> Tensor:
         """Draw the next batch."""
-        drawn = [self.sampler.sample(self.batch_size, generator=one, device=self.device) for one in self._generators]
-        return drawn[0] if self.replicas is None else torch.stack(drawn)
+        self._is_new = False
+        if self.replicas is None:
+            return self._draw(self._generators[0])
+        if makes_new_tensors(self.sampler):
+            return torch.stack([self._draw(one) for one in self._generators])
+        return torch.stack([self._draw(one).clone() for one in self._generators])
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        return self.sampler.sample(self.batch_size, generator=generator, device=self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the generators."""
@@ -123,3 +160,4 @@ class SampledBatches:
             BadArgumentsError: If the number of replicas differs.
         """
         restore_generators(self._generators, state["random"])
+        self._is_new = False

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, cast
+import copy
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from gankit.data.epoch_reader import EpochReader
+from gankit.data.placed import PlacedBatches
 from gankit.data.scaling import SampleRange, check_values, scaled
-from gankit.errors import DataError, GankitError, ShapeError
+from gankit.errors import BadArgumentsError, DataError, GankitError, ShapeError
 from gankit.protocols import Batch, State
 
 
-class StreamBatches:
+class StreamBatches(PlacedBatches):
     """Move batches to the device, scale them, and check the first one.
 
     The position in them can be saved and restored if `batches` has a `state_dict` (torchdata's `StatefulDataLoader`),
     is a list, or is a `DataLoader` over a map-style data set with one of torch's samplers. In the last two cases the
     batches before that position are read again. A sampler with a method `set_epoch`, such as a `DistributedSampler`,
-    gets the number of each epoch, so that it shuffles anew.
+    gets the number of each epoch, so that it shuffles anew. While `fit` reads the batches, iterating elsewhere reads an
+    epoch of its own.
 
     Args:
         batches: An iterable of tensors, or of tuples or lists of samples and labels, such as a `DataLoader`.
@@ -30,8 +34,9 @@ class StreamBatches:
         with_labels: Yield `(real, labels)`. Otherwise labels are dropped.
 
     Raises:
-        DataError: While iterating, if the first batch is out of range or not finite, labels are missing, or a
-            `DataLoader` has lost a worker. The trainer checks whether later batches are finite.
+        DataError: While iterating, if the first batch is out of range or not finite, labels are missing, a `DataLoader`
+            has lost a worker, or `fit` reads a source that cannot be read twice at the same time. The trainer checks
+            whether later batches are finite.
         ShapeError: While iterating, if the samples of the first batch have another shape.
 
     Example:
@@ -59,7 +64,24 @@ class StreamBatches:
         self._reader = EpochReader(batches)
         self._checked = False
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __len__(self) -> int:
+        """The number of batches in an epoch.
+
+        Raises:
+            BadArgumentsError: If the source does not know it.
+        """
+        try:
+            return len(cast(Sized, self.batches))
+        except TypeError as error:
+            source = type(self.batches).__name__
+            raise BadArgumentsError(f"len needs batches from a source that has a length, got a {source}") from error
+
+    def __bool__(self) -> bool:
+        return True
+
+    @override
+    def take(self) -> Iterator[Batch]:
+        """Read an epoch, or the rest of one that was restored."""
         for batch in self._reader:
             try:
                 prepared = self._prepare(batch)
@@ -67,6 +89,25 @@ class StreamBatches:
                 self._reader.uncount()
                 raise
             yield prepared
+
+    @override
+    def follow(self, earlier: object) -> bool:
+        if not isinstance(earlier, StreamBatches):
+            return False
+        if self._reader is not earlier._reader:
+            if not self._reader.is_new or not self._reader.repeats(earlier._reader):
+                return False
+            self._reader = earlier._reader
+        return self._settings() == earlier._settings()
+
+    def _settings(self) -> tuple[object, ...]:
+        return (self.device, self.sample_range, self.sample_shape, self.with_labels)
+
+    @override
+    def _apart(self) -> Self:
+        other = copy.copy(self)
+        other._reader, other.is_reserved = self._reader.apart(), False
+        return other
 
     def _prepare(self, batch: Any) -> Batch:
         samples, labels = _split(batch)

@@ -245,7 +245,10 @@ class Preset(Options):
             ShapeError: For samples whose shape is not the preset's.
         """
         source = self.data if data is None else data
+        is_shared = True
         if isinstance(source, (str, Spec)):
+            # nothing else holds the data that gankit's own data sets return
+            is_shared = not DATASETS.get(Spec.of(source).name).__module__.startswith("gankit.")
             options = {} if root is None else {"root": str(root)}
             named = in_shape(Spec.of(source), self.sample_shape, with_labels=self.num_classes is not None)
             source = DATASETS.build(named, **options)
@@ -261,6 +264,7 @@ class Preset(Options):
             with_labels=self.num_classes is not None,
             replicas=replicas,
             shard=(Ranks.present().rank, Ranks.present().size) if shard is None else shard,
+            copy=is_shared,
         )
         labels = batches.labels if isinstance(batches, TensorBatches) else None
         if isinstance(source, PictureFiles):

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from gankit.errors import DataError, InexactResumeWarning, warn
-from gankit.protocols import Batch, DeviceBatches, HasDevice, KnownFinite, NotRestorable, State, Stateful
+from gankit.errors import BadArgumentsError, DataError, DataWarning, InexactResumeWarning, warn
+from gankit.protocols import (
+    Batch,
+    DeviceBatches,
+    HasDevice,
+    KeepsPlace,
+    KnownFinite,
+    NotRestorable,
+    State,
+    Stateful,
+    makes_new_tensors,
+)
 from gankit.seeds import default_generator_kept
 from gankit.workers import RANDOM_WORKERS, end_workers_if_lost
 
@@ -38,6 +48,7 @@ class Feed:
         device_batches: The batches, if a captured step can draw them itself on this device, and None otherwise.
 
     Raises:
+        BadArgumentsError: If `batches` cannot be iterated over.
         DataError: When a batch is taken, if the batches are empty or run out.
 
     Example:
@@ -47,6 +58,11 @@ class Feed:
     """
 
     def __init__(self, batches: Iterable[Batch], device: torch.device) -> None:
+        if isinstance(batches, str) or (not hasattr(batches, "__iter__") and not hasattr(batches, "__getitem__")):
+            raise BadArgumentsError(
+                "batches must be something that yields them, such as what Preset.batches returns, got "
+                f"{type(batches).__name__}"
+            )
         self.batches: Iterable[Batch] = batches
         self.all_finite: Tensor | None = None
         self.taken: int = 0
@@ -62,6 +78,46 @@ class Feed:
         self._position = 0
         self._is_restored = False
         self._has_warned = False
+        self._epochs = 0
+        self._first: Tensor | None = None
+        self._unfinished: Tensor | None = None
+        is_listed = isinstance(batches, (list, tuple))
+        own = getattr(batches, "sampler", batches) if self.device_batches is not None else None
+        self._makes_new_tensors = is_listed or makes_new_tensors(own)
+
+    @classmethod
+    def following(cls, earlier: Feed | None, batches: Iterable[Batch], device: torch.device) -> Feed:
+        """Return the feed of a call of `fit`, and reserve its batches until `release`.
+
+        The same batches continue. New ones that were made in the same way continue where the earlier ones have stopped,
+        because they would begin with the same samples again.
+
+        Args:
+            earlier: The feed of the call before, if there was one.
+            batches: The batches of this call.
+            device: The device of the training.
+        """
+        if earlier is not None and (
+            earlier.batches is batches or (isinstance(batches, KeepsPlace) and batches.follow(earlier.batches))
+        ):
+            feed = earlier
+        else:
+            feed = cls(batches, device)
+            feed._unfinished = None if earlier is None or earlier._has_read_all else earlier._first
+        if isinstance(feed.batches, KeepsPlace):
+            feed.batches.is_reserved = True
+        return feed
+
+    def release(self) -> None:
+        """Let others move the place in the batches again."""
+        if isinstance(self.batches, KeepsPlace):
+            self.batches.is_reserved = False
+
+    @property
+    def _has_read_all(self) -> bool:
+        """Whether an epoch was read to its end, as far as that is known."""
+        length = len(self.batches) if isinstance(self.batches, (list, tuple)) else None
+        return self._epochs > 1 or self._position == length
 
     @property
     def not_restorable(self) -> str | None:
@@ -118,13 +174,42 @@ class Feed:
                 continue
             self._position += 1
             self.taken += 1
-            if not self._known_finite:
-                self._record_finite(batch if isinstance(batch, Tensor) else batch[0])
+            if self._first is None:
+                self._see_first(batch)
+            samples = None if self._known_finite else _samples_of(batch)
+            if samples is not None:
+                self._record_finite(samples)
             return batch
         raise DataError(
             f"batches must be something that can be iterated over again and is not empty, got "
             f"{type(self.batches).__name__} with no batch left"
         )
+
+    def take(self, count: int) -> list[Batch]:
+        """Return the next batches, for one step. If the source may refill one tensor, all but the last are copies."""
+        return [self._kept(next(self), is_last=index == count - 1) for index in range(count)]
+
+    def read(self, source: DeviceBatches, slot: int, count: int) -> Batch:
+        """Return a batch of a step that draws `count` batches from the device, as `take` does."""
+        return self._kept(source.read(slot), is_last=slot == count - 1)
+
+    def _kept(self, batch: Batch, *, is_last: bool) -> Batch:
+        if is_last or self._makes_new_tensors:
+            return batch
+        return cast("Batch", _copied(batch))
+
+    def _see_first(self, batch: Batch) -> None:
+        """Keep the first batch, and warn if an earlier feed began with the same one and never came to its end."""
+        first, before, self._unfinished = _samples_of(batch), self._unfinished, None
+        if first is None:
+            return
+        if before is not None and before.shape == first.shape and torch.equal(before, first.to(before.device)):
+            warn(
+                "fit was given new batches that begin with the same samples as those of the call before, which were "
+                "not read to their end, so that some samples may never be seen; make the batches once, before the loop",
+                DataWarning,
+            )
+        self._first = first if self._makes_new_tensors else first.clone()
 
     @property
     def knows_its_place(self) -> bool:
@@ -140,13 +225,28 @@ class Feed:
         self._iterator = None
 
     def _begin(self) -> Iterator[Batch]:
+        self._epochs += 1
         is_restored, self._is_restored = self._is_restored, False
+        batches = self.batches
         if not is_restored:
-            return iter(self.batches)
+            return batches.take() if isinstance(batches, KeepsPlace) else iter(batches)
         # a loader draws a seed when an epoch starts; for the epoch that was saved, it had already been drawn
         with default_generator_kept():
-            return iter(self.batches)
+            return batches.take() if isinstance(batches, KeepsPlace) else iter(batches)
 
     def _record_finite(self, real: Tensor) -> None:
         finite = torch.isfinite(real).all().to(self._device)
         self.all_finite = finite if self.all_finite is None else self.all_finite & finite
+
+
+def _samples_of(batch: object) -> Tensor | None:
+    """Return the real samples of a batch, or None if it is none, which the step reports."""
+    while isinstance(batch, (list, tuple)) and batch:
+        batch = cast("tuple[object, ...]", batch)[0]
+    return batch if isinstance(batch, Tensor) else None
+
+
+def _copied(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return [_copied(one) for one in cast("tuple[object, ...]", value)]
+    return value.clone() if isinstance(value, Tensor) else value

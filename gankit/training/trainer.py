@@ -278,8 +278,8 @@ class AdversarialTrainer(StateAttributes):
         """Train until `steps` steps have been made in all, including those of earlier calls.
 
         Args:
-            batches: Something that can be iterated over repeatedly, such as `TensorBatches`, a `DataLoader` or a list;
-                or an endless iterator. A later call with the same object continues where this one has stopped.
+            batches: What can be iterated over repeatedly, or endlessly. A later call with the same object, or with
+                batches that a preset has made again with the same seed, continues where this one has stopped.
             steps: The total number of steps. A later call with a larger number continues.
 
         Returns:
@@ -300,12 +300,11 @@ class AdversarialTrainer(StateAttributes):
         self._check_steps(steps)
         checked_callbacks(self.callbacks)  # a caller may have changed the list
         self._non_finite.check_policy(self._roll_back)
-        for one in self.callbacks:
-            if isinstance(one, BeginsFit):
-                cast("BeginsFit[Self]", one).begin_fit(self)
-        if self.feed is None or self.feed.batches is not batches:
-            self.feed = Feed(batches, self.state.device)
+        self.feed = Feed.following(self.feed, batches, self.state.device)
         try:
+            for one in self.callbacks:
+                if isinstance(one, BeginsFit):
+                    cast("BeginsFit[Self]", one).begin_fit(self)
             while self.steps_done < steps and not self._is_stopping():
                 self._step_on(self.feed)
                 is_check_due = self.steps_done == steps or self.steps_done % self.check_every_steps == 0
@@ -325,6 +324,7 @@ class AdversarialTrainer(StateAttributes):
                 raise
             raise lost from (error.__cause__ if lost is error else error)
         finally:
+            self.feed.release()
             self._is_asked_to_stop = False
         return self
 
@@ -346,10 +346,12 @@ class AdversarialTrainer(StateAttributes):
         self.state.is_between_steps = False
         if source is not None:
             self._decay_learning_rates()
-            self._executor.run_from(source, lambda slot: self._checked.place(source.read(slot)))
+            self._executor.run_from(
+                source, lambda slot: self._checked.place(feed.read(source, slot, self.discriminator_steps))
+            )
             return
         try:
-            batches = [next(feed) for _ in range(self.discriminator_steps)]
+            batches = feed.take(self.discriminator_steps)
         except (*WORKER_ERRORS, DataError):
             self.state.is_between_steps = feed.taken == taken
             raise

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from gankit.data import StreamBatches
-from gankit.errors import DataError, ShapeError
+from gankit.errors import BadArgumentsError, DataError, ShapeError
 
 SAMPLES = torch.rand(4, 1, 8, 8)
 LABELS = torch.arange(4)
@@ -115,3 +115,12 @@ def test_later_batches_are_left_to_the_trainer():
 def test_what_is_no_batch_is_refused_with_its_type(batch, given):
     with pytest.raises(DataError, match=f"must be a tensor, or samples and labels, got {given};"):
         next(iter(StreamBatches([batch])))
+
+
+def test_the_number_of_batches_is_that_of_the_source():
+    assert len(StreamBatches(DataLoader(TensorDataset(SAMPLES), 3))) == 2
+    assert len(StreamBatches([SAMPLES])) == 1
+    unknown = StreamBatches(iter([SAMPLES]))
+    with pytest.raises(BadArgumentsError, match="a source that has a length, got a list_iterator"):
+        len(unknown)
+    assert unknown

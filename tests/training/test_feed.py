@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from gankit.data import TensorBatches
-from gankit.errors import DataError, InexactResumeWarning
+from gankit.data import StreamBatches, TensorBatches, make_batches
+from gankit.errors import BadArgumentsError, DataError, DataWarning, InexactResumeWarning
+from gankit.presets import ring
+from gankit.spec import Spec
 from gankit.training.feed import Feed
 
 
@@ -139,3 +142,186 @@ def test_a_feed_without_batches_is_refused_in_one_sentence(batches, kind):
     assert str(caught.value) == (
         f"batches must be something that can be iterated over again and is not empty, got {kind} with no batch left"
     )
+
+
+# --- one call of fit after another ---------------------------------------------------------------------------
+
+POINTS = ring.replace(
+    batch_size=4,
+    generator=Spec("mlp", widths=[4], block="linear_relu"),
+    discriminator=Spec("mlp", widths=[4]),
+    sample_range=None,
+)
+LINEAR = Spec("mlp", widths=[4], block="linear_relu", latent_dim=2)
+PLANE = torch.randn(24, 2, generator=torch.Generator().manual_seed(0))
+DATASET = TensorDataset(PLANE)
+LISTED = list(PLANE.split(4))
+LOADER = DataLoader(DATASET, 4)
+MADE_ANEW = {
+    "a tensor": lambda: POINTS.batches(PLANE, device="cpu"),
+    "a name": lambda: POINTS.batches(device="cpu"),
+    "a data set": lambda: POINTS.batches(DATASET, device="cpu"),
+    "one loader": lambda: POINTS.batches(LOADER, device="cpu"),
+    "loaders in order": lambda: POINTS.batches(DataLoader(DATASET, 4), device="cpu"),
+    "one list": lambda: POINTS.batches(LISTED, device="cpu"),
+}
+
+
+def trained(batches, totals, **options):
+    trainer = POINTS(device="cpu", **options)
+    for steps in totals:
+        trainer.fit(batches(), steps=steps)
+    return torch.cat([one.detach().flatten() for one in trainer.generator.parameters()]), trainer
+
+
+@pytest.mark.parametrize("kind", MADE_ANEW)
+def test_batches_made_anew_for_each_call_train_as_those_of_one_call(kind):
+    once, _ = trained(MADE_ANEW[kind], [15])
+    again, trainer = trained(MADE_ANEW[kind], [4, 8, 15])
+    assert torch.equal(once, again)
+    assert trainer.feed.batches.is_reserved is False
+
+
+def test_batches_made_anew_continue_after_a_resume_too():
+    once, _ = trained(MADE_ANEW["a tensor"], [15])
+    _, stopped = trained(MADE_ANEW["a tensor"], [4])
+    trainer = POINTS(device="cpu")
+    trainer.load_state_dict(stopped.state_dict())
+    trainer.load_data_state(MADE_ANEW["a tensor"](), stopped.data_state())
+    trainer.fit(MADE_ANEW["a tensor"](), steps=15)
+    assert torch.equal(once, torch.cat([one.detach().flatten() for one in trainer.generator.parameters()]))
+
+
+class Pictures(Dataset):
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        return PLANE[index]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: list(PLANE.split(4)),
+        lambda: DataLoader(Pictures(), 4),
+        lambda: POINTS.batches(Pictures(), device="cpu"),
+        lambda: iter(LISTED),
+    ],
+    ids=["lists", "loaders", "data sets", "generators"],
+)
+def test_other_batches_that_begin_again_get_a_warning(make):
+    with pytest.warns(
+        DataWarning, match="begin with the same samples as those of the call before, which were not read"
+    ):
+        trained(make, [4, 6])
+
+
+def test_batches_that_were_read_to_their_end_may_begin_again():
+    trained(lambda: list(PLANE.split(4)), [6, 9])
+    trained(lambda: [PLANE], [1, 2, 5])
+    trained(lambda: POINTS.batches(Pictures(), device="cpu"), [8, 9])
+
+
+def test_a_callback_may_look_at_the_batches():
+    for batches in (POINTS.batches(PLANE, device="cpu"), POINTS.batches(DATASET, device="cpu")):
+        looked = []
+
+        class Look:
+            every = 1
+
+            def __call__(self, trainer, batches=batches, looked=looked):
+                looked.append(next(iter(batches)))
+
+        alone, _ = trained(lambda: POINTS.batches(PLANE, device="cpu"), [15])
+        alone = alone if isinstance(batches, TensorBatches) else trained(MADE_ANEW["a data set"], [15])[0]
+        watched, trainer = trained(lambda batches=batches: batches, [15], callbacks=[Look()])
+        assert torch.equal(alone, watched)
+        assert len(looked) == 15
+        assert trainer.data_state()["batches"]["position"] == 3
+
+
+# --- sources that refill one tensor --------------------------------------------------------------------------
+
+
+class Refilled:
+    """Endless batches, each in the same tensor."""
+
+    def __init__(self, batches):
+        self.batches, self.place = batches, torch.empty_like(batches[0])
+
+    def __iter__(self):
+        for one in self.batches:
+            yield self.place.copy_(one)
+
+
+class RefilledLatent:
+    """A latent that fills the same tensor each time."""
+
+    shape = (2,)
+    place = None
+
+    def __call__(self, count, *, generator, device):
+        self.place = torch.empty(count, 2) if self.place is None else self.place
+        return self.place.normal_(generator=generator)
+
+
+class Fresh(RefilledLatent):
+    def __call__(self, count, *, generator, device):
+        return torch.randn(count, 2, generator=generator)
+
+
+class RefilledSampler(RefilledLatent):
+    sample_shape = (2,)
+
+    def sample(self, count, *, generator=None, device="cpu"):
+        return self(count, generator=generator, device=device)
+
+
+class FreshSampler(Fresh):
+    sample_shape = (2,)
+    sample = RefilledSampler.sample
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, StreamBatches, lambda one: StreamBatches(one, sample_range=None)])
+def test_each_update_has_its_own_batch_where_the_source_refills_one_tensor(wrap):
+    batches = [torch.full((2, 2), index / 10) for index in range(6)]
+    feed = Feed(wrap(Refilled(batches)), CPU)
+    assert torch.equal(torch.cat(feed.take(3)), torch.cat(batches[:3]))
+
+
+def test_a_condition_is_copied_too_and_a_list_is_not():
+    place = torch.zeros(2)
+    feed = Feed(iter([(torch.ones(2), place), (torch.ones(2), place.add_(1))]), CPU)
+    first, _ = feed.take(2)
+    assert first[1].data_ptr() != place.data_ptr()
+    assert Feed(LISTED, CPU).take(2)[0] is LISTED[0]
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+@pytest.mark.parametrize("penalty", ["r1", "path_length"])
+def test_parts_that_refill_one_tensor_train_as_others(penalty, replicas):
+    def weights(latent, sampler):
+        options = {"regularizers": [penalty], "discriminator_steps": 2, "averaging_decay": None}
+        trainer = POINTS(device="cpu", latent=latent, replicas=replicas, **options | {"generator": LINEAR})
+        trainer.fit(make_batches(sampler, batch_size=4, sample_range=None, replicas=replicas), steps=3)
+        return torch.cat([one.detach().flatten() for one in trainer.generator.parameters()])
+
+    assert torch.equal(weights(RefilledLatent(), RefilledSampler()), weights(Fresh(), FreshSampler()))
+
+
+# --- what is no batches --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batches", "error", "says"),
+    [
+        (lambda: iter(LISTED), BadArgumentsError, "batches must be something that yields them, .* got function$"),
+        ("ring", BadArgumentsError, "batches must be something that yields them, .* got str$"),
+        (3, BadArgumentsError, "batches must be something that yields them, .* got int$"),
+    ],
+    ids=["function", "name", "number"],
+)
+def test_what_is_no_batches_is_refused(batches, error, says):
+    with pytest.raises(error, match=says):
+        POINTS(device="cpu").fit(batches, steps=1)

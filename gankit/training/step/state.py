@@ -19,7 +19,7 @@ from gankit.errors import (
     ShapeError,
     warn,
 )
-from gankit.protocols import Half, Latent, Random
+from gankit.protocols import Half, Latent, Random, makes_new_tensors
 from gankit.training.parallel.batch_norm import synchronize_batch_norm
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.parallel.replicas import Stacked, check_replica_optimizer
@@ -224,13 +224,16 @@ class TrainingState:
             random: A generator, or one per replica, such as `randomness.noise`, from which training draws.
         """
         generators = list(random) if isinstance(random, Sequence) else [random]
-        drawn = [self.latent(count, generator=one, device=self.device) for one in generators]
-        for one in drawn:
+        drawn: list[Tensor] = []
+        for generator in generators:
+            one = self.latent(count, generator=generator, device=self.device)
             if not isinstance(one, Tensor) or one.shape[:1] != (count,):
                 got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
                 raise ShapeError(
                     f"latent must draw a tensor ({count}, *latent_shape) for a count of {count}, got {got}"
                 )
+            # a latent of somebody's own may refill one tensor
+            drawn.append(one if len(generators) == 1 or makes_new_tensors(self.latent) else one.clone())
         latent = torch.stack(drawn) if isinstance(random, Sequence) else drawn[0]
         return latent.to(self.dtype) if latent.is_floating_point() else latent
 

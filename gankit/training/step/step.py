@@ -170,7 +170,7 @@ class Step:
         with self._autocast():
             if fake is None:
                 if "latent" in inputs and not is_discriminator:
-                    latent.requires_grad_()
+                    latent = latent.detach().requires_grad_()  # the latent's own tensor may be refilled
                 with torch.no_grad() if is_discriminator else nullcontext():
                     fake = self._generate(latent, condition)
             if fake.shape != real.shape:
@@ -230,7 +230,8 @@ class Step:
         for one in others:
             self._update("discriminator", differentiate, *one, self._latent(one[0]))
         latent = self._latent(real)
-        latent.requires_grad_("latent" in self.objectives.gradient_inputs("generator", self.state.steps_done))
+        if "latent" in self.objectives.gradient_inputs("generator", self.state.steps_done):
+            latent = latent.detach().requires_grad_()
         with self._autocast():
             fake = self._generate(latent, condition)
         results = self._update("discriminator", differentiate, real, condition, latent.detach(), fake.detach())

@@ -45,7 +45,7 @@ def assert_refused(trainer, state, says):
         trainer.load_state_dict(state)
     assert "\n" not in str(caught.value)
     assert_untouched(trainer, before)
-    trainer.fit(make_batches(), steps=trainer.steps_done + 1)  # and it can go on
+    trainer.fit(trainer.feed.batches, steps=trainer.steps_done + 1)  # and it can go on
 
 
 # --- whole or not at all ---------------------------------------------------------------------------------
