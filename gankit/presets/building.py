@@ -99,6 +99,9 @@ def build_networks(fields: Mapping[str, Any], latent: Latent, seed: int) -> tupl
         latent: The latent from which the generator generates.
         seed: The seed of the initial weights.
 
+    Raises:
+        BadValueError: For a generator that is wholly frozen.
+
     Example:
         >>> from gankit.presets import ring
         >>> G, D = build_networks(ring.fields(), LATENTS.build(ring.latent), seed=0)
@@ -107,6 +110,12 @@ def build_networks(fields: Mapping[str, Any], latent: Latent, seed: int) -> tupl
     """
     with default_generator_kept(stream_seed(seed, "initial weights")):
         generator = _network(GENERATORS, "generator", fields, latent)
+        requires_grad = [parameter.requires_grad for parameter in generator.parameters()]
+        if requires_grad and not any(requires_grad):
+            raise BadValueError(
+                "generator must have parameters that require a gradient, got a frozen network, as gankit.load returns "
+                "it; call its requires_grad_(True) to train it, or freeze trainer.generator later"
+            )
         return generator, _network(DISCRIMINATORS, "discriminator", fields, latent)
 
 

@@ -139,6 +139,17 @@ def test_factories_are_called():
     assert isinstance(trainer.generator_optimizer, torch.optim.SGD)
 
 
+def test_a_frozen_generator_as_gankit_load_returns_it_is_trained_once_it_requires_gradients():
+    generator = MLPGenerator(10, (1, 28, 28), widths=[16]).eval().requires_grad_(False)
+    with pytest.raises(BadValueError, match=r"a frozen network, as gankit.load returns it; call its requires_grad_"):
+        vanilla_mnist(generator=generator, device="cpu")
+    trainer = vanilla_mnist(generator=generator.requires_grad_(True), device="cpu")
+    before = [p.detach().clone() for p in generator.parameters()]
+    trainer.step(torch.rand(4, 1, 28, 28))
+    assert trainer.generator.training
+    assert not any(torch.equal(old, new) for old, new in zip(before, generator.parameters(), strict=True))
+
+
 def test_what_a_spec_says_of_fused_stays():
     trainer = vanilla_mnist(generator_optimizer=Spec("adam", lr=0.1, fused=False), device="cpu")
     assert trainer.generator_optimizer.defaults["fused"] is False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook  # pyright: ignore[reportPrivateUsage]
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -51,4 +52,6 @@ class HookWatch:
             modules = [str(getattr(hook, "__module__", "")) for hooks in found for hook in hooks.values()]
             if not all(module.startswith("torch.") for module in modules):
                 return f"{type(one).__name__} has a hook, which a compiled or captured step would not call"
+        if _has_any_global_hook():
+            return "all modules have a hook, which a compiled or captured step would not call"
         return None

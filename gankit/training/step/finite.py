@@ -55,7 +55,7 @@ class FiniteWatch:
             )
         self.policy: OnNonFinite = policy
         self.largest_result: Tensor = torch.zeros(value_shape, dtype=dtype, device=device)
-        self.skipped: Tensor = torch.zeros((), device=device)
+        self.skipped: Tensor = torch.zeros((), dtype=torch.float32, device=device)
         self.reported_skips: int = 0
         self.rollbacks: int = 0
 

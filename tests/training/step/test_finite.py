@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gankit.training.step.finite import Undoable, all_finite, largest_magnitude
+from gankit.training.step.finite import FiniteWatch, Undoable, all_finite, largest_magnitude
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -33,3 +33,12 @@ def test_undone_changes_are_put_back():
         same = [torch.equal(a, b) for a, b in zip(before, (*layer.parameters(), *layer.buffers()), strict=True)]
         assert all(same) != keep
         assert torch.equal(steps, next(iter(optimizer.state.values()))["step"]) != keep
+
+
+def test_skipped_updates_are_counted_in_float32_whatever_the_default_type():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)  # which counts to 256
+    try:
+        assert FiniteWatch("skip").skipped.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(before)
