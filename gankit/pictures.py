@@ -189,7 +189,12 @@ def _draw_contours(
 
 
 def save_animation(
-    frames: Sequence[str | Path], path: str | Path, *, milliseconds: int = 250, skip_damaged: bool = False
+    frames: Sequence[str | Path],
+    path: str | Path,
+    *,
+    milliseconds: int = 250,
+    most_frames: int = 200,
+    skip_damaged: bool = False,
 ) -> None:
     """Join pictures into an animated GIF, which shows the last picture for two seconds.
 
@@ -197,11 +202,14 @@ def save_animation(
         frames: The files of the pictures, in order.
         path: The `.gif` file to write.
         milliseconds: The time for which each of the other pictures is shown.
+        most_frames: The number of pictures in the animation. Of more, it takes so many at equal distances, with the
+            first and the last.
         skip_damaged: Leave out files that are not whole pictures, with a `GankitWarning`. If no frame is left, no file
             is written.
 
     Raises:
         DataError: If there are no frames, or one of them is not a picture, without `skip_damaged`.
+        BadValueError: If `most_frames` is less than 1.
         OutputError: If the file cannot be written.
 
     Example:
@@ -210,6 +218,10 @@ def save_animation(
     """
     if not frames:
         raise DataError("frames must be one or more pictures, got none")
+    check_count("most_frames", most_frames)
+    if len(frames) > most_frames:
+        last, gaps = len(frames) - 1, max(1, most_frames - 1)
+        frames = [frames[last - last * i // gaps] for i in reversed(range(most_frames))]
     pillow = _pillow()
     read: list[Any] = []
     for frame in frames:
@@ -242,12 +254,15 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
         path: The `.png` or `.svg` file to write.
 
     Raises:
+        DataError: If the history is empty.
         MissingExtraError: If matplotlib is not installed (the extra `plots`).
         OutputError: If the file cannot be written.
 
     Example:
         >>> save_curves([{"step": 1, "real_score": 0.6}, {"step": 2, "real_score": 0.7}], "curves.png")
     """
+    if not history:
+        raise DataError("history must have the metrics of one or more steps, got none")
     figure = _figure("curves", figsize=(8, 5))
     axes = figure.subplots(len(_CURVES), 1, sharex=True)
     for ax, (label, names) in zip(axes, _CURVES, strict=True):

@@ -364,6 +364,15 @@ class BeginsFit(Protocol[TrainerT]):
 
 
 @runtime_checkable
+class EndsFit(Protocol[TrainerT]):
+    """A callback that acts after the last step of a `fit` too, for example by logging it whatever `every` is."""
+
+    def end_fit(self, trainer: TrainerT, /) -> None:
+        """Act after the last step, when the callbacks that are due have been called."""
+        ...
+
+
+@runtime_checkable
 class Keeper(Protocol[TrainerT]):
     """A callback that saves states of the training and can restore one."""
 

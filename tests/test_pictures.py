@@ -217,9 +217,27 @@ def test_rows_that_lack_a_value_are_passed_over():
     assert words("curves.svg") >= set(CURVES)
 
 
-def test_a_history_of_nothing_gives_empty_axes():
-    save_curves([], "curves.svg")
+def test_a_history_of_nothing_is_refused_and_one_of_other_names_gives_empty_axes():
+    with pytest.raises(DataError, match="history must have the metrics of one or more steps, got none"):
+        save_curves([], "curves.svg")
+    assert not Path("curves.svg").exists()
+    save_curves([{"step": 1, "another": 2.0}], "curves.svg")
     assert not words("curves.svg") & set(CURVES)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "drawn"), [(5, 5, [0, 1, 2, 3, 4]), (7, 4, [0, 2, 4, 6]), (9, 2, [0, 8]), (6, 1, [5])]
+)
+def test_an_animation_of_many_frames_takes_some_at_equal_distances(count, most, drawn):
+    for number in range(count):
+        save_grid(flat(number / 10), f"{number}.png")
+    save_animation([f"{number}.png" for number in range(count)], "all.gif", most_frames=most)
+    with Image.open("all.gif") as animation:
+        shown = []
+        for index in range(getattr(animation, "n_frames", 1)):
+            animation.seek(index)
+            shown.append(round(animation.convert("L").getpixel((4, 4)) / 25.5))
+    assert shown == drawn
 
 
 # --- where it cannot be done -----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ LAYOUT = {
         ["__main__", "testing"],
     ],
     "gankit.training": [
-        ["parallel", "methods"],
+        ["parallel", "fit_ends", "methods"],
         ["step"],
         ["execution"],
         ["feed", "metrics_file"],

@@ -325,8 +325,11 @@ class Run:
         return self.trainer
 
     def _draw_curves(self) -> None:
+        rows = self.read_metrics()
+        if not rows:
+            return
         try:
-            save_curves(self.read_metrics(), self.folder / "curves.png")
+            save_curves(rows, self.folder / "curves.png")
         except MissingExtraError as error:
             warn(f"curves.png is missing: {error}", GankitWarning)
 

@@ -19,12 +19,15 @@ from gankit.errors import GankitWarning, MissingExtraError, check_count, warn
 from gankit.files import append_line, finite_or_none, write_text
 from gankit.pictures import save_grid, save_points
 from gankit.training.metrics_file import read_lines, refusal, write_lines
+from gankit.training.step.metrics import MOST_READINGS
 from gankit.training.step.modes import evaluating
 from gankit.training.trainer import AdversarialTrainer
 
 
 class MetricsLog:
     """Append the metrics to a file, one JSON object per line. A value that is not finite is written as null.
+
+    The last step of a `fit` has a line too. If it is no multiple of `every`, a later `fit` replaces that line.
 
     A training that continues from a saved state continues the file, without the lines of later steps; if it goes back
     to a checkpoint, the lines of the steps that are repeated are removed too. A file with lines of another training is
@@ -53,6 +56,7 @@ class MetricsLog:
         self.path: Path = Path(path)
         self.every = every
         self._newest: int | None = None
+        self._has_end = False
 
     def begin_fit(self, trainer: AdversarialTrainer) -> None:
         """Take over the lines that this training has written before.
@@ -70,19 +74,33 @@ class MetricsLog:
         row = finite_or_none(trainer.read_metrics())
         if self._newest is None or self._newest >= trainer.steps_done:  # training went back to a checkpoint
             self._continue_after(trainer.steps_done - 1, trainer)
-        self._newest = trainer.steps_done
+        elif self._has_end:
+            self._continue_after(self._newest - 1, trainer)
+        self._newest, self._has_end = trainer.steps_done, False
         append_line(self.path, json.dumps(row), "the log of the metrics")
+
+    def end_fit(self, trainer: AdversarialTrainer) -> None:
+        """Append the line of the last step, unless it has one."""
+        if trainer.ranks.is_first and trainer.steps_done % self.every:
+            self(trainer)
+            self._has_end = True
 
     def resume(self, trainer: AdversarialTrainer) -> None:
         """Make the file hold the history of a trainer that continues from a checkpoint.
 
-        Lines that are newer than the checkpoint, or were cut off when the process ended, are replaced.
+        Lines that are newer than the checkpoint, or were cut off when the process ended, are replaced. Lines of steps
+        that are left out in a long history are kept.
         """
         if trainer.ranks.is_first:
-            lines = [json.dumps(finite_or_none(row)) + "\n" for row in trainer.history]
-            write_text(self.path, "".join(lines), "the log of the metrics")
+            rows = {row["step"]: finite_or_none(row) for row in trainer.history}
+            if len(rows) > MOST_READINGS // 2:
+                lines = [line.row for line in read_lines(self.path, is_own=True)[0]]
+                rows |= {row["step"]: row for row in lines if row["step"] <= trainer.steps_done} | rows
+            texts = [json.dumps(rows[step]) + "\n" for step in sorted(rows)]
+            write_text(self.path, "".join(texts), "the log of the metrics")
             trainer.state.metrics.logs.add(self.path.resolve())
             self._newest = trainer.steps_done
+            self._has_end = self._newest in rows and self._newest % self.every != 0
 
     def _continue_after(self, step: int, trainer: AdversarialTrainer) -> None:
         """Remove the lines of later steps, if the file is that of this training."""
@@ -99,6 +117,7 @@ class MetricsLog:
             write_lines(self.path, kept)
         state.metrics.logs.add(path)
         self._newest = step
+        self._has_end = bool(kept) and kept[-1].row["step"] == step and step % self.every != 0
 
 
 class TensorBoardLog:
@@ -135,6 +154,11 @@ class TensorBoardLog:
             if name != "step":
                 self._writer.add_scalar(name, value, trainer.steps_done)
         self._writer.flush()
+
+    def end_fit(self, trainer: AdversarialTrainer) -> None:
+        """Write the metrics of the last step, unless they were written."""
+        if trainer.steps_done % self.every:
+            self(trainer)
 
     def _open_writer(self, trainer: AdversarialTrainer) -> Any:
         try:
@@ -356,6 +380,10 @@ class ProgressBar:
             text = ", ".join(f"{label} {last[name]:.2f}" for label, name in shown.items() if name in last)
             self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(trainer.steps_done - self._bar.n)
+
+    def end_fit(self, trainer: AdversarialTrainer) -> None:
+        """Move the bar to the last step."""
+        self(trainer)
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -23,7 +23,6 @@ from gankit.errors import (
 from gankit.protocols import (
     AdversarialLoss,
     Batch,
-    BeginsFit,
     BuildsLosses,
     Callback,
     Constraint,
@@ -35,6 +34,7 @@ from gankit.protocols import (
 from gankit.training.attributes import StateAttributes
 from gankit.training.execution.executor import Executor, Explanation
 from gankit.training.feed import Feed
+from gankit.training.fit_ends import begin_fit, end_fit
 from gankit.training.methods import MethodOf
 from gankit.training.non_finite import NonFiniteCheck, RollBack
 from gankit.training.parallel.ranks import Ranks
@@ -106,7 +106,8 @@ class AdversarialTrainer(StateAttributes):
             `real_score` and `fake_score` (D(x) and D(G(z)): means of the sigmoid of the logits if they are log-odds,
             and otherwise of the critic's values), `real_accuracy` and `fake_accuracy` (only with log-odds),
             `penalty/<name>`, and `<network>_gradient_norm` with clipping. 0-d, or `(R,)` with replicas.
-        history: The readings of the metrics in `fit`, as numbers, with the step.
+        history: The readings of the metrics in `fit`, as numbers, with the step. The last step of a `fit` is always
+            read. Of more than 10,000 readings, every second one is left out.
         ranks: The processes that train together. `ranks.is_first` says which of them logs.
         sample_range: The values that pictures draw black and white, if the trainer comes from a preset, or None.
         watch: What was recorded of NaN and infinity, and how often training has skipped an update or rolled back.
@@ -301,20 +302,22 @@ class AdversarialTrainer(StateAttributes):
         checked_callbacks(self.callbacks)  # a caller may have changed the list
         self._non_finite.check_policy(self._roll_back)
         self.feed = Feed.following(self.feed, batches, self.state.device)
+        begun_at = self.steps_done
         try:
-            for one in self.callbacks:
-                if isinstance(one, BeginsFit):
-                    cast("BeginsFit[Self]", one).begin_fit(self)
+            begin_fit(self.callbacks, self)
             while self.steps_done < steps and not self._is_stopping():
                 self._step_on(self.feed)
                 is_check_due = self.steps_done == steps or self.steps_done % self.check_every_steps == 0
                 if is_check_due and not self._non_finite.check(self.feed, self._roll_back):
                     continue  # training has gone back to a checkpoint, whose step was logged before
-                if self.steps_done % self.log_every_steps == 0:
-                    self.history.append(self.read_metrics())
+                if self.steps_done % self.log_every_steps == 0 or self.steps_done == steps:
+                    self.state.metrics.record(self.steps_done, self.log_every_steps)
                 for callback in self.callbacks:
                     if self.steps_done % callback.every == 0:
                         callback(self)
+            if self.steps_done > begun_at:
+                self.state.metrics.record(self.steps_done, self.log_every_steps)
+                end_fit(self.callbacks, self)
         except (*WORKER_ERRORS, DataError) as error:
             # torch reports a lost worker by errors of several types, and at any time
             lost = self.feed.end_workers_if_lost(error)

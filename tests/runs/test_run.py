@@ -58,6 +58,18 @@ def test_a_run_holds_what_the_page_says():
     assert json.loads(Path("run/environment.json").read_text())["torch"] == torch.__version__
 
 
+def test_a_run_shorter_than_the_interval_of_its_log_has_metrics_and_curves():
+    run = Run("run", Recipe(preset=TINY, device="cpu", log_every_steps=4, checkpoint_every_steps=3))
+    run.train(progress=False)
+    assert [row["step"] for row in run.read_metrics()] == [4, 6]
+    short = Run("short", Recipe(preset=TINY.replace(steps=3), device="cpu", checkpoint_every_steps=3))
+    short.train(progress=False)
+    assert [row["step"] for row in short.read_metrics()] == [3]
+    assert Path("short/curves.png").exists()
+    Run.open("short").resume(progress=False)  # which has nothing to do
+    assert [row["step"] for row in short.read_metrics()] == [3]
+
+
 def test_a_run_is_opened_with_its_recipe_and_its_weights():
     run = train("run")
     again = Run.open("run")

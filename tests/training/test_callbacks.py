@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import sys
 import types
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from gankit.errors import GankitWarning, MissingExtraError, OutputExistsError
-from gankit.training import Checkpointer, MetricsLog, TensorBoardLog, load_newest
+from gankit.training import Checkpointer, MetricsLog, ProgressBar, TensorBoardLog, load_newest
 
 
 def test_the_metrics_log_writes_one_object_a_line(make_trainer, batches):
@@ -22,7 +23,8 @@ def test_the_metrics_log_writes_one_object_a_line(make_trainer, batches):
 
 
 def test_a_value_that_is_not_finite_becomes_null(make_trainer, batches):
-    trainer = make_trainer().fit(batches, steps=1)
+    trainer = make_trainer()
+    trainer.step(batches[0])
     trainer.metrics["generator_loss"] = torch.tensor(float("inf"))
     MetricsLog("metrics.jsonl")(trainer)
     assert json.loads(Path("metrics.jsonl").read_text())["generator_loss"] is None
@@ -174,3 +176,79 @@ def test_tensorboard_hides_what_a_resumed_training_repeats(make_trainer, batches
     assert opened == [None, 3, 3]
     with pytest.warns(GankitWarning, match="mix this training with another one that has written to 'events'"):
         make_trainer(callbacks=[TensorBoardLog("events", every=1)]).fit(batches, steps=1)
+
+
+# --- the last step ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 7])
+def test_the_last_step_of_a_fit_has_a_line_and_a_reading(steps, make_trainer, batches):
+    trainer = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=4)], log_every_steps=4)
+    trainer.fit(batches, steps=steps)
+    wanted = sorted({*range(4, steps + 1, 4), steps})
+    assert logged() == [row["step"] for row in trainer.history] == wanted
+    trainer.fit(batches, steps=steps)  # nothing to do
+    assert logged() == [row["step"] for row in trainer.history] == wanted
+
+
+class StopsAt:
+    """A callback that asks the training to stop, as a signal does."""
+
+    every = 1
+
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self, trainer):
+        if trainer.steps_done == self.at:
+            trainer.stop()
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["the same trainer", "a resumed one"])
+@pytest.mark.parametrize("at", [3, 4, 6])
+def test_an_interruption_leaves_no_trace_in_log_and_history(at, is_new, make_trainer, batches):
+    whole = make_trainer(callbacks=[MetricsLog("whole.jsonl", every=4)], log_every_steps=4).fit(batches, steps=10)
+    trainer = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=4), StopsAt(at)], log_every_steps=4)
+    trainer.fit(batches, steps=10)
+    assert logged()[-1] == trainer.history[-1]["step"] == at
+    if is_new:
+        state, data = copy.deepcopy((trainer.state_dict(), trainer.data_state()))
+        trainer = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=4)], log_every_steps=4)
+        trainer.load_state_dict(state)
+        trainer.load_data_state(batches, data)
+    trainer.fit(batches, steps=10)
+    assert trainer.history == whole.history
+    assert Path("metrics.jsonl").read_text() == Path("whole.jsonl").read_text()
+
+
+def test_a_run_that_continues_from_a_checkpoint_has_the_lines_of_an_uninterrupted_one(make_trainer, batches):
+    trainer = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=4)], log_every_steps=4).fit(batches, steps=6)
+    resumed = make_trainer(log_every_steps=4)
+    resumed.load_state_dict(copy.deepcopy(trainer.state_dict()))
+    log = MetricsLog("metrics.jsonl", every=4)
+    log.resume(resumed)
+    assert logged() == [4, 6]
+    resumed.callbacks.append(log)
+    resumed.fit(batches, steps=10)
+    assert logged() == [4, 8, 10]
+
+
+def test_the_progress_bar_reaches_the_last_step(make_trainer, batches):
+    screen = io.StringIO()
+    with ProgressBar(7, every=5, file=screen) as bar:
+        make_trainer(callbacks=[bar]).fit(batches, steps=7)
+    assert "7/7" in screen.getvalue()
+
+
+# --- long trainings --------------------------------------------------------------------------------------
+
+
+def test_a_long_log_keeps_the_lines_that_the_history_leaves_out(monkeypatch, make_trainer, batches):
+    monkeypatch.setattr("gankit.training.step.metrics.MOST_READINGS", 4)
+    monkeypatch.setattr("gankit.training.callbacks.MOST_READINGS", 4)
+    trainer = make_trainer(callbacks=[MetricsLog("metrics.jsonl", every=1)], log_every_steps=1).fit(batches, steps=11)
+    assert [row["step"] for row in trainer.history] == [4, 8, 11]
+    resumed = make_trainer(log_every_steps=1)
+    resumed.load_state_dict(trainer.state_dict())
+    MetricsLog("metrics.jsonl", every=1).resume(resumed)
+    assert logged() == list(range(1, 12))

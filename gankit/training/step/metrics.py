@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST_READINGS = 10_000
+"""The number of readings in the history above which every second one is left out, again and again."""
+
 
 class Metrics:
     """The newest value of each named result, and what was read of them.
 
     Attributes:
         newest: The newest value of each result, 0-d or `(R,)` with replicas, on the device.
-        history: What `read` has returned where it was kept: a dictionary per reading, with the step.
+        history: What `read` has returned where it was kept: a dictionary per reading, with the step. See `record`.
         logs: The files and folders that this training writes its metrics to.
 
     Example:
@@ -52,6 +55,27 @@ class Metrics:
         for name, value in zip(self.newest, rows, strict=True):
             self._reading |= {name: value} if isinstance(value, float) else _over_replicas(name, value)
         return self._reading
+
+    def record(self, step: int, every: int) -> None:
+        """Add a reading to the history, in which the steps are multiples of a distance, apart from the newest one.
+
+        The distance is `every`, and is doubled as often as more than `MOST_READINGS` readings would be kept otherwise.
+        The reading of a last step that is no multiple is replaced by the next one, so that the history of a training
+        does not depend on how often it was interrupted.
+
+        Args:
+            step: The number of the step.
+            every: The number of steps between two readings.
+        """
+        distance = every
+        while step > distance * MOST_READINGS:
+            distance *= 2
+        if self.history and self.history[-1]["step"] % distance:
+            self.history.pop()
+        if len(self.history) >= MOST_READINGS:
+            self.history[:] = [row for row in self.history if not row["step"] % distance]
+        if not self.history or self.history[-1]["step"] != step:
+            self.history.append(self.read(step))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the newest values and the history."""

@@ -69,3 +69,38 @@ def test_a_saved_state_gives_the_same_reading_and_a_history_of_its_own():
     assert second.history == first.history
     second.history.append({})
     assert len(first.history) == 1
+
+
+# --- the history -----------------------------------------------------------------------------------------
+
+
+def recorded(steps, every=1):
+    metrics = Metrics()
+    for step in steps:
+        metrics.update({"loss": torch.tensor(float(step))})
+        metrics.record(step, every)
+    return [row["step"] for row in metrics.history]
+
+
+def test_a_history_has_a_row_for_every_so_many_steps_and_the_newest_one():
+    assert recorded([10, 20, 25], 10) == [10, 20, 25]
+    assert recorded([10, 20, 25, 30], 10) == [10, 20, 30]
+    assert recorded([10, 20, 20], 10) == [10, 20]
+    assert recorded([3, 5], 10) == [5]
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_long_history_is_thinned_and_keeps_its_ends(monkeypatch, every):
+    monkeypatch.setattr("gankit.training.step.metrics.MOST_READINGS", 8)
+    steps = range(every, 100 * every + 1, every)
+    lengths = [len(recorded(steps[:count], every)) for count in range(1, 101)]
+    assert max(lengths) <= 9
+    assert min(lengths[8:]) >= 4
+    assert recorded(steps, every) == [*range(16 * every, 97 * every, 16 * every), 100 * every]
+
+
+def test_a_thinned_history_does_not_depend_on_an_interruption(monkeypatch):
+    monkeypatch.setattr("gankit.training.step.metrics.MOST_READINGS", 8)
+    regular = [*range(3, 100, 3)]
+    for end in range(1, 99):
+        assert recorded(sorted({*regular, end}), 3) == recorded(regular, 3)
