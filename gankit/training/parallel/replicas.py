@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, count
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -17,8 +17,7 @@ from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.protocols import batch_multiple_of
 
 _DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
-_NUMBERS: Any = WeakTensorKeyDictionary()  # of parameters that were copied, which may be gone when they are compared
-_COUNT = count()
+_MARKS: Any = WeakTensorKeyDictionary()  # of parameters that were copied, which may be gone when they are compared
 # These update each element by itself, so that replicas do not influence each other. They are listed by name because a
 # subclass of one of them may do otherwise.
 ELEMENTWISE = {
@@ -68,7 +67,7 @@ class Stacked(nn.Module):
         _check_alike(networks)
         self.replicas: int = len(networks)
         parameters = [parameter for network in networks for parameter in network.parameters()]
-        self.__dict__["_copied"] = {_NUMBERS.setdefault(one, next(_COUNT)) for one in parameters}
+        self.__dict__["_copied"] = {_MARKS.setdefault(one, object()) for one in parameters}
         tree = copy.deepcopy(networks[0])
         tied: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # keeps the first, so that its id is not reused
         for path, layer in _layers(tree):

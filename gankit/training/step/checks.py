@@ -309,3 +309,22 @@ other in a discriminator whose BatchNorm1d mixes the samples of a batch; leave i
                 "concatenate_discriminator_passes would let real and fake samples see each other in a discriminator "
                 f"whose {type(layer).__name__} mixes the samples of a batch; leave it off"
             )
+
+
+def check_unshared(generator: nn.Module, discriminator: nn.Module) -> None:
+    """Raise `BadValueError` for networks with a parameter in common, which D's update changes under G's graph.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> check_unshared(layer, nn.Sequential(layer, nn.Flatten(0)))
+        Traceback (most recent call last):
+        gankit.errors.BadValueError: share_generator_forward keeps G's graph during D's update, which would change the \
+parameter 'weight' that both networks share; leave it off
+    """
+    own = {id(parameter) for parameter in discriminator.parameters()}
+    for name, parameter in generator.named_parameters():
+        if id(parameter) in own:
+            raise BadValueError(
+                "share_generator_forward keeps G's graph during D's update, which would change the parameter "
+                f"{name!r} that both networks share; leave it off"
+            )

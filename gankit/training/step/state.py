@@ -30,6 +30,7 @@ from gankit.training.step.checks import (
     check_plain,
     check_types,
     check_unmixed,
+    check_unshared,
     common_device,
 )
 from gankit.training.step.finite import FiniteWatch, optimizer_tensors
@@ -141,6 +142,8 @@ class TrainingState:
                 raise BadValueError("synchronize_batch_norm is for one model, got it with replicas")
         if options.concatenate_discriminator_passes:
             check_unmixed(discriminator)
+        if options.share_generator_forward:
+            check_unshared(generator, discriminator)
         if options.synchronize_batch_norm and ranks.size > 1:
             generator, discriminator = map(synchronize_batch_norm, (generator, discriminator))
 

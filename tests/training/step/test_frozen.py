@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gankit import AdversarialTrainer
-from gankit.errors import BadArgumentsError
+from gankit.errors import BadArgumentsError, BadValueError
 from gankit.latents import Normal
 from gankit.losses import NonSaturating
 from gankit.regularizers import R1, PathLength, WeightClipping
@@ -281,6 +282,11 @@ def test_a_weight_with_two_names_is_trained_by_compiled_halves_as_by_eager_ones(
     assert_the_same_run(eager, compiled, rtol=1e-9, atol=1e-12)
 
 
+def test_fakes_for_both_halves_are_refused_where_d_changes_a_parameter_of_g():
+    with pytest.raises(BadValueError, match="the parameter 'embedding.weight' that both networks share; leave it off"):
+        make(networks=sharing, share_generator_forward=True)
+
+
 def test_replicas_of_networks_that_share_a_parameter_are_refused():
     def shared(*_):
         embedding = nn.Embedding(CLASSES, 4)
@@ -288,6 +294,11 @@ def test_replicas_of_networks_that_share_a_parameter_are_refused():
 
     with pytest.raises(BadArgumentsError, match="must have parameters of their own, got networks that share one"):
         make(networks=stacked(shared, 2))
+
+
+def test_replicas_that_were_pickled_share_nothing_with_others():
+    first = pickle.loads(pickle.dumps(Stacked([nn.Linear(2, 1)])))
+    assert not first.shares_parameters_with(Stacked([nn.Linear(2, 1)]))
 
 
 def test_replicas_with_other_frozen_layers_are_refused():
