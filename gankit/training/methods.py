@@ -29,12 +29,17 @@ class MethodOf:
     """
 
     def __init__(self, owner: object, name: str) -> None:
-        self._owner = weakref.ref(owner)
+        self._reference = weakref.ref(owner)
         self._name = name
+
+    @property
+    def owner(self) -> object:
+        """The object, or None if it is gone."""
+        return self._reference()
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the method with these arguments."""
-        return getattr(self._owner(), self._name)(*arguments)
+        return getattr(self.owner, self._name)(*arguments)
 
     def __reduce__(self) -> tuple[type[MethodOf], tuple[object, str]]:
-        return MethodOf, (self._owner(), self._name)
+        return MethodOf, (self.owner, self._name)

@@ -23,6 +23,9 @@ from gankit.training.step.step import Differentiate, Step
 
 Mode: TypeAlias = Literal["eager", "compile", "cuda_graph", "compile+cuda_graph"]
 
+_FREE_PROGRAMS = 3
+_STEPS_PER_PROGRAM = 100  # a step that changes more often runs operation by operation
+
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
@@ -102,6 +105,8 @@ class Executor:
         self._hooks = HookWatch(self._state)
         self._newest: Sequence[CheckedBatch] = ()
         self._compiled: set[object] = set()
+        self._constants: set[int] = set()
+        self._runs: int = 0
         self.reset()
 
     def _check_request(self) -> None:
@@ -128,6 +133,7 @@ class Executor:
         self._halves = TracedHalves(self._step) if "compile" in self.mode else None
         self._graphs = None
         self._compiled = set()
+        self._constants, self._runs = set(), 0
         device = self._state.device
         for optimizer in self._state.optimizers:
             skips_on_device = device.type == "cuda" and self._state.watch.policy == "skip"
@@ -202,6 +208,7 @@ class Executor:
         try:
             if (hook := self._hooks.found()) is not None:
                 raise CannotCaptureError(hook)
+            self._count_constants()
             if "cuda_graph" not in self.mode:
                 return self._run_compiled(eagerly)
             if self._graphs is None:
@@ -212,6 +219,18 @@ class Executor:
         except CannotCaptureError as error:
             self._fall_back(error)
         return self._try(eagerly, captured)
+
+    def _count_constants(self) -> None:
+        """Raise `CannotCaptureError` if a number that a compiled or captured step holds changes too often.
+
+        Each of its values needs a program of its own.
+        """
+        self._runs += 1
+        self._constants.add(self._step.count_constants())
+        if len(self._constants) > _FREE_PROGRAMS + self._runs // _STEPS_PER_PROGRAM:
+            raise CannotCaptureError(
+                f"{self._step.constants.changed} keeps changing, and each of its values needs a program of its own"
+            )
 
     def _run_compiled(self, eagerly: Callable[[Differentiate | None], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Run the step with compiled halves. If one of them cannot be built, nothing has changed."""

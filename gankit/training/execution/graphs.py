@@ -23,6 +23,7 @@ from gankit.protocols import DeviceBatches
 from gankit.training.execution.undo import undone
 from gankit.training.step import learning_rates
 from gankit.training.step.batches import CheckedBatch
+from gankit.training.step.constants import counts_refused, description
 from gankit.training.step.step import Differentiate, Step
 
 _WARM_UPS = 3
@@ -148,13 +149,15 @@ class GraphedStep:
         def run() -> dict[str, Tensor]:
             return self._step(batches(), self._differentiate)
 
-        with undone(state, drawn_from):
+        owners = [*self._step.constant_owners(), state.latent]
+        with counts_refused(owners, CannotCaptureError), undone(state, drawn_from):
             self._warm_up(run)
             if _entries(state.optimizers) != entries:
                 raise NewStatesError("an optimizer creates states of parameters")
             if {id(tensor) for tensor in state.tensors()} != tensors:
                 raise CannotCaptureError("a part or an optimizer replaces a tensor of its state by another one")
-        graph = self._capture(run, places, [*state.randomness.noises, *drawn_from])
+        with counts_refused(owners, CannotCaptureError):
+            graph = self._capture(run, places, [*state.randomness.noises, *drawn_from])
         self._graphs[key] = graph
         self.capture_seconds += time.perf_counter() - started
         self.pool_bytes += max(0, torch.cuda.memory_reserved(self._device) - held)
@@ -204,6 +207,7 @@ class GraphedStep:
 
     def _signature(self) -> Iterator[object]:
         yield from self._step.signature()
+        yield description(self._step.state.latent)  # which draws within the graph
         for optimizer in self._step.state.optimizers:
             yield optimizer, learning_rates.constants(optimizer)
 

@@ -26,6 +26,7 @@ from typing_extensions import override
 from gankit.context import StepContext
 from gankit.errors import CannotCompileError
 from gankit.protocols import Half
+from gankit.training.step.constants import counts_refused
 from gankit.training.step.derivatives import gradients_of
 from gankit.training.step.dry_run import unchanged
 from gankit.training.step.gradients import put_gradients, trainable_parameters
@@ -159,7 +160,8 @@ class TracedHalf:
         self.names: list[str] = []
         inputs = [*self._module_tensors(), real, *([] if condition is None else [condition]), latent]
         networks = (self._state.generator, self._state.discriminator)
-        with _refusals(), unchanged(*networks), _unchanged(step.objectives.parts(self._state.steps_done)):
+        parts, owners = step.objectives.parts(self._state.steps_done), step.constant_owners()
+        with _refusals(), unchanged(*networks), _unchanged(parts), counts_refused(owners, CannotCompileError):
             # The first run, on fake tensors, only finds out which random numbers the half draws. The second run
             # receives them as inputs, and is recorded.
             mode = FakeTensorMode(allow_non_fake_inputs=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, cast, get_args
 
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from gankit.protocols import (
     Stateful,
     has_log_odds,
 )
+from gankit.training.step.constants import Same, description
 
 
 class Objectives:
@@ -75,7 +76,6 @@ class Objectives:
                 self._constraints.append(part)
         scheduled = loss.losses if isinstance(loss, HasLosses) else ()
         self._lasting: list[object] = [loss, *scheduled, *self.regularizers.values()]
-        self._seen: dict[int, object] = {}
 
     def loss_at(self, step: int) -> AdversarialLoss:
         """Return the loss that is used in a step."""
@@ -111,9 +111,24 @@ class Objectives:
 
     def signature(self, step: int) -> tuple[object, ...]:
         """Return the key of the operations that the objectives consist of in a step: the loss and what is due."""
+        due = tuple([name for name, part in self.regularizers.items() if self.is_due(part, step)])
+        return self.loss_key(step), due
+
+    def loss_key(self, step: int) -> Hashable:
+        """Return the key of the loss of a step: that of the object if it lasts, and otherwise that of its numbers."""
         loss = self.loss_at(step)
-        self._seen[id(loss)] = loss  # a reference, so that no other loss gets the same id
-        return id(loss), tuple([name for name, part in self.regularizers.items() if self.is_due(part, step)])
+        return Same(loss) if self._lasts(loss) else description(loss)
+
+    def constant_parts(self, step: int) -> tuple[list[object], Hashable]:
+        """Return the parts whose numbers a compiled or captured step holds, and the key of a loss that is new."""
+        loss = self.loss_at(step)
+        parts = [part for part in self._lasting if part is not self._schedule]
+        if self._lasts(loss):
+            return parts, None
+        return [*parts, loss] if isinstance(loss, nn.Module) else parts, description(loss)
+
+    def _lasts(self, loss: object) -> bool:
+        return any(loss is one for one in self._lasting)
 
     # --- what they compute -----------------------------------------------------------------------------------
 

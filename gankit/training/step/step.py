@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from gankit.context import StepContext, one_tensor, widened
 from gankit.errors import ShapeError
 from gankit.protocols import Half
+from gankit.training.methods import MethodOf
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.step.batches import CheckedBatch
+from gankit.training.step.constants import Constants, plain_values
 from gankit.training.step.derivatives import explained, gradients_of
 from gankit.training.step.finite import Undoable, all_finite, largest_magnitude
 from gankit.training.step.gradients import (
@@ -90,6 +92,7 @@ class Step:
             "discriminator": discriminator_objective,
             "generator": generator_objective,
         }
+        self.constants: Constants = Constants()
         self._listed: tuple[tuple[nn.Module, ...], list[nn.Parameter], list[nn.Module]] = (), [], []
         self._examined: set[tuple[str, ...]] = set()  # the objectives whose graphs were examined
 
@@ -122,7 +125,8 @@ class Step:
     def signature(self) -> tuple[object, ...]:
         """Return the key of the operations that this step consists of, apart from the shapes of its batches.
 
-        Two steps with equal signatures, and batches of equal shapes, run the same operations.
+        Two steps with equal signatures, and batches of equal shapes, run the same operations, if `count_constants` was
+        called before each of them.
         """
         average, objectives = self.state.average, self.objectives
         networks = self.state.generator, self.state.discriminator
@@ -134,12 +138,25 @@ class Step:
         is_first_average = average is not None and average.is_first
         return (
             objectives.signature(self.state.steps_done),
+            self.constants.newest,
             self.updates_generator,
             is_first_average,
             networks,
             requires_grad,
             modes,
         )
+
+    def count_constants(self) -> int:
+        """Return the number of the present values of what a compiled or captured step holds as constants."""
+        _, loss_key = self.objectives.constant_parts(self.state.steps_done)
+        method = self._objective_of["generator"]  # the trainer's, whose class may have numbers of its own
+        own = plain_values(method.owner) if isinstance(method, MethodOf) else None
+        return self.constants.number(self.constant_owners(), (loss_key, own))
+
+    def constant_owners(self) -> list[object]:
+        """Return the networks, and the objectives' parts that last."""
+        parts, _ = self.objectives.constant_parts(self.state.steps_done)
+        return [self.state.generator, self.state.discriminator, *parts]
 
     # --- one half --------------------------------------------------------------------------------------------
 

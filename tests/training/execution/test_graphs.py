@@ -308,6 +308,38 @@ def test_cuda_other_sizes_of_batches_are_other_graphs_and_too_many_fall_back():
     assert trainer.steps_done == 40
 
 
+class SetsAWeight:
+    """A callback that sets the weight of a penalty by the step."""
+
+    every = 1
+
+    def __init__(self, values):
+        self.values = values
+
+    def __call__(self, trainer):
+        trainer.regularizers["lecam"].weight = self.values.get(trainer.steps_done, 1.0)
+
+
+def with_weights(execution, values, steps):
+    trainer = make(execution, device="cuda", regularizers=[Lecam()], callbacks=[SetsAWeight(values)])
+    return trainer.fit(resident(), steps=steps)
+
+
+@needs_cuda
+def test_cuda_the_changed_weight_of_a_penalty_takes_effect():
+    eager, captured = (with_weights(execution, {3: 0.5, 5: 0.5}, 10) for execution in ("eager", "cuda_graph"))
+    assert (captured.explain().mode, captured.explain().programs) == ("cuda_graph", 2)
+    assert_close(eager, captured, 1e-4)
+
+
+@needs_cuda
+def test_cuda_the_weight_of_a_penalty_that_changes_in_every_step_falls_back():
+    values = {step: 1 + 0.1 * step for step in range(20)}
+    with pytest.warns(ExecutionWarning, match="Lecam's 'weight' keeps changing"):
+        captured = with_weights("cuda_graph", values, 8)
+    assert_close(with_weights("eager", values, 8), captured, 1e-4)
+
+
 @needs_cuda
 def test_cuda_a_changed_rate_that_is_a_number_takes_effect():
     """SGD's learning rate is a part of the graph."""
