@@ -14,7 +14,7 @@ import threading
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, overload
 
 from gankit.errors import (
@@ -143,8 +143,8 @@ Did you mean 'depth'?
         """Build the part that `ref` refers to.
 
         Args:
-            ref: A name, a `Spec`, a factory (class, function or partial), or a finished part, which is returned
-                unchanged.
+            ref: A name, a `Spec` or its JSON form, a factory (class, function or partial of one), or a finished part,
+                which is returned unchanged.
             *args: Positional arguments for the factory.
             **kwargs: Keyword arguments for the factory, in addition to those of the spec.
 
@@ -153,6 +153,8 @@ Did you mean 'depth'?
             BadArgumentsError: If the arguments do not match the factory's signature (which is checked before the
                 call), are given twice, or are given for a finished part.
         """
+        if isinstance(ref, Mapping):
+            ref = Spec.from_dict(cast("Mapping[str, Any]", ref))
         if isinstance(ref, Spec):
             twice = sorted(ref.arguments.keys() & kwargs.keys())
             if twice:
@@ -173,6 +175,9 @@ Did you mean 'depth'?
                     f"a finished {self.kind} takes no arguments, got {given} for {type(ref).__name__}"
                 )
             return ref
+        if isinstance(factory, functools.partial):  # whose own arguments are checked too
+            partial = cast("functools.partial[Part]", factory)
+            factory, args, kwargs = partial.func, (*partial.args, *args), partial.keywords | kwargs
         _check_arguments(label, factory, args, kwargs)
         return factory(*args, **kwargs)
 
@@ -204,7 +209,11 @@ Did you mean 'depth'?
 
     def summary(self, name: str) -> str:
         """Return the first line of a part's docstring."""
-        return (inspect.getdoc(self.get(name)) or "").partition("\n")[0]
+        return self.documentation(name).partition("\n")[0]
+
+    def documentation(self, name: str) -> str:
+        """Return a part's docstring. That of a partial is the docstring of its function."""
+        return inspect.getdoc(_called(self.get(name))) or ""
 
     def __contains__(self, name: object) -> bool:
         self._load_plugins()
@@ -322,7 +331,31 @@ def _wanted(hint: Any, parameter: inspect.Parameter) -> str:
 
 
 def _is_factory(ref: object) -> bool:
-    return inspect.isclass(ref) or inspect.isroutine(ref) or isinstance(ref, functools.partial)
+    called = _called(ref)
+    return inspect.isclass(called) or inspect.isroutine(called)
+
+
+def _called(ref: Any) -> Any:
+    """Return what a partial calls, and everything else as it is."""
+    return cast("functools.partial[Any]", ref).func if isinstance(ref, functools.partial) else ref
+
+
+def arguments_of(ref: object) -> dict[str, Any]:
+    """Return the arguments that a reference to a part gives itself, by name: those of a spec or a partial.
+
+    Example:
+        >>> arguments_of(Spec("mlp", depth=2)), arguments_of(functools.partial(divmod, 7)), arguments_of("mlp")
+        ({'depth': 2}, {'x': 7}, {})
+    """
+    if isinstance(ref, Spec):
+        return ref.arguments
+    if not isinstance(ref, functools.partial):
+        return {}
+    partial = cast("functools.partial[Any]", ref)
+    try:
+        return dict(inspect.signature(partial.func).bind_partial(*partial.args, **partial.keywords).arguments)
+    except (TypeError, ValueError):  # arguments that do not fit are refused when the part is built
+        return dict(partial.keywords)
 
 
 def _signature(factory: Callable[..., Any]) -> inspect.Signature | None:
@@ -356,8 +389,7 @@ def _parameter_text(parameter: inspect.Parameter) -> str:
 
 
 def _qualified_name(factory: Any) -> str:
-    if isinstance(factory, functools.partial):
-        factory = cast("functools.partial[Any]", factory).func
+    factory = _called(factory)
     return getattr(factory, "__qualname__", None) or type(factory).__name__
 
 

@@ -211,6 +211,39 @@ def test_a_misspelt_argument_of_a_spec_or_a_class_is_answered_alike():
             REGULARIZERS.build(ref, evry=2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [({"evry": 2}, "got an unexpected argument 'evry'"), ({"weight": "much"}, "'weight' must be float, got 'much'")],
+)
+def test_the_arguments_of_a_partial_are_checked_as_others(arguments, says):
+    partial = functools.partial(R1, **arguments)
+    with pytest.raises(BadArgumentsError, match=rf"^regularizer R1\(.*\).*{says}"):
+        REGULARIZERS.build(partial)
+    registry = Registry[object]("regularizer")
+    registry.register("half", partial)
+    with pytest.raises(BadArgumentsError, match=rf"^regularizer 'half'\(.*\).*{says}"):
+        registry.build("half")
+
+
+def test_a_partial_has_the_documentation_of_its_function():
+    registry = Registry[object]("regularizer")
+    registry.register("strong", functools.partial(R1, weight=100.0))
+    assert registry.summary("strong") == REGULARIZERS.summary("r1")
+    assert registry.build("strong", every=2).weight == 100.0
+
+
+def test_a_partial_of_a_finished_part_is_no_factory(losses):
+    part = functools.partial(nn.ReLU(), inplace=True)
+    assert losses.build(part) is part
+
+
+def test_the_json_form_of_a_spec_is_built_as_the_spec(losses):
+    assert losses.build(Spec("hinge", margin=2.0).to_dict()) == Hinge(2.0)
+    assert losses.build({"name": "hinge"}, margin=2.0) == Hinge(2.0)
+    with pytest.raises(BadArgumentsError, match="a spec's JSON form needs a 'name'"):
+        losses.build({"margin": 2.0})
+
+
 def test_missing_and_superfluous_arguments_are_answered_with_the_signature(losses):
     signature = re.escape(f"loss 'minimax'{losses.signature('minimax')}: ")
     with pytest.raises(BadArgumentsError, match=signature + "missing a required"):

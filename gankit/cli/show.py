@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 
 from gankit.cli.registries import REGISTRIES
 
@@ -18,6 +17,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show the part that the options name."""
     registry = REGISTRIES[options.kind]
-    part = registry.get(options.name)
-    print(f"{options.name}{registry.signature(options.name)}\n\n{inspect.getdoc(part) or ''}".rstrip())
+    print(f"{options.name}{registry.signature(options.name)}\n\n{registry.documentation(options.name)}".rstrip())
     return 0

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from gankit.architectures import DISCRIMINATORS, GENERATORS
 from gankit.devices import resolve_device
-from gankit.errors import BadArgumentsError, BadValueError, DeviceError, GankitError, check_count, check_seed
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DeviceError,
+    GankitError,
+    check_count,
+    check_seed,
+)
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES
 from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
 from gankit.protocols import Callback, Constraint, HasShape, Latent, Regularizer
-from gankit.registry import Registry, Spec
+from gankit.registry import Registry, Spec, arguments_of
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import default_generator_kept, replica_seeds, stream_seed
 from gankit.training import AdversarialTrainer, Ranks, Stacked
@@ -121,6 +128,8 @@ def build_networks(fields: Mapping[str, Any], latent: Latent, seed: int) -> tupl
 
 def _network(registry: Registry[nn.Module], role: str, fields: Mapping[str, Any], latent: Latent) -> nn.Module:
     ref = fields[role]
+    if isinstance(ref, Mapping):
+        ref = Spec.from_dict(cast("Mapping[str, Any]", ref))
     if isinstance(ref, nn.Module):
         return ref
     num_classes: int | None = fields["num_classes"]
@@ -134,11 +143,11 @@ def _network(registry: Registry[nn.Module], role: str, fields: Mapping[str, Any]
             arguments["output_activation"] = _output_activation(fields["sample_range"])
     if num_classes is not None:
         arguments["num_classes"] = num_classes
-    if isinstance(ref, Spec):  # the arguments in the spec take precedence
-        own = ref.arguments.get("num_classes")
-        if isinstance(own, int) and own < (num_classes or 0):
-            raise BadValueError(f"the {role}'s num_classes must be {num_classes}, the model's, got {own}")
-        arguments = {name: value for name, value in arguments.items() if name not in ref.arguments}
+    given = arguments_of(ref)  # which take precedence
+    own = given.get("num_classes")
+    if isinstance(own, int) and own < (num_classes or 0):
+        raise BadValueError(f"the {role}'s num_classes must be {num_classes}, the model's, got {own}")
+    arguments = {name: value for name, value in arguments.items() if name not in given}
     try:
         return registry.build(ref, **arguments)
     except (RuntimeError, AssertionError) as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,14 @@ from torch import nn
 
 from gankit import DISCRIMINATORS, GENERATORS, LOSSES, PRESETS, LossSchedule, Preset, Spec
 from gankit.architectures import MLPDiscriminator, MLPGenerator
-from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, ShapeError, UnknownNameError
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    DataError,
+    DeviceError,
+    ShapeError,
+    UnknownNameError,
+)
 from gankit.losses import Hinge, Minimax
 from gankit.presets import dcgan_mnist, vanilla_mnist
 from gankit.regularizers import R1
@@ -148,6 +156,38 @@ def test_a_frozen_generator_as_gankit_load_returns_it_is_trained_once_it_require
     trainer.step(torch.rand(4, 1, 28, 28))
     assert trainer.generator.training
     assert not any(torch.equal(old, new) for old, new in zip(before, generator.parameters(), strict=True))
+
+
+def with_widths(widths, sample_shape):
+    return MLPDiscriminator(sample_shape, widths=widths)
+
+
+@pytest.mark.parametrize(
+    "discriminator",
+    [
+        partial(MLPDiscriminator, widths=(8,)),
+        partial(MLPDiscriminator, (1, 28, 28), widths=(8,)),
+        partial(MLPDiscriminator, sample_shape=(1, 28, 28), widths=(8,)),
+        partial(with_widths, (8,)),
+        partial(partial(with_widths, widths=(4,)), widths=(8,)),
+        {"name": "mlp", "widths": [8]},
+    ],
+    ids=["keyword", "shape by position", "shape by keyword", "function", "nested", "JSON"],
+)
+def test_a_partial_or_a_json_form_is_built_as_a_spec(discriminator):
+    trainer = vanilla_mnist(device="cpu", discriminator=discriminator)
+    assert trainer.discriminator.network[0][0].out_features == 8
+
+
+def test_arguments_of_a_partial_beat_those_of_the_preset():
+    generator = partial(MLPGenerator, widths=(8,), output_activation="tanh")
+    assert isinstance(vanilla_mnist(device="cpu", generator=generator).generator.network[-1], nn.Tanh)
+
+
+def test_a_partial_of_a_network_is_refused():
+    network = MLPDiscriminator((1, 28, 28))
+    with pytest.raises(BadArgumentsError, match="a finished discriminator takes no arguments"):
+        vanilla_mnist(device="cpu", discriminator=partial(network, condition=None))
 
 
 def test_what_a_spec_says_of_fused_stays():

@@ -173,6 +173,16 @@ def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
         )
 
 
+def described(value: object) -> str:
+    """Return what an argument is, in a few words: a class by its name, an object by that of its class.
+
+    Example:
+        >>> described(nn.Linear), described(nn.Linear(1, 1))
+        ('the class Linear', 'Linear')
+    """
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def check_latent(latent: object) -> None:
     """Raise `BadArgumentsError` unless `latent` can be called as a distribution of latents is.
 
@@ -191,10 +201,9 @@ device=...), such as latents.Normal(100), got Normal
         except ValueError:  # a callable of C has no signature
             pass
     if not fits:
-        got = f"the class {latent.__name__}" if isinstance(latent, type) else type(latent).__name__
         raise BadArgumentsError(
             f"latent must be an object that draws by latent(count, generator=..., device=...), such as "
-            f"latents.Normal(100), got {got}"
+            f"latents.Normal(100), got {described(latent)}"
         )
 
 

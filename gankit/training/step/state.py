@@ -32,6 +32,7 @@ from gankit.training.step.checks import (
     check_unmixed,
     check_unshared,
     common_device,
+    described,
 )
 from gankit.training.step.finite import FiniteWatch, optimizer_tensors
 from gankit.training.step.loading import (
@@ -124,7 +125,7 @@ class TrainingState:
         ranks = Ranks() if ranks is None else ranks
         for name, network in (("generator", generator), ("discriminator", discriminator)):
             if not isinstance(network, nn.Module):
-                raise BadArgumentsError(f"{name} must be a torch.nn.Module, got {network!r}")
+                raise BadArgumentsError(f"{name} must be a torch.nn.Module, got {described(network)}")
             check_plain(name, network)
         check_latent(latent)
         check_optimizer("generator_optimizer", generator_optimizer, generator)

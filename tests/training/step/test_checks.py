@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
 
-from gankit.errors import BadArgumentsError, DeviceError, ShapeError
+from gankit import AdversarialTrainer
+from gankit.errors import BadArgumentsError, BadValueError, DeviceError, ShapeError
+from gankit.latents import Normal
+from gankit.losses import NonSaturating
 from tests.training.observing import same, weights
 from tests.training.steps import SHAPE
 
@@ -129,6 +134,79 @@ def test_what_a_generator_may_not_return_is_refused(make_trainer, batches, first
         options["latent"] = lambda count, *, generator, device: torch.randn(count, 3, generator=generator)
     with pytest.raises(BadArgumentsError, match="the generator must return one tensor of floating-point numbers"):
         make_trainer(Pair(3, 16), **options).step(batches[0])
+
+
+# --- latents, callbacks and other parts ------------------------------------------------------------------
+
+
+class Every:
+    def __init__(self, every):
+        self.every = every
+
+    def __call__(self, trainer):
+        pass
+
+
+NONE = {
+    "number as latent": ({"latent": 4}, "latent must be an object that draws by .* got int"),
+    "class as latent": ({"latent": Normal}, "got the class Normal"),
+    "tensor as latent": ({"latent": torch.zeros(3)}, "got Tensor"),
+    "latent without a generator": ({"latent": lambda count: torch.zeros(count, 3)}, "got function"),
+    "no callbacks": ({"callbacks": None}, "callbacks must be a list of callbacks, got None"),
+    "one callback": ({"callbacks": Every(1)}, "callbacks must be a list of callbacks, got <"),
+    "function as callback": ({"callbacks": [print]}, "have an attribute every, .*, got <built-in function print>"),
+    "class as callback": ({"callbacks": [Every]}, "a callback must be callable"),
+    "callback that cannot be called": ({"callbacks": [nn.Parameter]}, "a callback must be callable"),
+    "every 0": ({"callbacks": [Every(0)]}, "every of the callback Every must be above 0, got 0"),
+    "every 1.5": ({"callbacks": [Every(1.5)]}, "every of the callback Every must be an integer, got 1.5"),
+    "no regularizers": ({"regularizers": None}, "regularizers must be a sequence or a mapping by name, got None"),
+    "partial as network": (
+        {"discriminator": functools.partial(nn.Flatten(0)), "discriminator_optimizer": None},
+        "discriminator must be a torch.nn.Module, got partial",
+    ),
+    "class as network": (
+        {"discriminator": nn.Flatten, "discriminator_optimizer": None},
+        "discriminator must be a torch.nn.Module, got the class Flatten",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NONE)
+def test_something_that_is_not_the_part_is_refused_at_construction(case):
+    given, says = NONE[case]
+    G, D = conditional(nn.Sequential)
+    parts = {
+        "generator": G,
+        "discriminator": D,
+        "loss": NonSaturating(),
+        "latent": Normal(3),
+        "generator_optimizer": torch.optim.SGD(G.parameters()),
+        "discriminator_optimizer": torch.optim.SGD(D.parameters()),
+    }
+    with pytest.raises((BadArgumentsError, BadValueError), match=says) as caught:
+        AdversarialTrainer(**parts | given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_callback_that_is_added_later_is_checked_before_the_first_step(make_trainer, batches):
+    trainer = make_trainer()
+    trainer.callbacks.append(print)
+    with pytest.raises(BadArgumentsError, match="have an attribute every"):
+        trainer.fit(batches, steps=1)
+    assert trainer.steps_done == 0
+
+
+@pytest.mark.parametrize(
+    ("draw", "got"), [(lambda count: torch.zeros(count + 1, 3), r"\(7, 3\)"), (lambda count: "noise", "str")]
+)
+def test_latents_of_another_number_are_refused(make_trainer, batches, draw, got):
+    def latent(count, *, generator, device):
+        return draw(count)
+
+    with pytest.raises(
+        ShapeError, match=rf"latent must draw a tensor \(6, \*latent_shape\) for a count of 6, got {got}"
+    ):
+        make_trainer(latent=latent).step(batches[0])
 
 
 # --- conditions ------------------------------------------------------------------------------------------
