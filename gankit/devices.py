@@ -1,6 +1,10 @@
-"""The choice of the device."""
+"""The choice of the device, and its memory."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,3 +39,22 @@ def resolve_device(device: torch.device | str | None = None) -> torch.device:
         reason = str(error).partition("\n")[0]
         raise DeviceError(f"device must be one this machine has, got {str(device)!r}: {reason}") from None
     return resolved
+
+
+def memory_bytes(device: torch.device) -> int | None:
+    """Return the size of the memory of a device, which for the CPU a container may limit, or None if it is not known.
+
+    Example:
+        >>> memory_bytes(torch.device("cpu")) > 2**20
+        True
+    """
+    if device.type == "cuda":
+        cuda: Any = torch.cuda
+        return cuda.get_device_properties(device).total_memory
+    if device.type != "cpu" or not hasattr(os, "sysconf"):
+        return None
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # there is no limit
+        return physical

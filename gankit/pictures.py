@@ -13,7 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gankit.errors import DataError, GankitWarning, MissingExtraError, OutputError, ShapeError, check_count, warn
+from gankit.errors import (
+    BadValueError,
+    DataError,
+    GankitWarning,
+    MissingExtraError,
+    OutputError,
+    ShapeError,
+    check_count,
+    warn,
+)
 from gankit.files import not_writable, read_bytes, replacing
 
 _MOST_FRAME_BYTES = 1 << 28
@@ -44,7 +53,7 @@ def save_grid(
 
     Raises:
         ShapeError: If the samples are not pictures, or there are none.
-        BadValueError: If `columns` or `zoom` is less than 1.
+        BadValueError: If `columns` or `zoom` is less than 1, or Pillow writes no file with this ending.
         OutputError: If the file cannot be written.
 
     Example:
@@ -55,10 +64,76 @@ def save_grid(
         _pillow().fromarray(pixels.numpy()).save(file)
 
 
-def _grid(samples: Tensor, sample_range: tuple[float, float] | None, columns: int, zoom: int) -> Tensor:
-    """Return the pixels of a grid as bytes `(height, width, 3)`."""
+def save_pictures(
+    samples: Tensor, paths: Sequence[str | Path], *, sample_range: tuple[float, float] | None = None
+) -> None:
+    """Write each sample as a picture of its own, in its own size.
+
+    Args:
+        samples: The samples `(N, C, H, W)` with 1 or 3 channels.
+        paths: The file of each sample.
+        sample_range: The values that are drawn black and white. None chooses them as `save_grid` does.
+
+    Raises:
+        ShapeError: If the samples are not pictures.
+        BadValueError: If Pillow writes no file with this ending.
+        OutputError: If a file cannot be written.
+
+    Example:
+        >>> save_pictures(torch.rand(2, 1, 28, 28), ["0000.png", "0001.png"])
+    """
+    _check_pictures(samples)
+    low, high = _range_of(samples) if sample_range is None else sample_range
+    pixels = ((samples.float() - low) / max(high - low, 1e-6)).clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    for path, one in zip(paths, pixels.permute(0, 2, 3, 1), strict=True):
+        with _writable(path) as file:
+            _pillow().fromarray(one.squeeze(-1).contiguous().numpy()).save(file)
+
+
+def save_array(samples: Tensor, path: str | Path) -> None:
+    """Write samples as they are, as an array of numpy's.
+
+    Args:
+        samples: The samples.
+        path: The `.npy` file to write.
+
+    Raises:
+        OutputError: If the file cannot be written.
+
+    Example:
+        >>> save_array(torch.rand(2, 1, 28, 28), "samples.npy")
+    """
+    import numpy
+
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise BadValueError(f"path must end in .npy, got {str(path)!r}")
+    with _replacing(path) as temporary, temporary.open("wb") as file:
+        numpy.save(file, samples.cpu().numpy())
+
+
+def writes(path: str | Path, *, as_figure: bool) -> bool:
+    """Return whether a picture can be written to a file with this ending: by matplotlib as a figure, or by Pillow.
+
+    Example:
+        >>> writes("curves.svg", as_figure=True), writes("grid.xyz", as_figure=False)
+        (True, False)
+    """
+    ending = Path(path).suffix.lower()
+    if as_figure:
+        return ending.removeprefix(".") in _figure("figures", (1, 1)).canvas.get_supported_filetypes() and ending != ""
+    pillow = _pillow()
+    return pillow.registered_extensions().get(ending) in pillow.SAVE
+
+
+def _check_pictures(samples: Tensor) -> None:
     if samples.ndim != 4 or samples.shape[1] not in (1, 3) or not samples.numel():
         raise ShapeError(f"samples must be pictures (N, 1 or 3, H, W), got {tuple(samples.shape)}")
+
+
+def _grid(samples: Tensor, sample_range: tuple[float, float] | None, columns: int, zoom: int) -> Tensor:
+    """Return the pixels of a grid as bytes `(height, width, 3)`."""
+    _check_pictures(samples)
     check_count("columns", columns)
     check_count("zoom", zoom)
     sample_range = _range_of(samples) if sample_range is None else sample_range
@@ -101,6 +176,7 @@ def save_points(
     Raises:
         ShapeError: If the samples are not points in the plane, or there are none.
         MissingExtraError: If matplotlib is not installed (the extra `plots`).
+        BadValueError: If matplotlib writes no file with this ending.
         OutputError: If the file cannot be written.
 
     Example:
@@ -108,7 +184,7 @@ def save_points(
     """
     figure = _figure("point clouds", figsize=(5, 5))
     _draw_points(figure.add_subplot(), real, generated, logits, title)
-    with _writable(path) as file:
+    with _writable(path, as_figure=True) as file:
         figure.savefig(file, dpi=100)
 
 
@@ -131,6 +207,7 @@ def save_panels(
         DataError: If there are no panels.
         ShapeError: If the samples are neither points nor pictures.
         MissingExtraError: If matplotlib is not installed (the extra `plots`).
+        BadValueError: If matplotlib writes no file with this ending.
         OutputError: If the file cannot be written.
 
     Example:
@@ -149,7 +226,7 @@ def save_panels(
             axes.imshow(_grid(samples[:16], sample_range, columns=4, zoom=1).numpy(), interpolation="nearest")
             axes.set_title(title, fontsize=9)
             axes.set_axis_off()
-    with _writable(path) as file:
+    with _writable(path, as_figure=True) as file:
         figure.savefig(file, dpi=100)
 
 
@@ -256,6 +333,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
     Raises:
         DataError: If the history is empty.
         MissingExtraError: If matplotlib is not installed (the extra `plots`).
+        BadValueError: If matplotlib writes no file with this ending.
         OutputError: If the file cannot be written.
 
     Example:
@@ -275,7 +353,7 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
         if ax.get_legend_handles_labels()[0]:
             ax.legend(frameon=False)
     axes[-1].set_xlabel("steps")
-    with _writable(path) as file:
+    with _writable(path, as_figure=True) as file:
         figure.savefig(file, dpi=120)
 
 
@@ -296,11 +374,21 @@ def _pillow() -> ModuleType:
 
 
 @contextlib.contextmanager
-def _writable(path: str | Path) -> Generator[Path]:
-    path = Path(path)
+def _writable(path: str | Path, *, as_figure: bool = False) -> Generator[Path]:
+    if not writes(path, as_figure=as_figure):
+        writer = "matplotlib" if as_figure else "Pillow"
+        raise BadValueError(f"path must end in .png or as another picture that {writer} writes, got {str(path)!r}")
+    with _replacing(Path(path)) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Generator[Path]:
+    """Yield a temporary file to write to, which takes the place of the file, in a folder that is made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(not_writable("the picture", path, error)) from error
-    with replacing(path, "the picture") as temporary:
+    # Pillow reports a picture that is too large for its format by a ValueError
+    with replacing(path, "the picture", errors=(OSError, ValueError)) as temporary:
         yield temporary

@@ -32,14 +32,15 @@ from gankit.errors import (
 )
 from gankit.files import write_text
 from gankit.metrics import ModeCoverage
-from gankit.pictures import save_animation, save_curves, save_grid, save_panels, save_points
+from gankit.pictures import save_animation, save_curves
 from gankit.protocols import Batch
 from gankit.runs.class_names import with_class_names
-from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, may_read_files, real_points
+from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, real_points
 from gankit.runs.folder import environment, locked_folder, refused_with, reporting_full_disk
 from gankit.runs.metrics_file import read_metrics
 from gankit.runs.recipe import Recipe, read_recipe
 from gankit.runs.resuming import changed_fields, check_inside, is_finished
+from gankit.runs.samples import Request, make_samples, recipe_for_sampling, write_samples
 from gankit.runs.weights import networks_without_memory, read_weights, write_weights
 from gankit.training import (
     AdversarialTrainer,
@@ -51,7 +52,6 @@ from gankit.training import (
     SampleGrids,
     load_newest,
 )
-from gankit.training.callbacks import sample_replicas
 from gankit.training.saving.checkpoint import has_checkpoints
 
 
@@ -274,20 +274,8 @@ class Run:
         Raises:
             ShapeError: For samples that are neither pictures nor points.
         """
-        preset = self.recipe.preset
-        points = None
-        are_points = preset.sample_shape == (2,)
-        if are_points and not may_read_files(preset.data):
-            points = real_points(preset.batches(device=trainer.device), self.recipe.seed)
-        if count is None:
-            count = POINTS if are_points else 64
-        samples = sample_replicas(trainer, count, preset.labels(count), seed)
-        if points is not None:
-            save_points(points, samples, path)
-        elif are_points:
-            save_panels({preset.name: samples}, path)
-        else:
-            save_grid(samples, path, sample_range=preset.sample_range)
+        request = Request(count=count, seed=seed)
+        write_samples(self.recipe, make_samples(self.recipe, trainer, request), Path(path))
 
     def _metrics_log(self) -> MetricsLog:
         return MetricsLog(self.metrics_file, every=self.recipe.log_every_steps)
@@ -345,7 +333,7 @@ class Run:
         """Build the trainer of the recipe with the weights of the run, for sampling.
 
         Args:
-            device: The device. None takes that of the recipe.
+            device: The device. None takes that of the recipe, or the CPU if this machine lacks it.
 
         Raises:
             DataNotFoundError: For a run without weights.
@@ -363,7 +351,7 @@ class Run:
             with refused_with(f"{file} must hold the recipe's {name}"):
                 states[name] = read_weights(file, expected[name == "discriminator"], self.recipe.replicas)
         with refused_with(f"{self.folder / 'recipe.json'} must describe a model that can be built"):
-            trainer = self.build_trainer(device)
+            trainer = Run(self.folder, recipe_for_sampling(self.recipe, device)).build_trainer()
         for name, network in _networks(trainer):
             with refused_with(f"{self.folder / f'{name}.safetensors'} must hold the recipe's {name}"):
                 network.load_state_dict(states[name])

@@ -310,7 +310,7 @@ class PointClouds(_StepPictures):
 def sample_replicas(
     trainer: AdversarialTrainer, count: int, condition: Tensor | None = None, seed: int | None = None
 ) -> Tensor:
-    """Return samples for a picture. With replicas, each of them generates an equal share, one after the other.
+    """Return samples for a picture. With replicas, each of them in turn generates one.
 
     Args:
         trainer: The trainer whose generator is used; see `AdversarialTrainer.sample`.
@@ -333,7 +333,7 @@ def sample_replicas(
         return trainer.sample(count, condition, seed)
     each = -(-count // trainer.replicas)
     samples = trainer.sample(each, None if condition is None else condition[:each], seed)
-    return samples.flatten(0, 1)[:count]
+    return samples.transpose(0, 1).flatten(0, 1)[:count]
 
 
 class ProgressBar:

@@ -21,6 +21,7 @@ from gankit.errors import (
 from gankit.presets import ring, vanilla_mnist
 from gankit.runs import Recipe, Run, evaluate
 from gankit.spec import Spec
+from gankit.training.step import sampling
 
 TINY = vanilla_mnist.replace(
     generator=Spec("mlp", widths=[8]),
@@ -182,14 +183,14 @@ def test_points_in_the_plane_are_drawn_and_their_modes_counted():
 def latents_of(monkeypatch, trainer, function) -> list[torch.Tensor]:
     """The latents from which the trainer generates while a function is called."""
     drawn = []
-    draw = type(trainer.state).draw_latents
+    draw = sampling.first_latents
 
-    def note(self, *args):
-        drawn.append(draw(self, *args))
+    def note(*args):
+        drawn.append(draw(*args))
         return drawn[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(trainer.state), "draw_latents", note)
+        patch.setattr(sampling, "first_latents", note)
         function(trainer)
     return drawn
 

@@ -8,12 +8,16 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from gankit.devices import memory_bytes
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_count, check_seed
 from gankit.protocols import Random
 from gankit.seeds import replica_seeds
 from gankit.training.step.checks import is_about_arguments, lacks_condition
 from gankit.training.step.modes import evaluating
 from gankit.training.step.state import TrainingState
+
+LATENTS_AT_A_TIME = 64
+"""The number of latents that are drawn at a time, so that the first ones do not depend on how many there are."""
 
 
 def generate(state: TrainingState, count: int, condition: Tensor | None, random: Random, *, batch_size: int) -> Tensor:
@@ -46,12 +50,80 @@ def generate(state: TrainingState, count: int, condition: Tensor | None, random:
     """
     check_count("count", count)
     check_count("batch_size", batch_size)
+    return generate_from(state, first_latents(state, count, random), condition, random, batch_size=batch_size)
+
+
+def first_latents(state: TrainingState, count: int, random: Random) -> Tensor:
+    """Draw the latents of samples, of which the first ones are the same for every count.
+
+    How the numbers of one call are drawn depends on the size of the tensor. Latents are therefore drawn in blocks of
+    equal size, and the last block is cut.
+
+    Args:
+        state: The state whose latent is used.
+        count: The number of latents, per replica.
+        random: The generator that they are drawn from, or one per replica.
+
+    Returns:
+        `(count, *latent_shape)`; with replicas `(R, count, *latent_shape)`.
+
+    Raises:
+        BadValueError: for more latents than fit into the memory.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> state = ring(device="cpu").state
+        >>> few, many = (first_latents(state, n, torch.Generator().manual_seed(3)) for n in (5, 100))
+        >>> torch.equal(few, many[:5])
+        True
+    """
+    dimension = len(state.value_shape)
+    blocks = [state.draw_latents(LATENTS_AT_A_TIME, random)]
+    check_memory("count", count, blocks[0].nbytes / LATENTS_AT_A_TIME, state.device)
+    blocks += [state.draw_latents(LATENTS_AT_A_TIME, random) for _ in range((count - 1) // LATENTS_AT_A_TIME)]
+    return torch.cat(blocks, dimension).narrow(dimension, 0, count)
+
+
+def check_memory(name: str, count: int, bytes_each: float, device: torch.device) -> None:
+    """Raise `BadValueError` if so many things of this size are more than the memory of a device can hold.
+
+    Example:
+        >>> check_memory("count", 10**12, 1000, torch.device("cpu"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        gankit.errors.BadValueError: count must be at most ..., for which the memory of cpu suffices, got 1000000000000
+    """
+    memory = memory_bytes(device)
+    if memory is not None and count * bytes_each > memory:
+        raise BadValueError(
+            f"{name} must be at most {int(memory / bytes_each)}, for which the memory of {device} suffices, got {count}"
+        )
+
+
+def generate_from(
+    state: TrainingState, latents: Tensor, condition: Tensor | None, random: Random, *, batch_size: int
+) -> Tensor:
+    """Generate samples from given latents, as `generate` does from random ones.
+
+    Args:
+        state: The state whose generator is used.
+        latents: `(count, *latent_shape)`; with replicas `(R, count, *latent_shape)`.
+        condition: The condition of each sample, or None.
+        random: The generator that noise in the network follows from, or one per replica.
+        batch_size: The number of samples that are generated at a time.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> state = ring(device="cpu").state
+        >>> generate_from(state, torch.zeros(5, 258), None, state.randomness.sampling, batch_size=2).shape
+        torch.Size([5, 2])
+    """
     batch_dimension = len(state.value_shape)
+    count = latents.shape[batch_dimension]
     network = state.generator if state.average is None else state.average.network
     # passes of equal size, because a last one of a single sample does not suit a BatchNorm without running statistics
     passes = -(-count // batch_size)
-    latents = torch.tensor_split(state.draw_latents(count, random), passes, batch_dimension)
-    inputs: list[tuple[Tensor, ...]] = [(one,) for one in latents]
+    split = torch.tensor_split(latents, passes, batch_dimension)
+    inputs: list[tuple[Tensor, ...]] = [(one,) for one in split]
     if condition is not None:
         if not isinstance(condition, Tensor) or not condition.ndim:
             raise BadArgumentsError(
@@ -61,10 +133,12 @@ def generate(state: TrainingState, count: int, condition: Tensor | None, random:
         if len(condition) != count:
             raise ShapeError(f"condition must have one entry per sample, got {len(condition)} for {count}")
         condition = condition.to(state.device).expand(*state.value_shape, *condition.shape)
-        inputs = list(zip(latents, torch.tensor_split(condition, passes, batch_dimension), strict=True))
+        inputs = list(zip(split, torch.tensor_split(condition, passes, batch_dimension), strict=True))
     with state.turns, evaluating(network), torch.no_grad(), state.randomness.drawn_from(random):
         try:
-            return torch.cat([network(*one) for one in inputs], batch_dimension)
+            first = network(*inputs[0])
+            check_memory("count", count, first.nbytes / first.shape[batch_dimension], state.device)
+            return torch.cat([first, *(network(*one) for one in inputs[1:])], batch_dimension)
         except (TypeError, AttributeError) as error:
             label = f"the generator {type(network).__name__}"
             if not isinstance(error, BadArgumentsError) and condition is None and lacks_condition(error):

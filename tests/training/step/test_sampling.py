@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
+from gankit.latents import Normal, OneHotNormal, Uniform
 from gankit.training import SampleGrids
-from gankit.training.step.sampling import generate, seeds_per_replica
+from gankit.training.step import sampling
+from gankit.training.step.sampling import first_latents, generate, seeds_per_replica
 from tests.training.observing import Recorder, same, weights
 from tests.training.steps import CLASSES, SHAPE, make, make_batches, small_networks, stacked
 
@@ -44,7 +46,7 @@ def test_a_seed_fixes_the_samples_and_their_number_a_pass_does_not_matter(make_t
 
 def test_samples_come_from_the_averaged_generator(make_trainer, batches):
     trainer = make_trainer(averaging_decay=0.9).fit(batches, steps=5)
-    z = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    z = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))[:4]
     torch.testing.assert_close(trainer.sample(4, seed=1), trainer.averaged_generator(z))
     assert not torch.equal(trainer.averaged_generator(z), trainer.generator.eval()(z))
 
@@ -143,13 +145,49 @@ def test_a_condition_that_is_no_tensor_of_entries_is_refused(condition):
         make(classes=CLASSES).sample(3, condition)
 
 
+# --- other counts ----------------------------------------------------------------------------------------
+
+
+def whole_numbers(count, *, generator, device):
+    return torch.randint(10, (count, 3), generator=generator, device=device)
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+@pytest.mark.parametrize(
+    "latent",
+    [Normal(3), Uniform(3), Normal(1), OneHotNormal(latent_dim=5, categories=2), whole_numbers],
+    ids=["normal", "uniform", "one number", "one-hot", "whole numbers"],
+)
+def test_the_first_latents_do_not_depend_on_the_count(latent, replicas):
+    state = make(networks=stacked(small_networks, replicas) if replicas else small_networks).state
+    state.latent = latent
+
+    def latents(count):
+        found = first_latents(state, count, state.randomness.generators([3, 4][: replicas or 1]))
+        assert found.shape[: len(state.value_shape) + 1] == (*state.value_shape, count)
+        return found.movedim(len(state.value_shape), 0)
+
+    many = latents(150)
+    for count in (1, 5, 63, 64, 65, 128):
+        assert torch.equal(latents(count), many[:count])
+
+
+def test_more_samples_than_the_memory_holds_are_refused(make_trainer, monkeypatch):
+    trainer = make_trainer()  # whose latents have 12 bytes, and its samples 64
+    for memory, count in ((12 * 500, 500), (64 * 1000, 1000)):
+        monkeypatch.setattr(sampling, "memory_bytes", lambda device, memory=memory: memory)
+        with pytest.raises(BadValueError, match=f"count must be at most {count}, for which the memory of cpu suffices"):
+            trainer.sample(count + 1)
+    assert len(trainer.sample(1000)) == 1000
+
+
 # --- the functions ---------------------------------------------------------------------------------------
 
 
 def test_samples_are_the_networks_answers_to_the_latents_of_their_generator():
     state = make(classes=CLASSES).state
     labels, random = torch.arange(5) % CLASSES, torch.Generator().manual_seed(4)
-    z = torch.randn(5, 3, generator=torch.Generator().manual_seed(4))
+    z = torch.randn(64, 3, generator=torch.Generator().manual_seed(4))[:5]
     wanted = state.generator.eval()(z, labels)
     for batch_size in (1, 2, 5, 1024):
         torch.testing.assert_close(generate(state, 5, labels, random.manual_seed(4), batch_size=batch_size), wanted)
@@ -160,7 +198,7 @@ def test_every_replica_gets_the_same_condition_and_its_own_latents():
     labels = torch.arange(5) % CLASSES
     samples = generate(state, 5, labels, state.randomness.generators([7, 8]), batch_size=2)
     for index in range(2):
-        z = torch.randn(5, 3, generator=torch.Generator().manual_seed(7 + index))
+        z = torch.randn(64, 3, generator=torch.Generator().manual_seed(7 + index))[:5]
         torch.testing.assert_close(samples[index], state.generator.replica(index).eval()(z, labels))
 
 
