@@ -284,8 +284,11 @@ class Step:
                 else torch.zeros_like(next(iter(results.values())))
             )
         # A parameter's first update creates its state, which could not be undone. Only then does the host read.
-        has_states = all(optimizer.state.get(p) for p in parameters if p.grad is not None)
-        if gradients and (is_finite is None or has_states or bool(is_finite)):
+        if gradients and (
+            is_finite is None
+            or all(optimizer.state.get(p) for p in parameters if p.grad is not None)
+            or bool(is_finite)
+        ):
             optimizer.step()
         if undoable is not None and is_finite is not None:
             undoable.keep_if(is_finite)
