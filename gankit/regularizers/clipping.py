@@ -42,7 +42,10 @@ class WeightClipping:
 
     @torch.no_grad()
     def apply(self, network: nn.Module) -> None:
-        """Clip the network's parameters in place, except those that are frozen."""
+        """Clip the network's parameters in place, except those that are frozen.
+
+        It clips at every call. A training loop of your own calls it after every `every`-th step, as the trainer does.
+        """
         for parameter in network.parameters():
             if parameter.requires_grad:
                 parameter.clamp_(-self.bound, self.bound)

@@ -10,9 +10,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gankit.errors import BadValueError
+from gankit.presets import vanilla_mnist
 from gankit.training import WeightAverage
 from gankit.training.step.averaging import move_towards
 from tests.training.operators import Operators
+from tests.training.steps import make, make_batches
 
 
 @pytest.mark.parametrize("is_on_device", [False, True], ids=["a number", "a tensor, as on a GPU"])
@@ -127,3 +129,50 @@ def test_the_weight_is_written_to_the_device_only_when_it_changes():
         assert average._device_weight.item() == pytest.approx(1 - average.present_decay)
         average.count()
     assert written == [1, 1, 1, 1, 0, 0, 0, 0]
+
+
+# --- in a training ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ramp", [True, False])
+def test_the_average_of_a_training_is_that_of_a_loop_by_hand_to_the_last_bit(ramp):
+    trainer = make(averaging_decay=0.4, averaging_ramp=ramp, discriminator_warmup_steps=2)
+    by_hand = None
+    for done, batch in enumerate(make_batches() * 2):
+        trainer.step(batch)
+        own = {**dict(trainer.generator.named_parameters()), **dict(trainer.generator.named_buffers())}
+        n = done - 2  # the average begins with G's first update
+        if n >= 0:
+            decay = min(0.4, (1 + n) / (10 + n)) if ramp else 0.4
+            by_hand = {
+                name: torch.lerp(by_hand[name], one.detach(), 1 - decay)
+                if n and one.is_floating_point()
+                else one.detach().clone()
+                for name, one in own.items()
+            }
+    averaged = trainer.averaged_generator.state_dict()
+    assert averaged.keys() == by_hand.keys()
+    for name, value in by_hand.items():
+        assert torch.equal(averaged[name], value), name
+
+
+def test_a_weight_on_the_device_is_the_present_one_in_every_step():
+    eager, on_device = (make(averaging_decay=0.9) for _ in range(2))
+    on_device.average._device_weight = torch.zeros(())  # as on a GPU, where a captured step reads it
+    for batch in make_batches() * 3:
+        eager.step(batch)
+        on_device.step(batch)
+        present = 1 - eager.average.present_decay
+        assert on_device.average.present_decay == eager.average.present_decay
+        assert on_device.average._device_weight.item() >= present - 1e-6  # of the step that was made
+    wanted, found = eager.averaged_generator.state_dict(), on_device.averaged_generator.state_dict()
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_an_average_without_a_ramp_begins_with_the_whole_decay_and_a_recipe_says_so():
+    preset = vanilla_mnist.replace(averaging_decay=0.9, averaging_ramp=False)
+    assert preset(device="cpu").average.present_decay == 0.9
+    assert vanilla_mnist(device="cpu", averaging_decay=0.9).average.present_decay == 0.1
+    form = vanilla_mnist.replace(averaging_decay=0.9).to_dict()
+    del form["averaging_ramp"]  # a recipe from before
+    assert type(preset).from_dict(form).averaging_ramp is True
