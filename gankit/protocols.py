@@ -291,6 +291,15 @@ class NotRestorable(Protocol):
 
 
 @runtime_checkable
+class HasFingerprint(Protocol):
+    """Data, or batches of data, that a training can recognise when it is resumed; see `gankit.fingerprints`."""
+
+    def fingerprint(self) -> Mapping[str, str | int]:
+        """Return numbers and hashes by name, which differ if the data differ."""
+        ...
+
+
+@runtime_checkable
 class DeviceBatches(Protocol):
     """Endless batches that lie on the device, so that a captured step can draw them itself.
 

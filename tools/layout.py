@@ -6,6 +6,7 @@ LAYOUT = {
         ["files", "spec", "devices", "workers"],
         ["registry", "locks"],
         ["protocols"],
+        ["fingerprints"],
         ["context"],
         ["pictures"],
         ["blocks", "losses", "augmentations", "latents", "optimizers"],

@@ -16,6 +16,7 @@ from gankit.data.picture_files import Fit, PictureForm, picture_endings
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
 from gankit.errors import BadValueError, DataError, DataWarning, warn
+from gankit.fingerprints import files_fingerprint
 
 _TRIED = 16  # how many pictures that stay on disk are read once at the start, to find faults that all of them have
 
@@ -57,6 +58,10 @@ class PictureFiles(Dataset[Tensor | tuple[Tensor, int]]):
     def sample_shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         return self.form.sample_shape
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """Return the number of files, and hashes of their names, and of their sizes and times."""
+        return files_fingerprint(self.files)
 
     def __len__(self) -> int:
         return len(self.files)

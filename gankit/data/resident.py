@@ -15,6 +15,7 @@ from gankit.data.placed import PlacedBatches, are_equal, copied_generator
 from gankit.data.random_streams import restore_generators, seeded_generators
 from gankit.data.scaling import SampleRange, check_values, scaled
 from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count
+from gankit.fingerprints import tensors_fingerprint
 from gankit.protocols import Batch, State
 
 
@@ -256,6 +257,11 @@ class TensorBatches(PlacedBatches):
         if self.replicas is None:
             return values.index_select(0, rows[0])
         return values.index_select(0, rows.reshape(-1)).view(*rows.shape, *values.shape[1:])
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """Return the number of the samples, and a hash of samples and labels."""
+        tensors = [self.samples] if self.labels is None else [self.samples, self.labels]
+        return {"number of samples": len(self.samples), "content": tensors_fingerprint(tensors)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the data: the epoch, the batch, and the generators before the epoch was shuffled."""

@@ -14,6 +14,7 @@ from gankit.data.epoch_reader import EpochReader
 from gankit.data.placed import PlacedBatches
 from gankit.data.scaling import SampleRange, check_values, scaled
 from gankit.errors import BadArgumentsError, DataError, GankitError, ShapeError
+from gankit.fingerprints import data_fingerprint
 from gankit.protocols import Batch, State
 
 
@@ -124,6 +125,10 @@ class StreamBatches(PlacedBatches):
     def not_restorable(self) -> str | None:
         """Which part of the position in the batches cannot be restored, and why. None if all of it can be."""
         return self._reader.not_restorable
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """Return what the data behind the batches are recognised by."""
+        return data_fingerprint(self.batches)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the batches, as far as it is known."""

@@ -19,13 +19,14 @@ from gankit.errors import (
     check_seed,
 )
 from gankit.latents import LATENTS
-from gankit.losses import LOSSES
+from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
 from gankit.protocols import Callback, Constraint, HasShape, Latent, Regularizer
 from gankit.registry import Registry, Spec, arguments_of
 from gankit.regularizers import REGULARIZERS
 from gankit.seeds import default_generator_kept, replica_seeds, stream_seed
 from gankit.training import AdversarialTrainer, Ranks, Stacked
+from gankit.training.saving.environment import sources_of
 from gankit.training.step.objectives import part_name
 from gankit.training.step.options import OPTION_NAMES
 
@@ -95,7 +96,23 @@ def build_trainer(
         **options,
     )
     trainer.sample_range = fields["sample_range"]
+    trainer.state.sources = sources_of(_factories(fields))
     return trainer
+
+
+def _factories(fields: Mapping[str, Any]) -> list[object]:
+    """Return what builds the parts of a preset that are given by name."""
+    loss = fields["loss"]
+    named: list[tuple[Registry[Any], Any]] = [
+        (LATENTS, fields["latent"]),
+        (GENERATORS, fields["generator"]),
+        (DISCRIMINATORS, fields["discriminator"]),
+        (OPTIMIZERS, fields["generator_optimizer"]),
+        (OPTIMIZERS, fields["discriminator_optimizer"]),
+        *((LOSSES, one) for one in (loss.stages.values() if isinstance(loss, LossSchedule) else [loss])),
+        *((REGULARIZERS, one) for one in fields["regularizers"]),
+    ]
+    return [registry.get(Spec.of(ref).name) for registry, ref in named if isinstance(ref, (str, Spec))]
 
 
 def build_networks(fields: Mapping[str, Any], latent: Latent, seed: int) -> tuple[nn.Module, nn.Module]:

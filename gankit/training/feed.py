@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gankit.errors import BadArgumentsError, DataError, DataWarning, InexactResumeWarning, warn
+from gankit.fingerprints import data_fingerprint
 from gankit.protocols import (
     Batch,
     DeviceBatches,
@@ -118,6 +120,11 @@ class Feed:
         """Whether an epoch was read to its end, as far as that is known."""
         length = len(self.batches) if isinstance(self.batches, (list, tuple)) else None
         return self._epochs > 1 or self._position == length
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, str | int]:
+        """What the data are recognised by when a training is resumed. It is computed once."""
+        return data_fingerprint(self.batches)
 
     @property
     def not_restorable(self) -> str | None:

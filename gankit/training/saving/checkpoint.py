@@ -5,7 +5,8 @@ checkpoints/
     step_0000100/
         state.safetensors    every tensor of the state
         state.json           everything else, and where each tensor belongs
-        manifest.json        format, step, training, versions, recipe; size and SHA-256 of the other files and of itself
+        manifest.json        format, step, training, versions, environment, recipe; size and SHA-256 of the other files
+                             and of itself
     step_0000200/
 ```
 
@@ -36,6 +37,7 @@ from gankit.files import parse_json, sync_folder
 from gankit.protocols import Batch, Stateful
 from gankit.training.feed import Feed
 from gankit.training.parallel.ranks import Ranks
+from gankit.training.saving.environment import changes_between, environment_of, without_data
 from gankit.training.saving.manifest import (
     FORMAT,
     MANIFEST,
@@ -138,6 +140,7 @@ class Checkpoint:
         training: The `training_id` of the training that was saved.
         recipe: The recipe that was saved with it, or None.
         versions: The versions of Python, torch and gankit that saved it.
+        environment: What else exactness rests on, as `gankit.training.saving.environment` describes it.
         state: The state: tensors on the CPU, numbers and texts in plain containers.
 
     Example:
@@ -157,13 +160,14 @@ class Checkpoint:
     training: str
     recipe: dict[str, Any] | None
     versions: dict[str, str]
+    environment: dict[str, str | int]
     state: dict[str, Any]
 
     def restore(self, training: Resumable, batches: Iterable[Batch] | None = None) -> None:
         """Put the state into a trainer and its callbacks. Afterwards, call `fit` with the same `batches`.
 
-        What cannot be restored is reported in one `InexactResumeWarning`. Each rank gets its own noise and its own
-        place in its batches.
+        What cannot be restored, or has changed since, is reported in one `InexactResumeWarning`. Each rank gets its own
+        noise and its own place in its batches.
 
         Args:
             training: A trainer that was built as the one that was saved.
@@ -197,6 +201,9 @@ class Checkpoint:
         for name, version in versions().items():
             if name != "python" and self.versions.get(name) != version:
                 lost.append(f"it was saved with {name} {self.versions.get(name)}, this is {version}")
+        if training.ranks.is_first:  # which has saved it
+            feed = None if batches is None or own["data"] is None else training.feed
+            lost += changes_between(self.environment, environment_of(state, feed))
         if lost:
             warn(
                 f"training continues from step {self.step}, but not as if it had never stopped: {'; '.join(lost)}",
@@ -217,8 +224,9 @@ class Checkpoint:
             ranks = [ranks[0], *[training.state.rank_state_dict()] * (training.ranks.size - 1)]
         if _DATA_FIELDS & set(changed):
             ranks = [{**one, "data": None} for one in ranks]
+        environment = without_data(self.environment) if _DATA_FIELDS & set(changed) else self.environment
         shared = training.state.fit_state(self.state["training"], changed)
-        return replace(self, state={**self.state, "training": shared, "ranks": ranks})
+        return replace(self, environment=environment, state={**self.state, "training": shared, "ranks": ranks})
 
     def _restore_data(
         self, training: Resumable, batches: Iterable[Batch] | None, state: dict[str, Any] | None
@@ -249,7 +257,12 @@ class Checkpoint:
 
 
 def write_checkpoint(
-    folder: Path, state: Mapping[str, Any], step: int, training: str, recipe: Mapping[str, Any] | None
+    folder: Path,
+    state: Mapping[str, Any],
+    step: int,
+    training: str,
+    environment: Mapping[str, str | int],
+    recipe: Mapping[str, Any] | None,
 ) -> None:
     """Write the files of a checkpoint into a folder, and flush them to the disk.
 
@@ -258,6 +271,7 @@ def write_checkpoint(
         state: What `whole_state` returned, with tensors on the CPU that nothing changes.
         step: The number of steps that have been made.
         training: The `training_id` of the training.
+        environment: What is compared when the training is resumed.
         recipe: What the training was made from, in plain containers that JSON can hold.
 
     Raises:
@@ -274,6 +288,7 @@ def write_checkpoint(
         "step": step,
         "training": training,
         "versions": versions(),
+        "environment": environment,
         "recipe": recipe,
         "files": files,
     }
@@ -305,7 +320,15 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error}") from error.__cause__
     except OSError as error:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error.strerror or error}") from error
-    return Checkpoint(folder, manifest["step"], manifest["training"], manifest["recipe"], manifest["versions"], state)
+    return Checkpoint(
+        folder,
+        manifest["step"],
+        manifest["training"],
+        manifest["recipe"],
+        manifest["versions"],
+        manifest["environment"],
+        state,
+    )
 
 
 def load_newest(directory: str | Path) -> Checkpoint:

@@ -25,6 +25,7 @@ from gankit.training.saving.checkpoint import (
     whole_state,
     write_checkpoint,
 )
+from gankit.training.saving.environment import environment_of
 from gankit.training.saving.snapshot import Snapshot
 
 _TEMPORARY = ".unfinished_"
@@ -182,7 +183,13 @@ class Checkpointer:
                 self._lock = FolderLock(self.directory, "the folder of the checkpoints")
             if self._writer is None:
                 self._writer = ThreadPoolExecutor(1, thread_name_prefix="gankit-checkpoint")
-            self._writing = self._writer.submit(self._write, snapshot, trainer.steps_done, trainer.state.training_id)
+            self._writing = self._writer.submit(
+                self._write,
+                snapshot,
+                trainer.steps_done,
+                trainer.state.training_id,
+                environment_of(trainer.state, trainer.feed),
+            )
             self._saved_at = time.monotonic()
         self._saved = trainer.steps_done
 
@@ -258,12 +265,12 @@ class Checkpointer:
 
     # --- in the writing thread -------------------------------------------------------------------------------
 
-    def _write(self, snapshot: Snapshot, step: int, training: str) -> None:
+    def _write(self, snapshot: Snapshot, step: int, training: str, environment: Mapping[str, str | int]) -> None:
         final = self.directory / f"step_{step:07d}"
         temporary = self.directory / f"{_TEMPORARY}{final.name}_{os.getpid()}"
         replaced = temporary.with_name(f"{temporary.name}_replaced")
         try:
-            write_checkpoint(temporary, snapshot.ready(), step, training, self._recipe)
+            write_checkpoint(temporary, snapshot.ready(), step, training, environment, self._recipe)
             if final.exists():
                 final.rename(replaced)
             temporary.rename(final)

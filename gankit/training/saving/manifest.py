@@ -24,6 +24,7 @@ from gankit.version import __version__
 
 FORMAT = 2
 NAME = re.compile(r"step_(\d{7,18})")
+_KEYS = {"format", "step", "training", "versions", "environment", "recipe", "files"}
 MANIFEST, STATE, TENSORS = "manifest.json", "state.json", "state.safetensors"
 _MOST_MANIFEST_BYTES = 1 << 20
 
@@ -123,7 +124,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} must be a checkpoint of format {FORMAT}, got format {known.get('format')!r}: continue it with "
             "the version of gankit that saved it, or train again"
         )
-    if known.keys() != {"format", "step", "training", "versions", "recipe", "files"} or not _is_sound(known):
+    if known.keys() != _KEYS or not _is_sound(known):
         raise DamagedError(f"{MANIFEST} does not describe a checkpoint")
     match = NAME.fullmatch(folder.name)
     if match is not None and int(match[1]) != known["step"]:
@@ -145,12 +146,14 @@ def _opened(path: Path) -> Generator[tuple[IO[bytes], int]]:
 
 
 def _is_sound(manifest: Mapping[str, Any]) -> bool:
-    step, training, files, versions, recipe = (
-        manifest[name] for name in ("step", "training", "files", "versions", "recipe")
+    step, training, files, versions, recipe, environment = (
+        manifest[name] for name in ("step", "training", "files", "versions", "recipe", "environment")
     )
     if type(step) is not int or step < 0 or not isinstance(versions, dict) or not isinstance(files, dict):
         return False
-    if type(training) is not str:
+    if type(training) is not str or not isinstance(environment, dict):
+        return False
+    if not all(type(one) in (str, int) for one in cast("dict[str, Any]", environment).values()):
         return False
     if recipe is not None and not isinstance(recipe, dict):
         return False

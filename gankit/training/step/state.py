@@ -86,6 +86,7 @@ class TrainingState:
         resumed_from: The step of the state that was loaded last, or None.
         training_id: What tells the checkpoints of this training from those of others. A checkpoint that is restored
             brings the id of its training.
+        sources: Hashes of the source code of what built the parts, by name, where a preset has built them.
         turns: What a thread holds while it makes a step, samples or loads a state.
         device: The device of the networks.
         dtype: The type of the generator's parameters, and of latents and samples.
@@ -160,6 +161,7 @@ class TrainingState:
         self.is_between_steps: bool = True
         self.resumed_from: int | None = None
         self.training_id: str = uuid.uuid4().hex
+        self.sources: dict[str, str] = {}
         self.turns: Turns = Turns()
         self.metrics: Metrics = Metrics()
         self.dtype: torch.dtype = next((p.dtype for p in generator.parameters()), torch.get_default_dtype())
