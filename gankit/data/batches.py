@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
+from gankit.data.checked import CheckedDataset, check_labels, checked_keys, shape_hint
 from gankit.data.epoch_reader import sampler_of
 from gankit.data.resident import TensorBatches, TensorData, check_fills
 from gankit.data.sampled import SampledBatches, Sampler
@@ -31,6 +32,8 @@ def make_batches(
     replicas: int | None = None,
     shard: tuple[int, int] = (0, 1),
     copy: bool = True,
+    num_classes: int | None = None,
+    keys: str | Sequence[str] | None = None,
 ) -> Iterable[Batch]:
     """Return batches of `data`.
 
@@ -52,6 +55,9 @@ def make_batches(
             `DataLoader` of your own must select its part with a `DistributedSampler`.
         copy: Whether data in memory are copied if they are on the device already. False is for data that nothing else
             changes.
+        num_classes: The number of classes: labels must be from 0 to `num_classes - 1`. None for any labels.
+        keys: The names of the samples, or of the samples and the labels, in batches that are dictionaries, such as
+            `("image", "label")`.
 
     Raises:
         DataError: If the data are empty, too few, out of range, or not finite.
@@ -64,6 +70,9 @@ def make_batches(
         torch.Size([10, 1, 28, 28])
     """
     check_seed(seed)
+    names = checked_keys(keys)
+    if names is not None and isinstance(data, (Tensor, TensorData, Sampler)):
+        raise BadArgumentsError(f"keys is for batches that are dictionaries, got it beside a {type(data).__name__}")
     if isinstance(data, Tensor):
         data = TensorData(data)
     if isinstance(data, TensorData):
@@ -78,10 +87,13 @@ def make_batches(
             replicas=replicas,
             shard=shard,
             copy=copy,
+            num_classes=num_classes,
         )
     if isinstance(data, (TensorBatches, SampledBatches)):
         if replicas is not None and data.replicas != replicas:
             raise BadArgumentsError(f"batches must be made for {replicas} replicas, got {data.replicas}")
+        if isinstance(data, TensorBatches) and data.labels is not None:
+            check_labels(data.labels, num_classes)
         return data
     if isinstance(data, StreamBatches) and replicas is None:
         return data
@@ -99,6 +111,9 @@ def make_batches(
             f"{type(data).__name__}"
         )
     if isinstance(data, Dataset):
+        if not isinstance(data, IterableDataset):
+            classes = num_classes if with_labels else None
+            data = CheckedDataset(data, sample_shape=sample_shape, num_classes=classes, keys=names)
         data = _shuffling_loader(data, batch_size, seed, shard)
     if shard[1] > 1:
         _check_divided(data)
@@ -107,13 +122,20 @@ def make_batches(
             f"data must be a tensor, a TensorData, a Sampler, a Dataset, or an iterable of batches, got {data!r}"
         )
     return StreamBatches(
-        data, device=device, sample_range=sample_range, sample_shape=sample_shape, with_labels=with_labels
+        data,
+        device=device,
+        sample_range=sample_range,
+        sample_shape=sample_shape,
+        with_labels=with_labels,
+        num_classes=num_classes,
+        keys=names,
     )
 
 
 def _check_sample_shape(data: TensorData | Sampler, sample_shape: tuple[int, ...] | None) -> None:
     if sample_shape is not None and data.sample_shape != sample_shape:
-        raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}")
+        hint = shape_hint(sample_shape, data.sample_shape)
+        raise ShapeError(f"data must have samples of shape {sample_shape}, got {data.sample_shape}{hint}")
 
 
 def _check_divided(data: object) -> None:

@@ -21,6 +21,7 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from gankit.data.checked import CheckedDataset, explained
 from gankit.data.random_streams import generator_state, generators_behind, set_generator_state
 from gankit.errors import BadArgumentsError, DataError, InexactResumeWarning, warn
 from gankit.protocols import State, Stateful
@@ -107,7 +108,7 @@ class EpochReader:
         else:
             self._epoch_start, self._position = state["before"], state["position"]
             iterator = self._skip_to(state)
-        for batch in report_lost_workers(iterator):
+        for batch in explained(report_lost_workers(iterator), self._position):
             self._position += 1
             self._newest = batch
             yield batch
@@ -336,7 +337,8 @@ def _made_as(loader: Any) -> tuple[object, ...] | None:
     else:  # which may hold anything
         order = (id(sampler),)
     settings = (loader.batch_size, loader.drop_last, loader.collate_fn, loader.num_workers, _seed_of(loader))
-    return (id(loader.dataset), *settings, kind, *order)
+    dataset = loader.dataset
+    return (id(dataset.dataset if isinstance(dataset, CheckedDataset) else dataset), *settings, kind, *order)
 
 
 def _seed_of(owner: Any) -> int | None:

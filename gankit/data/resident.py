@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from gankit.data.checked import as_labels, check_labels
 from gankit.data.placed import PlacedBatches, are_equal, copied_generator
 from gankit.data.random_streams import restore_generators, seeded_generators
 from gankit.data.scaling import SampleRange, check_values, scaled
@@ -25,7 +26,7 @@ class TensorData:
 
     Args:
         samples: The samples `(N, *sample_shape)`, bytes (pixels from 0 to 255) or floating point.
-        labels: Their labels, `(N,)` integers, or None.
+        labels: Their labels, `(N,)` integers in a tensor, an array or a list, or None.
         classes: The names of the classes in the order of their labels, or None if they are not known.
 
     Raises:
@@ -42,6 +43,12 @@ class TensorData:
     classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(cast(object, self.samples), Tensor):
+            raise BadArgumentsError(
+                f"samples must be a tensor, got {type(self.samples).__name__}; torch.as_tensor makes one of an array"
+            )
+        if self.labels is not None:
+            object.__setattr__(self, "labels", as_labels(self.labels))
         if self.samples.ndim < 2 or not len(self.samples):
             raise DataError(f"samples must be (N, *sample_shape) with N above 0, got {tuple(self.samples.shape)}")
         if self.labels is not None and len(self.labels) != len(self.samples):
@@ -129,6 +136,7 @@ class TensorBatches(PlacedBatches):
         shard: `(rank, ranks)`, when several processes train together. All of them shuffle alike, and a batch of one
             process with `ranks` times the batch size is divided among them.
         copy: Whether data that are on the device already are copied. False is for data that nothing else changes.
+        num_classes: The number of classes: labels must be from 0 to `num_classes - 1`. None for any labels.
 
     Raises:
         DataError: If the data have fewer samples than a batch, are out of range, are not finite, or lack labels.
@@ -154,6 +162,7 @@ class TensorBatches(PlacedBatches):
         replicas: int | None = None,
         shard: tuple[int, int] = (0, 1),
         copy: bool = True,
+        num_classes: int | None = None,
     ) -> None:
         check_count("batch_size", batch_size)
         check_shard(shard)
@@ -164,6 +173,8 @@ class TensorBatches(PlacedBatches):
         check_fills(len(data), batch_size, shard[1])
         if with_labels and data.labels is None:
             raise DataError("data must have labels for a conditional model, got none")
+        if with_labels:
+            check_labels(data.labels, num_classes)
         check_values(data.samples, sample_range, "the data")
         scaled(data.samples[:0], sample_range)
         self.device: torch.device = torch.device(device)

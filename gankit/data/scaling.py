@@ -45,6 +45,8 @@ def check_values(x: Tensor, sample_range: SampleRange, what: str) -> None:
         Traceback (most recent call last):
         gankit.errors.DataError: the data must be in [0, 1], got values from 0.5 to 200; scale them, or pass bytes
     """
+    if x.layout != torch.strided:
+        raise DataError(f"{what} must be dense, got {x.layout}; .to_dense() makes them so")
     if x.dtype == torch.uint8 or not x.numel():
         return
     if not x.is_floating_point():

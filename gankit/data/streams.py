@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from gankit.data.checked import Keys, check_labels, checked_keys, parts_of, shape_hint
 from gankit.data.epoch_reader import EpochReader
 from gankit.data.placed import PlacedBatches
 from gankit.data.scaling import SampleRange, check_values, scaled
@@ -33,6 +34,9 @@ class StreamBatches(PlacedBatches):
         sample_range: The range to which bytes are scaled and in which floats must lie. None for any range.
         sample_shape: The required shape of one sample. None for any shape.
         with_labels: Yield `(real, labels)`. Otherwise labels are dropped.
+        num_classes: The number of classes: labels must be from 0 to `num_classes - 1`. None for any labels. Labels on a
+            CUDA device are checked in the first batch only.
+        keys: The names of the samples, or of the samples and the labels, in batches that are dictionaries.
 
     Raises:
         DataError: While iterating, if the first batch is out of range or not finite, labels are missing, a `DataLoader`
@@ -56,7 +60,11 @@ class StreamBatches(PlacedBatches):
         sample_range: SampleRange = (0.0, 1.0),
         sample_shape: tuple[int, ...] | None = None,
         with_labels: bool = False,
+        num_classes: int | None = None,
+        keys: str | Sequence[str] | None = None,
     ) -> None:
+        self.num_classes = num_classes
+        self.keys = checked_keys(keys)
         self.batches = batches
         self.device: torch.device = torch.device(device)
         self.sample_range = sample_range
@@ -102,7 +110,7 @@ class StreamBatches(PlacedBatches):
         return self._settings() == earlier._settings()
 
     def _settings(self) -> tuple[object, ...]:
-        return (self.device, self.sample_range, self.sample_shape, self.with_labels)
+        return (self.device, self.sample_range, self.sample_shape, self.with_labels, self.num_classes, self.keys)
 
     @override
     def _apart(self) -> Self:
@@ -111,14 +119,17 @@ class StreamBatches(PlacedBatches):
         return other
 
     def _prepare(self, batch: Any) -> Batch:
-        samples, labels = _split(batch)
-        if not self._checked:
+        samples, labels = _split(batch, self.keys)
+        is_first = not self._checked
+        if is_first:
             self._check(samples)
         real = scaled(samples.to(self.device, non_blocking=True), self.sample_range)
         if not self.with_labels:
             return real
         if labels is None:
             raise DataError("batches must be (samples, labels) for a conditional model, got samples alone")
+        if is_first or labels.device.type == "cpu":
+            check_labels(labels, self.num_classes, " of the batch")
         return real, labels.to(self.device, non_blocking=True)
 
     @property
@@ -140,19 +151,20 @@ class StreamBatches(PlacedBatches):
 
     def _check(self, samples: Tensor) -> None:
         if self.sample_shape is not None and samples.shape[1:] != self.sample_shape:
-            raise ShapeError(f"batches must have samples of shape {self.sample_shape}, got {tuple(samples.shape[1:])}")
+            got = tuple(samples.shape[1:])
+            hint = shape_hint(self.sample_shape, got)
+            raise ShapeError(f"batches must have samples of shape {self.sample_shape}, got {got}{hint}")
         check_values(samples, self.sample_range, "the batches")
         self._checked = True
 
 
-def _split(batch: Any) -> tuple[Tensor, Tensor | None]:
+def _split(batch: Any, keys: Keys) -> tuple[Tensor, Tensor | None]:
+    parts = parts_of(batch, keys)
+    if 1 <= len(parts) <= 2 and all(isinstance(part, Tensor) for part in parts):
+        return parts[0], parts[1] if len(parts) == 2 else None
     given = type(batch).__name__
-    if isinstance(batch, Tensor):
-        return batch, None
-    if isinstance(batch, (tuple, list)):
-        parts: list[Any] = [*cast("Iterable[Any]", batch)]
-        if 1 <= len(parts) <= 2 and all(isinstance(part, Tensor) for part in parts):
-            return parts[0], parts[1] if len(parts) == 2 else None
+    if isinstance(batch, (list, tuple, Mapping)):
+        given += f" of {', '.join(type(part).__name__ for part in parts) or 'nothing'}"
     raise DataError(
         f"a batch must be a tensor, or samples and labels, got {given}; a transform such as "
         "torchvision's ToTensor turns pictures into tensors"

@@ -16,9 +16,10 @@ from torch.utils.data import Dataset
 from typing_extensions import Unpack, override
 
 from gankit.architectures.base import checked_shape
-from gankit.data import DATASETS, PictureFiles, Sampler, TensorBatches, TensorData, make_batches
+from gankit.data import DATASETS, PictureFiles, Sampler, TensorData, make_batches
+from gankit.data.checked import check_labels
 from gankit.devices import resolve_device
-from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count, did_you_mean, is_too_large
+from gankit.errors import BadArgumentsError, BadValueError, check_count, did_you_mean, is_too_large
 from gankit.losses import LossSchedule
 from gankit.presets.building import build_trainer
 from gankit.presets.changes import Name, Overrides, PresetChanges
@@ -226,6 +227,7 @@ class Preset(Options):
         seed: int = 0,
         replicas: int | None = None,
         shard: tuple[int, int] | None = None,
+        keys: str | Sequence[str] | None = None,
     ) -> Iterable[Batch]:
         """Return batches of real samples for this model.
 
@@ -239,9 +241,12 @@ class Preset(Options):
             replicas: The number of models to serve side by side. Replica i gets the order of the seed `seed + i`.
             shard: `(rank, ranks)`: the part of the data to serve. None takes the part of this process where
                 `torch.distributed` is initialised, and all of the data otherwise.
+            keys: The names of the samples, or of the samples and the labels, in batches that are dictionaries, such as
+                `("image", "label")`.
 
         Raises:
-            DataError: For data that is empty, too small, outside the preset's range, or not finite.
+            DataError: For data that is empty, too small, outside the preset's range, or not finite, and for labels that
+                are none of the classes.
             ShapeError: For samples whose shape is not the preset's.
         """
         source = self.data if data is None else data
@@ -265,12 +270,11 @@ class Preset(Options):
             replicas=replicas,
             shard=(Ranks.present().rank, Ranks.present().size) if shard is None else shard,
             copy=is_shared,
+            num_classes=self.num_classes,
+            keys=keys,
         )
-        labels = batches.labels if isinstance(batches, TensorBatches) else None
-        if isinstance(source, PictureFiles):
-            labels = source.labels
-        if labels is not None and self.num_classes is not None:
-            _check_labels(labels, self.num_classes)
+        if isinstance(source, PictureFiles) and source.labels is not None:
+            check_labels(source.labels, self.num_classes)
         if isinstance(source, (TensorData, PictureFiles)):
             warn_of_absent_classes(source.classes, self.num_classes)
         return batches
@@ -335,16 +339,6 @@ def _named_spec(field: str, value: object) -> Spec:
     raise BadArgumentsError(
         f"a preset's {field} must be a name or a Spec, got {value!r}; objects go into the call: preset({field}=...)"
     )
-
-
-def _check_labels(labels: Tensor, num_classes: int) -> None:
-    if labels.is_floating_point():
-        raise DataError(f"labels must be integers, got {labels.dtype}")
-    lowest, highest = (int(one) for one in torch.aminmax(labels))
-    if lowest < 0 or highest >= num_classes:
-        raise DataError(
-            f"labels must be from 0 to {num_classes - 1} for num_classes={num_classes}, got {lowest} to {highest}"
-        )
 
 
 def _schedule_to_json(schedule: LossSchedule) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_bytes_are_scaled_wherever_they_come_from(source):
 
 @pytest.mark.parametrize("source", [SAMPLES, Pictures(), [SAMPLES]])
 def test_samples_of_another_shape_are_refused(source):
-    with pytest.raises(ShapeError, match=r"samples of shape \(1, 28, 28\), got \(1,\)"):
+    with pytest.raises(ShapeError, match=r"shape \(1, 28, 28\), got \(1,\)"):
         next(iter(make_batches(source, batch_size=4, sample_shape=(1, 28, 28))))
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from gankit.data import StreamBatches
@@ -103,13 +104,13 @@ def test_later_batches_are_left_to_the_trainer():
 @pytest.mark.parametrize(
     ("batch", "given"),
     [
-        ({"image": SAMPLES}, "dict"),
         ("a picture", "str"),
         (3, "int"),
-        ([], "list"),
-        ((SAMPLES, LABELS, LABELS), "tuple"),
-        ([SAMPLES, 3], "list"),
-        ((None, LABELS), "tuple"),
+        (None, "NoneType"),
+        ([], "list of nothing"),
+        ((SAMPLES, LABELS, LABELS), "tuple of Tensor, Tensor, Tensor"),
+        ([SAMPLES, 3], "list of Tensor, int"),
+        ((None, LABELS), "tuple of NoneType, Tensor"),
     ],
 )
 def test_what_is_no_batch_is_refused_with_its_type(batch, given):
@@ -124,3 +125,86 @@ def test_the_number_of_batches_is_that_of_the_source():
     with pytest.raises(BadArgumentsError, match="a source that has a length, got a list_iterator"):
         len(unknown)
     assert unknown
+
+
+# --- dictionaries, and labels --------------------------------------------------------------------------------
+
+NAMED = {"image": SAMPLES, "label": LABELS, "path": ["a", "b", "c", "d"]}
+
+
+@pytest.mark.parametrize("keys", ["image", ("image",), ("image", "label"), ["image", "label"]])
+def test_entries_of_dictionaries_are_named_by_keys(keys):
+    (batch,) = StreamBatches([NAMED], keys=keys)
+    assert torch.equal(batch, SAMPLES)
+    if len(keys) == 2:
+        ((samples, labels),) = StreamBatches([NAMED], keys=keys, with_labels=True)
+        assert (samples is SAMPLES, labels is LABELS) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("batch", "keys", "says"),
+    [
+        (
+            NAMED,
+            None,
+            r"dictionary, whose entries are \['image', 'label', 'path'\]; .* such as keys=\(\"image\", \"label\"\)$",
+        ),
+        (NAMED, ("picture",), r"keys must name entries of a batch, which are \['image', .*\], got 'picture'$"),
+        (NAMED, ("image", "path"), "got dict of Tensor, list;"),
+        (SAMPLES, "image", r"keys=\('image',\) is for batches that are dictionaries, but a batch is a Tensor$"),
+    ],
+)
+def test_wrong_and_missing_keys_are_refused(batch, keys, says):
+    with pytest.raises(DataError, match=says):
+        next(iter(StreamBatches([batch], keys=keys)))
+
+
+@pytest.mark.parametrize("keys", [(), ("a", "b", "c"), 3, (1,)])
+def test_keys_are_one_or_two_names(keys):
+    with pytest.raises(BadArgumentsError, match="keys must name the samples, or the samples and the labels"):
+        StreamBatches([NAMED], keys=keys)
+
+
+def test_the_labels_of_every_batch_are_checked():
+    good, bad = (SAMPLES, LABELS), (SAMPLES, LABELS + 1)
+    batches = iter(StreamBatches([good, bad], with_labels=True, num_classes=4))
+    next(batches)
+    with pytest.raises(
+        DataError, match="from 0 to 3 for num_classes=4, got 1 to 4, first 4 for sample 3 of the batch$"
+    ):
+        next(batches)
+
+
+# --- what a DataLoader cannot put together -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("odd", "error", "says"),
+    [
+        (
+            None,
+            DataError,
+            "the samples of batch 1 must be tensors, arrays or numbers, got NoneType; a transform such as",
+        ),
+        (Image.new("L", (8, 8)), DataError, "the samples of batch 1 must be tensors, arrays or numbers, got .*Image"),
+        (torch.zeros(1, 8, 9), ShapeError, "the samples of batch 1 must have one shape"),
+    ],
+    ids=["None", "a picture", "another size"],
+)
+def test_samples_that_make_no_batch_are_refused_with_its_number(odd, error, says, workers):
+    loader = DataLoader([SAMPLES[0]] * 3 + [odd], 2, num_workers=workers)
+    batches = iter(StreamBatches(loader))
+    next(batches)
+    with pytest.raises(error, match=says) as caught:
+        next(batches)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_of_the_data_set_itself_pass():
+    class Broken(list):
+        def __getitem__(self, index):
+            raise RuntimeError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        next(iter(StreamBatches(DataLoader(Broken([1, 2]), 2))))

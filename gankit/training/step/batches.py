@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import TypeAlias, cast
 
 from torch import Tensor
 
@@ -107,6 +108,16 @@ def _split(batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Return the real samples and the condition of a batch."""
     if isinstance(batch, Tensor):
         return batch, None
-    if len(batch) in (1, 2) and isinstance(batch[0], Tensor):
-        return batch[0], batch[1] if len(batch) == 2 else None
-    raise DataError(f"a batch must be `real` or `(real, condition)`, got {type(batch).__name__}")
+    given: object = batch
+    if isinstance(given, Mapping):
+        entries = list(cast("Mapping[str, object]", given))
+        raise DataError(
+            f"a batch must be `real` or `(real, condition)`, got a dictionary with {entries}; "
+            'Preset.batches(..., keys=("image", "label")) takes the entries of these names'
+        )
+    if isinstance(given, (list, tuple)) and len(batch) in (1, 2) and isinstance(batch[0], Tensor):
+        real, condition = batch[0], batch[1] if len(batch) == 2 else None
+        if condition is None or isinstance(cast(object, condition), Tensor):
+            return real, condition
+    kinds = f" of {', '.join(type(one).__name__ for one in batch)}" if isinstance(given, (list, tuple)) else ""
+    raise DataError(f"a batch must be `real` or `(real, condition)`, got {type(batch).__name__}{kinds}")

@@ -20,6 +20,13 @@ from tests.training.steps import CLASSES, SHAPE, make, small_networks, stacked
         (torch.zeros(1, *SHAPE), DataError, "2 samples or more for BatchNorm in the generator Seq.*, got 1"),
         (torch.zeros(0, *SHAPE), DataError, "a batch must have samples, got 0"),
         ("digits", DataError, r"must be `real` or `\(real, condition\)`, got str"),
+        (None, DataError, r"must be `real` or `\(real, condition\)`, got NoneType"),
+        (
+            [[torch.zeros(6, *SHAPE)], [1]],
+            DataError,
+            r"must be `real` or `\(real, condition\)`, got list of list, list",
+        ),
+        ({"image": 1}, DataError, r"got a dictionary with \['image'\]; Preset.batches\(..., keys=\("),
         ((torch.zeros(6, *SHAPE), torch.zeros(5)), ShapeError, "one entry per sample, got 5 for 6"),
         (
             (torch.zeros(6, *SHAPE), torch.zeros(6)),
@@ -27,7 +34,18 @@ from tests.training.steps import CLASSES, SHAPE, make, small_networks, stacked
             r"carry a condition of shape \(6,\), which the generator Sequential does not take",
         ),
     ],
-    ids=["shape", "bytes", "one sample", "no sample", "no tensor", "short condition", "unwanted condition"],
+    ids=[
+        "shape",
+        "bytes",
+        "one sample",
+        "no sample",
+        "no tensor",
+        "None",
+        "nested",
+        "dictionary",
+        "short condition",
+        "unwanted condition",
+    ],
 )
 def test_a_bad_batch_is_refused_in_one_sentence(make_trainer, batch, error, says):
     with pytest.raises(error, match=says):
