@@ -107,7 +107,10 @@ def _read_csv(opened: IO[bytes]) -> Tensor:
         if not row.strip():
             raise ValueError("it has no line of numbers")
         rows = itertools.chain([row], text)
-        table = numpy.loadtxt(rows, "float32", comments=None, delimiter=delimiter, ndmin=2, quotechar='"')
+        try:
+            table = numpy.loadtxt(rows, "float32", comments=None, delimiter=delimiter, ndmin=2, quotechar='"')
+        except ValueError as error:
+            raise ValueError(str(error).partition(";")[0]) from None  # advice about arguments of numpy follows
     return torch.from_numpy(table)  # pyright: ignore[reportUnknownMemberType]
 
 

@@ -11,7 +11,7 @@ from gankit.data.local_files import expand_root, reason_of
 from gankit.errors import DataError, DataNotFoundError
 
 # what systems and programs keep in folders of pictures; names that begin with a dot are passed over too
-_NO_PICTURES = {"__MACOSX", "Thumbs.db", "desktop.ini", "lost+found", "$RECYCLE.BIN", "@eaDir"}
+_NO_PICTURES = {"__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "@eadir"}
 
 
 @dataclass
@@ -73,7 +73,7 @@ def list_pictures(
     search = _Search({one.lower() for one in endings}, skip_unreadable)
     loose, tops = search.entries(folder)
     by_class = {top.name: search.files_below(top, {_identity(folder)}) for top in tops}
-    search.empty = sorted(name for name, files in by_class.items() if not files)
+    search.empty = [top.name for top in tops if not by_class[top.name] and top not in search.repeated]
     by_class = {name: files for name, files in by_class.items() if files}
     if not loose and not by_class:
         raise DataError(
@@ -134,7 +134,7 @@ class _Search:
             return [], []
         pictures: list[Path] = []
         folders: list[Path] = []
-        for path in (folder / name for name in names if not name.startswith(".") and name not in _NO_PICTURES):
+        for path in (folder / name for name in names if not name.startswith(".") and name.lower() not in _NO_PICTURES):
             if _is_folder(path):
                 folders.append(path)
             elif path.suffix.lower() in self.endings:

@@ -23,7 +23,7 @@ def expand_root(root: str | Path, what: str = "a folder") -> Path:
         >>> expand_root("~nobody_of_that_name/data")
         Traceback (most recent call last):
         gankit.errors.DataNotFoundError: root must be a folder, got '~nobody_of_that_name/data': Could not determine \
-home directory.
+home directory
         >>> expand_root("")
         Traceback (most recent call last):
         gankit.errors.DataNotFoundError: root must be a folder, got '': the working folder is written '.'
@@ -47,4 +47,4 @@ def reason_of(error: Exception) -> str:
         >>> reason_of(IndexError())
         'IndexError'
     """
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__

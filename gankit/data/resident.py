@@ -81,11 +81,14 @@ def check_fills(count: int, batch_size: int, ranks: int = 1) -> None:
         >>> check_fills(10, 8)
         >>> check_fills(10, 8, ranks=2)
         Traceback (most recent call last):
-        gankit.errors.DataError: data must fill a batch of 8 on each of 2 ranks, got 10 samples
+        gankit.errors.DataError: data must fill a batch of 8 on each of 2 ranks, got 10 samples; choose a \
+smaller batch_size
     """
     if count < batch_size * ranks:
         over = f" on each of {ranks} ranks" if ranks > 1 else ""
-        raise DataError(f"data must fill a batch of {batch_size}{over}, got {count} samples")
+        raise DataError(
+            f"data must fill a batch of {batch_size}{over}, got {count} samples; choose a smaller batch_size"
+        )
 
 
 class _Place:

@@ -118,7 +118,7 @@ def test_samples_of_another_shape_are_refused(source):
 
 @pytest.mark.parametrize("source", [SAMPLES, Pictures()])
 def test_too_few_samples_are_refused(source):
-    with pytest.raises(DataError, match="^data must fill a batch of 13, got 12 samples$"):
+    with pytest.raises(DataError, match="^data must fill a batch of 13, got 12 samples; choose a smaller batch_size$"):
         make_batches(source, batch_size=13)
 
 

@@ -163,7 +163,7 @@ VALUES = [0, 255, 256, 1000, 30_000, 65_535]
 def png_of_16_bits(values, channels):
     """A PNG of one row with 16 bits per channel, which Pillow does not write for colours."""
     row = b"\0" + b"".join(struct.pack(">H", value) * channels for value in values)
-    head = struct.pack(">IIBBBBB", len(values), 1, 16, {1: 0, 2: 4, 3: 2}[channels], 0, 0, 0)
+    head = struct.pack(">IIBBBBB", len(values), 1, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
