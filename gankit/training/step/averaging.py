@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from gankit.errors import BadArgumentsError
 from gankit.protocols import State
 from gankit.training.step.options import check_averaging_decay
 
-_PLAIN = (bool, int, float, str, tuple, type(None), torch.dtype, torch.device)
+_PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
 
 
 class WeightAverage:
@@ -301,13 +301,19 @@ def _copy_of(network: nn.Module) -> nn.Module:
     return averaged
 
 
+def _is_plain(value: object) -> bool:
+    """Return whether two networks may share a value: a number or a text, or a tuple of them, but not of layers."""
+    is_tuple = isinstance(value, tuple) and all(map(_is_plain, cast("tuple[object, ...]", value)))
+    return is_tuple or isinstance(value, _PLAIN)
+
+
 def _copy_numbers(network: nn.Module, source: nn.Module) -> None:
     """Copy the attributes of each layer that are numbers or texts, such as the blend of a progressive network."""
     layers: Iterable[tuple[nn.Module, nn.Module]] = zip(network.modules(), source.modules(), strict=False)
     for layer, original in layers:
         own = vars(layer)
         for name, value in vars(original).items():
-            if isinstance(value, _PLAIN) and name != "training":
+            if _is_plain(value) and name != "training":
                 own[name] = value
             elif isinstance(value, Tensor) and not value.requires_grad:
                 own[name] = value.detach().clone()

@@ -104,6 +104,8 @@ class WithBuffers(nn.Module):
         self.register_buffer("angle", torch.zeros(()))
         self.alpha = 0.0
         self.blend = torch.zeros(())
+        self.sizes = (4, 3)
+        self.hidden = (nn.Linear(4, 3),)  # which torch does not see
 
     def forward(self, x):
         self.angle = self.angle + 1  # another tensor each time
@@ -125,8 +127,9 @@ def test_numbers_that_the_owner_changes_are_those_of_the_averaged_network():
     network = WithBuffers()
     average = WeightAverage(network, 0.5)
     average.update()
-    network.alpha, network.blend = 0.25, torch.tensor(0.5)
-    assert (average.network.alpha, average.network.blend) == (0.25, 0.5)
+    network.alpha, network.blend, network.sizes = 0.25, torch.tensor(0.5), (1, 2)
+    assert (average.network.alpha, average.network.blend, average.network.sizes) == (0.25, 0.5, (1, 2))
+    assert average.network.hidden[0] is not network.hidden[0]
     assert average.network.blend is not network.blend
     assert not average.network.training
 
