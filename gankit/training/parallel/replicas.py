@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, cast
@@ -10,12 +11,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakTensorKeyDictionary
 from typing_extensions import override
 
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.protocols import batch_multiple_of
 
+_ABOUT_VMAP = re.compile(r"vmap|Batching rule")
 _DRAWING = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
 _MARKS: Any = WeakTensorKeyDictionary()  # of parameters that were copied, which may be gone when they are compared
 # These update each element by itself, so that replicas do not influence each other. They are listed by name because a
@@ -68,17 +71,24 @@ class Stacked(nn.Module):
         self.replicas: int = len(networks)
         parameters = [parameter for network in networks for parameter in network.parameters()]
         self.__dict__["_copied"] = {_MARKS.setdefault(one, object()) for one in parameters}
-        tree = copy.deepcopy(networks[0])
-        tied: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # keeps the first, so that its id is not reused
+        try:
+            tree = copy.deepcopy(networks[0])
+        except (RuntimeError, TypeError) as error:
+            raise BadArgumentsError(
+                f"replicas must be networks that copy.deepcopy can copy ({_first(error)})"
+            ) from error
+        tied: dict[Tensor, Tensor] = {}  # what several layers share, they share in replicas too
         for path, layer in _layers(tree):
             others = [network.get_submodule(path) for network in networks]
-            for name, parameter in list(layer.named_parameters(recurse=False)):
+            for name, parameter in list(layer.named_parameters(recurse=False, remove_duplicate=False)):
                 stacked = torch.stack([one.get_parameter(name).detach() for one in others])
-                if id(parameter) not in tied:
-                    tied[id(parameter)] = parameter, nn.Parameter(stacked, requires_grad=parameter.requires_grad)
-                layer.register_parameter(name, tied[id(parameter)][1])
-            for name, _ in list(layer.named_buffers(recurse=False)):
-                setattr(layer, name, torch.stack([one.get_buffer(name) for one in others]))
+                if parameter not in tied:
+                    tied[parameter] = nn.Parameter(stacked, requires_grad=parameter.requires_grad)
+                layer.register_parameter(name, cast(nn.Parameter, tied[parameter]))
+            for name, buffer in list(layer.named_buffers(recurse=False, remove_duplicate=False)):
+                if buffer not in tied:
+                    tied[buffer] = torch.stack([one.get_buffer(name) for one in others])
+                setattr(layer, name, tied[buffer])
         # The tree's children become children of this module, so that names have no prefix. The tree itself is kept in
         # __dict__, where torch does not see it as a child.
         self._parameters, self._buffers, self._modules = tree._parameters, tree._buffers, tree._modules
@@ -95,12 +105,17 @@ class Stacked(nn.Module):
             raise BadValueError(f"replica must be from 0 to {self.replicas - 1}, got {index}")
         self._tree.training = self.training
         network = copy.deepcopy(self._tree)
+        tied: dict[Tensor, Tensor] = {}
         for layer in network.modules():
-            for name, parameter in list(layer.named_parameters(recurse=False)):
-                own = nn.Parameter(parameter.detach()[index].clone(), requires_grad=parameter.requires_grad)
-                layer.register_parameter(name, own)
-            for name, buffer in list(layer.named_buffers(recurse=False)):
-                setattr(layer, name, buffer[index].clone())
+            for name, parameter in list(layer.named_parameters(recurse=False, remove_duplicate=False)):
+                if parameter not in tied:
+                    own = parameter.detach()[index].clone()
+                    tied[parameter] = nn.Parameter(own, requires_grad=parameter.requires_grad)
+                layer.register_parameter(name, cast(nn.Parameter, tied[parameter]))
+            for name, buffer in list(layer.named_buffers(recurse=False, remove_duplicate=False)):
+                if buffer not in tied:
+                    tied[buffer] = buffer[index].clone()
+                setattr(layer, name, tied[buffer])
         return network
 
     @override
@@ -133,13 +148,22 @@ class Stacked(nn.Module):
                 f"{self.replicas} replicas need inputs of shape ({self.replicas}, N, ...), got {tuple(x.shape)}"
             )
         self._tree.training = self.training
-        state = {prefix + name: tensor for name, tensor in _tensors(self)}
+        state = {prefix + name: tensor for name, tensor in _places(self._tree)}
         arguments = (x,) if condition is None else (x, condition)
 
         def call(state: dict[str, Tensor], *arguments: Tensor) -> Tensor:
-            return functional_call(network, state, arguments)
+            # each place once: a module with two names would keep its tensors of this call
+            return functional_call(network, state, arguments, tie_weights=False)
 
-        return vmap(call)(state, *arguments)  # pyright: ignore[reportUnknownMemberType]
+        try:
+            return vmap(call)(state, *arguments)  # pyright: ignore[reportUnknownMemberType]
+        except RuntimeError as error:
+            if _ABOUT_VMAP.search(str(error)):
+                raise BadArgumentsError(
+                    f"replicas must consist of operations of torch.vmap, and draw no noise themselves, got "
+                    f"{type(self._tree).__name__} ({_first(error)}); train the networks one by one"
+                ) from error
+            raise
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Stacked:
         return Stacked([self.replica(index) for index in range(self.replicas)])
@@ -166,11 +190,31 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return chain(network.named_parameters(), network.named_buffers())
 
 
+def _first(error: Exception) -> str:
+    """Return the first sentence of torch's error."""
+    return re.split(r"[.;\n]\s", str(error), maxsplit=1)[0]
+
+
+def _places(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Return every parameter and buffer of every module under one name, also one that several modules share."""
+    for path, layer in _layers(network):
+        own = chain(
+            layer.named_parameters(recurse=False, remove_duplicate=False),
+            layer.named_buffers(recurse=False, remove_duplicate=False),
+        )
+        yield from ((f"{path}.{name}" if path else name, tensor) for name, tensor in own)
+
+
 def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
     return list(network.named_modules())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
 def _check_alike(networks: Sequence[nn.Module]) -> None:
+    for one in (tensor for network in networks for tensor in chain(network.parameters(), network.buffers())):
+        if is_lazy(one):
+            raise BadArgumentsError(
+                "replicas must have weights of known shapes, got a lazy layer; run one batch through each network first"
+            )
     first = _forms(networks[0])
     for network in networks:
         # repr shows what has no weights: activations, slopes, strides

@@ -73,3 +73,12 @@ def test_synchronised_batch_norm_keeps_the_type_and_counts_in_float32():
     outcomes = on_ranks(2, in_lower_precision)
     assert [name for name, _ in outcomes] == ["torch.bfloat16"] * 2
     assert abs(outcomes[0][1] + outcomes[1][1]).max() == 0  # one lies as far below the mean as the other above
+
+
+def test_a_layer_with_two_names_is_replaced_by_one_layer():
+    norm = nn.BatchNorm1d(2)
+    network = nn.Sequential(norm, nn.ReLU(), norm, nn.Sequential(norm))
+    synchronize_batch_norm(network)
+    assert type(network[0]) is not nn.BatchNorm1d
+    assert network[0] is network[2] is network[3][0]
+    assert network[0].weight is norm.weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -206,7 +207,76 @@ def test_tied_weights_stay_tied():
     close(stacked.first.weight.grad[1], networks[1].first.weight.grad)
 
 
+class Sharing(nn.Module):
+    """A layer with two names, and two BatchNorms that share their running mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 3, dtype=torch.float64)
+        self.second = self.first
+        self.norm, self.other = (nn.BatchNorm1d(3, dtype=torch.float64) for _ in range(2))
+        self.other.running_mean = self.norm.running_mean
+
+    def forward(self, x):
+        return self.other(self.second(self.norm(self.first(x)).tanh()))
+
+
+def test_what_layers_share_stays_shared_in_every_call():
+    networks = [Sharing(), Sharing()]
+    stacked = Stacked(networks)
+    assert stacked.first is stacked.second
+    for _ in range(3):
+        x = torch.randn(2, 4, 3, dtype=torch.float64)
+        outputs = stacked(x)
+        for index, network in enumerate(networks):
+            close(outputs[index], network(x[index]))
+    alone = stacked.replica(1)
+    assert alone.first is alone.second
+    assert alone.norm.running_mean is alone.other.running_mean
+    for name, value in networks[1].state_dict().items():
+        close(alone.state_dict()[name], value)
+
+
+def test_a_replica_has_tied_weights_too():
+    def tied():
+        network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        network[1].weight = network[0].weight
+        return network
+
+    alone = Stacked([tied(), tied()]).replica(0)
+    assert alone[0].weight is alone[1].weight
+
+
+class Noisy(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + torch.randn_like(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (lambda: Noisy(3, 3), r"draw no noise themselves, got Noisy \(vmap: called random operation while in"),
+        (
+            lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))),
+            r"operations of torch\.vmap, .*\(Batching rule not implemented",
+        ),
+    ],
+    ids=["noise", "torch's spectral norm"],
+)
+def test_what_torch_cannot_map_is_refused_in_one_sentence(network, says):
+    stacked = Stacked([network(), network()])
+    with pytest.raises(BadArgumentsError, match=says) as caught:
+        stacked(torch.zeros(2, 4, 3))
+    assert "\n" not in str(caught.value)
+
+
 # --- what cannot be stacked ------------------------------------------------------------------------------
+
+
+def uncopyable():
+    network = nn.Linear(3, 2)
+    network.lock = threading.Lock()
+    return network
 
 
 @pytest.mark.parametrize(
@@ -232,8 +302,10 @@ def test_tied_weights_stay_tied():
             r"which Dropout \(1\) cannot: build the networks without it, or train them one by one",
         ),
         ([nn.Dropout2d()] * 2, BadArgumentsError, r"Dropout2d \(the network\) cannot"),
+        ([nn.LazyLinear(2)] * 2, BadArgumentsError, "got a lazy layer; run one batch through each network first"),
+        ([uncopyable()] * 2, BadArgumentsError, r"networks that copy\.deepcopy can copy \(cannot pickle '.*lock"),
     ],
-    ids=["none", "sizes", "classes", "types", "activations", "slopes", "dropout", "dropout alone"],
+    ids=["none", "sizes", "classes", "types", "activations", "slopes", "dropout", "dropout alone", "lazy", "no copy"],
 )
 def test_what_cannot_be_stacked_is_refused_in_one_sentence(networks, error, says):
     with pytest.raises(error, match=says):

@@ -137,6 +137,25 @@ def test_a_generator_without_running_statistics_gets_passes_of_several_samples(m
     assert trainer.generator.training
 
 
+class Plain(nn.Linear):
+    """A generator without a length, of which torch.compile makes a module whose truth value is an error."""
+
+    def forward(self, z):
+        return super().forward(z).unflatten(1, SHAPE)
+
+
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_a_compiled_generator_is_trained_averaged_loaded_and_sampled(decay):
+    def networks(classes, dtype):
+        return torch.compile(Plain(3, 16), backend="eager"), noisy_networks(classes, dtype)[1]
+
+    trainer, other = (make(networks=networks, averaging_decay=decay) for _ in range(2))
+    other.load_state_dict(trainer.fit(make_batches(), steps=3).state_dict())
+    assert torch.equal(trainer.sample(4, seed=1), other.sample(4, seed=1))
+    with pytest.raises(BadValueError, match="got one without replicas"):
+        trainer.replica(0)
+
+
 @pytest.mark.parametrize("condition", [7, [1, 2, 0], torch.tensor(1)])
 def test_a_condition_that_is_no_tensor_of_entries_is_refused(condition):
     with pytest.raises(
