@@ -50,6 +50,8 @@ from gankit.training.step.state import TrainingState
 from gankit.training.step.step import Step
 from gankit.workers import WORKER_ERRORS
 
+_RHYTHMS = ("check_every_steps", "log_every_steps", "learning_rate_decay_steps")
+
 
 class AdversarialTrainer(StateAttributes):
     """Train a generator against a discriminator.
@@ -297,12 +299,17 @@ class AdversarialTrainer(StateAttributes):
             DistributedError: if another rank has been lost, or if the present processes are not those of construction.
         """
         self.ranks.check_present()
+        self.ranks.check_shard(batches)
         check_gradients_enabled()
         self._check_steps(steps)
         checked_callbacks(self.callbacks)  # a caller may have changed the list
         self._non_finite.check_policy(self._roll_back)
         self.feed = Feed.following(self.feed, batches, self.state.device)
         begun_at = self.steps_done
+        self.ranks.check_agreement(
+            {"steps": steps, "steps_done": begun_at, "checkpointer's every": getattr(self._keeper, "every", None)}
+            | {name: getattr(self, name) for name in _RHYTHMS}
+        )
         try:
             begin_fit(self.callbacks, self)
             while self.steps_done < steps and not self._is_stopping():

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gankit.errors import BadValueError, DistributedError, GankitError
+from gankit.errors import BadValueError, DataError, DistributedError, GankitError
 
 T = TypeVar("T")
 
@@ -66,19 +66,31 @@ class Ranks:
                 "ranks=Ranks() is for a process that trains alone"
             )
 
-    def check_agreement(self, facts: Mapping[str, str]) -> None:
+    def check_shard(self, batches: object) -> None:
+        """Raise `DataError` for batches that say by an attribute `shard` that they are the part of another rank.
+
+        This is not collective.
+        """
+        shard: object = getattr(batches, "shard", None)
+        if self.size > 1 and shard is not None and shard != (self.rank, self.size):
+            raise DataError(
+                f"batches must be the part of their own rank, {(self.rank, self.size)}, got the shard {shard}; make "
+                "them after init_process_group, or give make_batches the shard"
+            )
+
+    def check_agreement(self, facts: Mapping[str, object]) -> None:
         """Raise `BadValueError` on every rank unless all ranks pass the same facts.
 
         The message names the first fact that differs, in the order of rank 0.
 
         Example:
-            >>> Ranks().check_agreement({"seed": "3"})
+            >>> Ranks().check_agreement({"seed": 3})
         """
         if self.size == 1:
             return
         of_ranks: list[Any] = [None] * self.size
         with exchanging():
-            dist.all_gather_object(of_ranks, dict(facts))
+            dist.all_gather_object(of_ranks, {name: str(fact) for name, fact in facts.items()})
         first: dict[str, str] = of_ranks[0]
         for rank, own in enumerate(of_ranks[1:], 1):
             for name in {**first, **own}:

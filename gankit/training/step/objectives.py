@@ -24,6 +24,7 @@ from gankit.protocols import (
     has_log_odds,
 )
 from gankit.training.step.constants import Same, description
+from gankit.training.step.facts import in_words
 
 
 class Objectives:
@@ -126,6 +127,12 @@ class Objectives:
         if self._lasts(loss):
             return parts, None
         return [*parts, loss] if isinstance(loss, nn.Module) else parts, description(loss)
+
+    def facts(self) -> dict[str, str]:
+        """Return the classes and numbers of the loss or the schedule, the penalties and the constraints, by name."""
+        losses = {f"loss {index}" if index else "loss": loss for index, loss in enumerate(self._lasting)}
+        named = {id(part): f"regularizer {name}" for name, part in self.regularizers.items()}
+        return {named.get(id(part), name): in_words(part) for name, part in losses.items()}
 
     def _lasts(self, loss: object) -> bool:
         return any(loss is one for one in self._lasting)

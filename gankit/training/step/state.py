@@ -34,6 +34,7 @@ from gankit.training.step.checks import (
     common_device,
     described,
 )
+from gankit.training.step.facts import in_words, network_facts, optimizer_facts
 from gankit.training.step.finite import FiniteWatch, optimizer_tensors
 from gankit.training.step.loading import (
     check_tensors,
@@ -94,7 +95,7 @@ class TrainingState:
 
     Raises:
         BadArgumentsError: for a network or an optimizer that is not what its argument needs.
-        BadValueError: for options that do not go with these networks.
+        BadValueError: for options that do not go with these networks, or ranks that were given different trainings.
         DeviceError: for networks on different devices, or a precision that their device does not have.
 
     Example:
@@ -174,6 +175,16 @@ class TrainingState:
         )
         for part in objectives.modules(0):  # a penalty's averages must be where the networks are
             part.to(self.device)
+        if ranks.size > 1:
+            ranks.check_agreement(
+                {name: in_words(value) for name, value in vars(options).items()}
+                | {"seed": in_words(seed), "latent": in_words(latent)}
+                | objectives.facts()
+                | optimizer_facts("generator_optimizer", generator_optimizer)
+                | optimizer_facts("discriminator_optimizer", discriminator_optimizer)
+                | network_facts("generator", generator)
+                | network_facts("discriminator", discriminator)
+            )
         ranks.broadcast([one for module in self.modules() for one in (*module.parameters(), *module.buffers())])
         self.average: WeightAverage | None = None
         if options.averaging_decay is not None:

@@ -23,6 +23,7 @@ from gankit.errors import (
 from gankit.latents import Normal
 from gankit.losses import LOSSES
 from gankit.presets import ring, vanilla_mnist
+from gankit.regularizers import REGULARIZERS
 from gankit.spec import Spec
 from gankit.training import AdversarialTrainer, Checkpointer, Ranks
 from tests.ranks import on_ranks
@@ -142,6 +143,7 @@ def constructed_before_or_after():
     after, alone = POINTS(device="cpu"), POINTS(device="cpu", ranks=Ranks())
     dist.destroy_process_group()
     before = POINTS(device="cpu")
+    whole = make_batches(torch.zeros(32, 2), batch_size=16, sample_range=None)
     place = f"file://{Path.cwd()}/another_store"
     with pytest.raises(DistributedError, match="got one constructed with 2 processes and used with 1;"):
         after.fit(POINTS.batches(device="cpu"), steps=1)
@@ -152,6 +154,8 @@ def constructed_before_or_after():
         before.fit(batches, steps=1)
     with pytest.raises(DistributedError, match=sentence):
         before.step(next(iter(batches)))
+    with pytest.raises(DataError, match=r"must be the part of their own rank, \(., 2\), got the shard \(0, 1\);"):
+        POINTS(device="cpu").fit(whole, steps=1)
     return before.steps_done, alone.fit(batches, steps=2).steps_done
 
 
@@ -204,3 +208,74 @@ def test_what_does_not_go_together_is_refused():
 def test_replicas_do_not_normalise_over_ranks():
     with pytest.raises(BadValueError, match="synchronize_batch_norm is for one model, got it with replicas"):
         POINTS(device="cpu", replicas=2, synchronize_batch_norm=True)
+
+
+# --- what the ranks must have in common ------------------------------------------------------------------
+
+
+def fit_with(**of_rank_1):
+    """Return the error of a trainer and of its `fit` whose arguments differ on rank 1."""
+    of_rank_0 = {"steps": 2, "lr": 0.1, "loss": "hinge", "width": 8, "resumed": 0, "checkpoints": None}
+    given = of_rank_0 | (of_rank_1 if Ranks.present().rank == 1 else {})
+    options = {name: value for name, value in given.items() if name not in of_rank_0}
+    G = nn.Sequential(nn.Linear(4, given["width"]), nn.LeakyReLU(options.pop("slope", 0.2)), nn.LazyLinear(3))
+    D = Critic(False)
+    G(torch.zeros(1, 4))
+    try:
+        trainer = AdversarialTrainer(
+            G,
+            D,
+            LOSSES.build(given["loss"]),
+            latent=Normal(4),
+            generator_optimizer=torch.optim.SGD(G.parameters(), given["lr"]),
+            discriminator_optimizer=torch.optim.SGD(D.parameters(), 0.1),
+            **options,
+        )
+        if given["checkpoints"] is not None:
+            trainer.callbacks.append(Checkpointer("here", every_steps=given["checkpoints"]))
+        trainer.state.steps_done = given["resumed"]
+        trainer.fit([torch.zeros(4, 3)], steps=given["steps"])
+    except BadValueError as error:
+        return str(error)
+    return "none"
+
+
+DIFFERENCES = {
+    "an optimizer's number": ({"lr": 0.2}, "generator_optimizer lr 0.1 on rank 0 and 0.2 on rank 1"),
+    "a loss": ({"loss": "wasserstein"}, "loss Hinge() on rank 0 and Wasserstein() on rank 1"),
+    "a loss's number": (
+        {"loss": Spec("non_saturating", label_smoothing=0.1)},
+        "loss Hinge() on rank 0 and NonSaturating(label_smoothing=0.1) on rank 1",
+    ),
+    "a network": ({"width": 9}, "generator 0 Linear(in_features=4, out_features=8, bias=True) on rank 0 and Linear("),
+    "a layer's number": ({"slope": 0.1}, "generator 1 LeakyReLU(negative_slope=0.2) on rank 0 and LeakyReLU("),
+    "an option": ({"discriminator_steps": 2}, "discriminator_steps 1 on rank 0 and 2 on rank 1"),
+    "the seed": ({"seed": 1}, "seed 0 on rank 0 and 1 on rank 1"),
+    "a penalty": (
+        {"regularizers": {"r1": REGULARIZERS.build("r1")}},
+        "regularizer r1 missing on rank 0 and R1(weight=10.0, every=1) on rank 1",
+    ),
+    "the number of steps": ({"steps": 3}, "steps 2 on rank 0 and 3 on rank 1"),
+    "a checkpoint that one rank has loaded": ({"resumed": 1}, "steps_done 0 on rank 0 and 1 on rank 1"),
+    "the steps between checks": ({"check_every_steps": 1}, "check_every_steps 100 on rank 0 and 1 on rank 1"),
+    "a checkpointer": ({"checkpoints": 2}, "checkpointer's every None on rank 0 and 2 on rank 1"),
+    "nothing": ({}, "none"),
+}
+
+
+def all_differences():
+    return {name: fit_with(**given) for name, (given, _) in DIFFERENCES.items()}
+
+
+@pytest.fixture(scope="module")
+def errors_of_two_ranks():
+    """The error of each case on each of two ranks."""
+    return on_ranks(2, all_differences)
+
+
+@pytest.mark.parametrize("case", DIFFERENCES)
+def test_ranks_that_were_given_different_trainings_are_refused_with_what_differs(case, errors_of_two_ranks):
+    first, second = (one[case] for one in errors_of_two_ranks)
+    assert first == second
+    assert DIFFERENCES[case][1] in first
+    assert case == "nothing" or first.startswith("every rank must be given the same training, got ")
