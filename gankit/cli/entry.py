@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from gankit.cli.interrupts import TerminatedError
-from gankit.cli.output import safe_output
+from gankit.cli.output import safe_output, warnings_in_one_line
 from gankit.errors import GankitError
 from gankit.version import __version__
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         minimax  Minimax: G minimises the value that D maximises (Goodfellow et al. 2014, eq. 1).
         0
     """
-    with safe_output() as printed:
+    with safe_output() as printed, warnings_in_one_line():
         try:
             options = build_parser().parse_args(arguments)
             code: int = options.command(options)

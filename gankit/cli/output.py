@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from gankit.errors import printable
+from gankit.errors import GankitWarning, printable
 
 
 @contextlib.contextmanager
@@ -75,3 +76,28 @@ class _Stream(Printed):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def warnings_in_one_line() -> Generator[None]:
+    """Show a warning of gankit as one line, without the line of code that issued it, which says nothing here.
+
+    Example:
+        >>> with warnings_in_one_line():
+        ...     print(warnings.formatwarning("two files are left out", GankitWarning, "main.py", 8), end="")
+        gankit: warning: two files are left out
+    """
+    as_before = warnings.formatwarning
+
+    def in_one_line(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if issubclass(category, GankitWarning):
+            return f"gankit: warning: {message}\n"
+        return as_before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = in_one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = as_before

@@ -7,12 +7,14 @@ import io
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from gankit.cli import main
 from gankit.cli.output import safe_output
+from gankit.errors import DataWarning
 
 COMMAND = [sys.executable, "-m", "gankit"]
 
@@ -107,3 +109,17 @@ def test_ctrl_c_while_a_command_is_imported_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("gankit.cli.entry.importlib.import_module", interrupt)
     assert main(["train", "ring"]) == 130
     assert capsys.readouterr().err == "gankit: interrupted\n"
+
+
+def test_warnings_of_gankit_are_one_line_and_others_stay_as_they_are(monkeypatch):
+    def warn_twice(options):
+        shown.append(warnings.formatwarning("two files are left out", DataWarning, "entry.py", 8))
+        shown.append(warnings.formatwarning("old", DeprecationWarning, "entry.py", 8, "main()"))
+        return 0
+
+    shown = []
+    as_before = warnings.formatwarning
+    monkeypatch.setattr("gankit.cli.list.run", warn_twice)
+    assert main(["list"]) == 0
+    assert shown == ["gankit: warning: two files are left out\n", "entry.py:8: DeprecationWarning: old\n  main()\n"]
+    assert warnings.formatwarning is as_before
