@@ -161,7 +161,7 @@ class TrainingState:
         self.steps_done: int = 0
         self.is_between_steps: bool = True
         self.resumed_from: int | None = None
-        self.training_id: str = uuid.uuid4().hex
+        self.training_id: str = ranks.first(lambda: uuid.uuid4().hex)
         self.sources: dict[str, str] = {}
         self.turns: Turns = Turns()
         self.metrics: Metrics = Metrics()
