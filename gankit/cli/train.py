@@ -7,6 +7,7 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gankit.cli.arguments import add_flags, expanded, given, named_preset, output_folder, spec
@@ -148,7 +149,12 @@ def _resumed_run(options: argparse.Namespace, ranks: Ranks) -> Run:
 
 
 def _resume_command(run: Run, launch: Launch) -> str:
-    return shlex.join([*launch.command, "train", "--resume", str(run.folder)])
+    return shlex.join([*launch.command, "train", "--resume", _as_argument(run.folder)])
+
+
+def _as_argument(folder: Path) -> str:
+    """Return the name of a folder such that it is no option."""
+    return f"./{folder}" if str(folder).startswith("-") else str(folder)
 
 
 def _preset_changes(preset: Preset, options: argparse.Namespace) -> dict[str, Any]:
@@ -195,7 +201,7 @@ def _report(run: Run, trainer: AdversarialTrainer) -> None:
     print(f"weights  {run.folder / 'generator.safetensors'}")
     file = "samples.png" if run.evaluations else "grid.png"
     count = "" if run.evaluations else "--count 64 "
-    print(f"more     gankit sample {run.folder} {count}--out {file}")
+    print(f"more     gankit sample {shlex.quote(_as_argument(run.folder))} {count}--out {file}")
 
 
 def _metrics_over_replicas(trainer: AdversarialTrainer) -> str:

@@ -68,7 +68,7 @@ def may_read_files(data: str | Spec) -> bool:
         (False, True, True)
     """
     values = Spec.of(data).arguments.values()
-    return DATASETS.accepts(data, "root") or not all(isinstance(value, (int, float)) for value in values)
+    return not all(isinstance(value, (int, float)) for value in values) or DATASETS.accepts(data, "root")
 
 
 def real_points(batches: Iterable[Batch], seed: int) -> torch.Tensor | None:

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gankit.errors import CheckpointNotFoundError, OutputError, RecipeDiffersError
-from gankit.runs.metrics_file import read_metrics
 from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
 from gankit.training import Checkpoint
+from gankit.training.metrics_file import read_metrics
 
 _MAY_CHANGE = {"checkpoint_every_steps", "check_every_steps"}
 

@@ -37,7 +37,6 @@ from gankit.protocols import Batch
 from gankit.runs.class_names import with_class_names
 from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, real_points
 from gankit.runs.folder import environment, locked_folder, refused_with, reporting_full_disk
-from gankit.runs.metrics_file import read_metrics
 from gankit.runs.recipe import Recipe, read_recipe
 from gankit.runs.resuming import changed_fields, check_inside, is_finished
 from gankit.runs.samples import Request, make_samples, recipe_for_sampling, write_samples
@@ -52,6 +51,7 @@ from gankit.training import (
     SampleGrids,
     load_newest,
 )
+from gankit.training.metrics_file import read_metrics
 from gankit.training.saving.checkpoint import has_checkpoints
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from gankit.errors import OutputError, OutputExistsError
+from gankit.errors import GankitWarning, OutputError, OutputExistsError, warn
 from gankit.files import not_writable, open_regular, parse_json, write_text
 
 _BEGINNING = b'{"step": '
@@ -57,17 +57,39 @@ def read_lines(path: Path, *, is_own: bool = False) -> tuple[list[Line], bool]:
         is_cut_off = not text.endswith(b"\n") and _BEGINNING.startswith(text[: len(_BEGINNING)])
         try:
             row = parse_json(text)
-            if (
-                not text.endswith(b"\n")
-                or type(row) is not dict
-                or type(cast("dict[str, Any]", row).get("step")) is not int
-            ):
+            if not text.endswith(b"\n") or not _is_row(row):
                 raise ValueError
             lines.append(Line(text.decode(), cast("dict[str, Any]", row)))
         except ValueError:
             if not is_cut_off and not is_own:
                 raise refusal(path, f"something else in line {number}") from None
     return lines, len(lines) < len(texts)
+
+
+def _is_row(row: Any) -> bool:
+    if type(row) is not dict:
+        return False
+    values = cast("dict[str, Any]", row)
+    return type(values.get("step")) is int and all(isinstance(one, int | float | None) for one in values.values())
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a log of metrics, or none if there is no such file.
+
+    Other lines, such as a note that somebody added, are left out with a `GankitWarning`.
+
+    Raises:
+        OutputExistsError: For something else than a file.
+        OutputError: For a file that cannot be read.
+
+    Example:
+        >>> read_metrics(Path("nowhere"))
+        []
+    """
+    lines, has_more = read_lines(path, is_own=True)
+    if has_more:
+        warn(f"every line of {path} must be the metrics of a step, got others, which are left out", GankitWarning)
+    return [line.row for line in lines]
 
 
 def write_lines(path: Path, lines: Sequence[Line]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gankit.cli import main
+from gankit.runs import Run
 
 TINY = ["--generator", "mlp:widths=[8]", "--discriminator", "mlp:widths=[8]", "--batch-size", "16", "--device", "cpu"]
 
@@ -161,3 +163,22 @@ def test_a_value_that_cannot_be_absent_is_no_none(capsys):
     with pytest.raises(SystemExit):
         main(["train", "ring", "--steps", "none"])
     assert "argument --steps: invalid int value: 'none'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["two words", "it's; echo $HOME", "-run"])
+def test_printed_commands_are_quoted_for_the_shell(folder, capsys, monkeypatch):
+    build = Run.build_trainer
+
+    def build_stopping(self, device=None):
+        trainer = build(self, device)
+        trainer.stop()
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "build_trainer", build_stopping)
+        assert main(["train", "vanilla_mnist", *TINY, "--steps", "2", "--no-progress", f"--out={folder}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    sample, resume = (shlex.split(next(one for one in lines if one.startswith(word))) for word in ("more", "continue"))
+    assert main([*resume[2:], "--no-progress"]) == 0
+    assert main(sample[2:]) == 0
+    assert Path(folder, "checkpoints/step_0000002").is_dir()

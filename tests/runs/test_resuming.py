@@ -178,9 +178,9 @@ def test_a_line_that_somebody_added_to_the_metrics_ends_nothing(line, monkeypatc
         return trainer
 
     monkeypatch.setattr(Run, "build_trainer", build_adding)
-    with pytest.warns(GankitWarning, match=r"metrics.jsonl must be the metrics of a step, got others, .*left out: 2"):
+    with pytest.warns(GankitWarning, match="must be the metrics of a step, got others, which are left out"):
         Run.open("run").resume(progress=False)
-    with pytest.warns(GankitWarning, match="which are left out: 2"):
+    with pytest.warns(GankitWarning, match="which are left out"):
         assert [row["step"] for row in Run.open("run").read_metrics()] == [2, 4]
 
 
