@@ -114,7 +114,7 @@ def take_out_pictures(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Run, "_pictures", lambda self, batches: None)
     patch.setattr(Run, "_draw_curves", lambda self: None)
     patch.setattr("gankit.compare.save_panels", lambda *args, **options: None)
-    patch.setattr("gankit.runs.run.save_points", lambda *args, **options: None)
+    patch.setattr("gankit.runs.samples.save_points", lambda *args, **options: None)
 
 
 @functools.cache
