@@ -40,6 +40,16 @@ _SENTENCES: list[tuple[re.Pattern[str], str]] = [
             _TWICE.format(what="a layer refuses ({})", instead=_OTHER),
         ),
         (
+            r"leaf Variable that requires grad is being used in an in-place operation",
+            "a penalty differentiates with respect to samples, which the discriminator changes in place; let its first "
+            "layers return new tensors, without inplace=True",
+        ),
+        (
+            r"modified by an inplace operation",
+            "a network changes a tensor in place that its gradient needs; let its layers return new tensors, without "
+            "inplace=True",
+        ),
+        (
             r"[Ii]nference tensor",
             "the networks and the batches must be made outside torch.inference_mode(), got tensors that were made "
             "inside it, which have no gradient",

@@ -130,6 +130,20 @@ def test_a_penalty_on_an_input_that_d_detaches_is_refused(make_trainer, batches)
     refused(trainer, batches, "in the discriminator's half, a term differentiates what does not depend on the samples")
 
 
+def test_a_penalty_on_an_input_that_d_changes_in_place_is_refused(make_trainer, batches):
+    D = nn.Sequential(nn.LeakyReLU(0.2, inplace=True), discriminator())
+    trainer = make_trainer(discriminator=D, regularizers=[R1()])
+    refused(
+        trainer, batches, "samples, which the discriminator changes in place; let its first layers return new tensors"
+    )
+
+
+def test_a_tensor_that_is_changed_in_place_before_its_gradient_is_refused(make_trainer, batches):
+    refused(
+        make_trainer(discriminator=discriminator(nn.Sigmoid(), nn.ReLU(inplace=True))), batches, "changes a tensor in"
+    )
+
+
 def test_a_parameter_without_influence_is_left_alone(make_trainer, batches):
     trainer = make_trainer(optimizer=torch.optim.AdamW)
     trainer.generator.register_parameter("idle", nn.Parameter(torch.ones(2)))
