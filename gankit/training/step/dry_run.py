@@ -18,6 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 _ATOMS = (Tensor, str, bytes, int, float, complex, type(None), type, types.ModuleType)
 """What holds nothing that a forward pass could change."""
 
+_OF_TRAINING = ("gankit.training", "gankit.data", "torch.utils.data", "torch.optim", "torch._dynamo")
+"""Where objects come from that a network may know, but that are no part of it, and that other threads may be using."""
+
 
 def dry_run(mode: FakeTensorMode, network: nn.Module, *arguments: object) -> Any:
     """Return what the network answers to fake tensors, and leave every attribute of every module as it was.
@@ -106,9 +109,10 @@ def _held(one: object) -> Iterable[object]:
         return [one.__self__]
     if isinstance(one, types.FunctionType):
         return [cell.cell_contents for cell in one.__closure__ or () if _is_filled(cell)]
+    home = type(one).__module__
     # loggers, threads and the like belong to the whole program
-    is_own = type(one).__module__.partition(".")[0] not in sys.stdlib_module_names
-    return [vars(one)] if is_own and hasattr(one, "__dict__") else []
+    is_own = home.partition(".")[0] not in sys.stdlib_module_names and not home.startswith(_OF_TRAINING)
+    return [vars(one)] if hasattr(one, "__dict__") and (is_own or isinstance(one, nn.Module)) else []
 
 
 def _is_filled(cell: types.CellType) -> bool:

@@ -192,6 +192,23 @@ class Fixed:
         return torch.zeros(count, 4, device=device)
 
 
+def test_what_a_network_knows_of_the_training_is_not_touched():
+    network = mlp()
+    samples, optimizer = [torch.zeros(2)], torch.optim.Adam(network.parameters())
+    loader = torch.utils.data.DataLoader(samples)
+    network.others = [loader, optimizer]
+    tensors = [*samples, *network.parameters()]
+
+    class Watching(nn.Module):
+        def forward(self, z):
+            held = [*loader.dataset, *optimizer.param_groups[0]["params"]]
+            assert all(one is other for one, other in zip(held, tensors, strict=True))
+            return z
+
+    network.append(Watching())
+    assert run(network).shape == (5, 3)
+
+
 def test_a_lazy_network_is_refused_before_anything_else(make_trainer):
     lazy = nn.Sequential(nn.LazyLinear(16), nn.LazyBatchNorm1d(), nn.Unflatten(1, (1, 4, 4)))
     before = copy.copy(vars(lazy[0]))

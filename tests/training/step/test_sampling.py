@@ -54,8 +54,11 @@ def test_samples_come_from_the_averaged_generator(make_trainer, batches):
 # --- networks that draw or normalise themselves ----------------------------------------------------------
 
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
 class Noisy(nn.Module):
-    """A generator that draws noise in its forward pass, in eval mode too."""
+    """A generator that draws noise in its forward pass, in eval mode too, also on the CPU."""
 
     def __init__(self):
         super().__init__()
@@ -63,7 +66,7 @@ class Noisy(nn.Module):
 
     def forward(self, z):
         hidden = self.first(z)
-        hidden = nn.functional.dropout(hidden + torch.randn_like(hidden), 0.1, training=True)
+        hidden = nn.functional.dropout(hidden + torch.randn_like(hidden) + torch.randn(1).item(), 0.1, training=True)
         return self.last(hidden).unflatten(1, SHAPE)
 
 
@@ -79,8 +82,9 @@ def noisy_networks(classes, dtype):
 
 
 @pytest.mark.parametrize("decay", [None, 0.5])
-def test_noise_that_a_network_draws_follows_from_the_seed(decay):
-    trainer = make(networks=noisy_networks, averaging_decay=decay)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_noise_that_a_network_draws_follows_from_the_seed(device, decay):
+    trainer = make(networks=noisy_networks, averaging_decay=decay, device=device)
     first = trainer.sample(4, seed=3)
     trainer.sample(2)
     torch.randn(5)
@@ -109,12 +113,14 @@ def looks_in_vain(trainer):
         trainer.sample(3, torch.zeros(3, 5))
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
 @pytest.mark.parametrize("look", [looks, looks_with_a_seed, looks_in_vain, "grids"])
-def test_looking_at_samples_of_a_network_that_draws_changes_nothing_in_training(tmp_path, look):
+def test_looking_at_samples_of_a_network_that_draws_changes_nothing_in_training(tmp_path, look, device):
     pytest.importorskip("torchvision" if look == "grids" else "torch")
 
     def trained(callbacks=()):
-        return make(networks=noisy_networks, callbacks=list(callbacks)).fit(make_batches(), steps=4)
+        trainer = make(networks=noisy_networks, callbacks=list(callbacks), device=device)
+        return trainer.fit(make_batches(device=device), steps=4)
 
     class Looks:
         every = 1
