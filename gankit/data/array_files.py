@@ -110,7 +110,7 @@ def _read_csv(opened: IO[bytes]) -> Tensor:
         try:
             table = numpy.loadtxt(rows, "float32", comments=None, delimiter=delimiter, ndmin=2, quotechar='"')
         except ValueError as error:
-            raise ValueError(str(error).partition(";")[0]) from None  # advice about arguments of numpy follows
+            raise ValueError(str(error).partition("; use `")[0]) from None  # advice about arguments of numpy follows
     return torch.from_numpy(table)  # pyright: ignore[reportUnknownMemberType]
 
 

@@ -139,6 +139,8 @@ which comes with gankit
 
 def _read_set(source: _Source, root: str | Path, train: bool, download: bool) -> TensorData:
     folder = expand_root(root)
+    if folder.exists() and not folder.is_dir():
+        raise DataNotFoundError(f"root must be a folder, got {str(root)!r}, which is a file")
     prefix = "train" if train else "t10k"
     images, labels = f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
     missing = [name for name in (images, labels) if not _candidates(folder, source.name, name)]

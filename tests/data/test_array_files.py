@@ -117,6 +117,7 @@ CRAFTED = {
     "names alone": b"a,b\n",
     "uneven rows": b"1,2\n3\n",
     "an empty cell": b"1,2\n3,\n",
+    "decimal commas": b"1;3,5\n1;3,5\n",
     "words": b"1,2\nx,3\n",
     "a page": b"<!DOCTYPE html>\n<html>not found</html>\n",
     "no text": b"\xff\xfe\x00\x01",

@@ -347,6 +347,13 @@ def test_without_download_missing_files_are_named_with_the_way_out(name, files, 
 
 
 @BOTH
+def test_a_file_as_root_is_refused(name, offline):
+    Path("file").write_bytes(b"")
+    with pytest.raises(DataNotFoundError, match="^root must be a folder, got 'file', which is a file$"):
+        DATASETS.build(name, root="file")
+
+
+@BOTH
 @pytest.mark.parametrize(
     "failure",
     [
