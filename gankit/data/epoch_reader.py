@@ -22,7 +22,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from gankit.data.checked import CheckedDataset, explained
-from gankit.data.random_streams import generator_state, generators_behind, set_generator_state
+from gankit.data.random_streams import check_names, generator_state, generators_behind, set_generator_state
 from gankit.errors import BadArgumentsError, DataError, InexactResumeWarning, warn
 from gankit.protocols import State, Stateful
 from gankit.seeds import default_generator_kept
@@ -197,12 +197,12 @@ class EpochReader:
         if isinstance(self.batches, Stateful):
             if "loader" not in state:
                 return
-            _check_names(state, {"loader", "others"})
+            check_names(state, {"loader", "others"})
             self.batches.load_state_dict(state["loader"])
             self._restored = state
         elif (isinstance(self.batches, (list, tuple)) or self._is_repeatable) and state.get("before") is not None:
-            _check_names(state, {"position", "before", "others", "newest"})
-            _check_names(state["before"], {"default", "own", "others", "epoch", "starts_workers"})
+            check_names(state, {"position", "before", "others", "newest"})
+            check_names(state["before"], {"default", "own", "others", "epoch", "starts_workers"})
             self._restored = state
 
     # --- the random generators behind the batches ------------------------------------------------------------
@@ -349,11 +349,6 @@ def _seed_of(owner: Any) -> int | None:
 def _set_states(generators: Sequence[Any], states: Sequence[Tensor | str]) -> None:
     for one, state in zip(generators, states, strict=True):
         set_generator_state(one, state)
-
-
-def _check_names(state: State, names: set[str]) -> None:
-    if set(state) != names:
-        raise BadArgumentsError(f"the place in the batches must have {sorted(names)}, got {sorted(state)}")
 
 
 def _digest(batch: Any) -> str | None:

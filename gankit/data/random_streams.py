@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gankit.errors import BadArgumentsError
+from gankit.protocols import State
 from gankit.seeds import Stream, replica_seeds, stream_seed
 
 _MOST_ITEMS = 1_000
@@ -36,6 +37,18 @@ def seeded_generators(
     ]
 
 
+def check_names(state: State, names: set[str]) -> None:
+    """Raise `BadArgumentsError` unless the saved place in some batches has exactly these entries.
+
+    Example:
+        >>> check_names({"position": 3}, {"random"})
+        Traceback (most recent call last):
+        gankit.errors.BadArgumentsError: the place in the batches must have ['random'], got ['position']
+    """
+    if set(state) != names:
+        raise BadArgumentsError(f"the place in the batches must have {sorted(names)}, got {sorted(state)}")
+
+
 def restore_generators(generators: Sequence[torch.Generator], states: Sequence[Tensor]) -> None:
     """Set the generators to the states that were saved from them.
 
@@ -51,8 +64,14 @@ def restore_generators(generators: Sequence[torch.Generator], states: Sequence[T
     """
     if len(states) != len(generators):
         raise BadArgumentsError(f"state must hold {len(generators)} generators, one per replica, got {len(states)}")
-    for generator, state in zip(generators, states, strict=True):
-        generator.set_state(state.cpu())
+    before = [generator.get_state() for generator in generators]
+    try:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state.cpu())
+    except (AttributeError, TypeError, RuntimeError) as error:  # a state of something else
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
+        raise BadArgumentsError(f"state must hold the states of generators: {error}") from error
 
 
 # --- generators of torch, numpy and Python that a data set draws from ----------------------------------------

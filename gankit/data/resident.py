@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from gankit.data.checked import as_labels, check_labels
 from gankit.data.placed import PlacedBatches, are_equal, copied_generator
-from gankit.data.random_streams import restore_generators, seeded_generators
+from gankit.data.random_streams import check_names, restore_generators, seeded_generators
 from gankit.data.scaling import SampleRange, check_values, scaled
 from gankit.errors import BadArgumentsError, BadValueError, DataError, check_count
 from gankit.fingerprints import tensors_fingerprint
@@ -285,9 +285,11 @@ class TensorBatches(PlacedBatches):
         """Continue at the position that `state_dict` returned.
 
         Raises:
-            BadArgumentsError: If the position is beyond the end of these data, or the number of replicas differs.
+            BadArgumentsError: If the state is that of other batches, the position is beyond the end of these data, or
+                the number of replicas differs.
         """
-        if not 0 <= state["position"] <= len(self):
+        check_names(state, {"epoch", "position", "random"})
+        if type(state["position"]) is not int or not 0 <= state["position"] <= len(self):
             raise BadArgumentsError(
                 f"state must come from data with {len(self)} batches per epoch, got position {state['position']}"
             )

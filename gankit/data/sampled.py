@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from gankit.data.placed import PlacedBatches, are_equal, copied_generator
-from gankit.data.random_streams import restore_generators, seeded_generators
+from gankit.data.random_streams import check_names, restore_generators, seeded_generators
 from gankit.errors import check_count
 from gankit.protocols import State, makes_new_tensors
 
@@ -157,7 +157,8 @@ class SampledBatches(PlacedBatches):
         """Continue from the states that `state_dict` returned.
 
         Raises:
-            BadArgumentsError: If the number of replicas differs.
+            BadArgumentsError: If the state is that of other batches, or the number of replicas differs.
         """
+        check_names(state, {"random"})
         restore_generators(self._generators, state["random"])
         self._is_new = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from gankit.errors import BadValueError
+from gankit.errors import BadArgumentsError, BadValueError
 from gankit.losses.registry import LOSSES
 from gankit.protocols import AdversarialLoss, State, Stateful
 from gankit.registry import Spec
@@ -98,7 +98,13 @@ class BuiltSchedule:
         return {str(step): loss.state_dict() for step, loss in self._stages.items() if isinstance(loss, Stateful)}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from what `state_dict` returned."""
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            BadArgumentsError: For the state of a schedule with other stages. Nothing is changed then.
+        """
+        if state.keys() != (own := self.state_dict().keys()):
+            raise BadArgumentsError(f"state must be of a schedule with the stages {[*own]}, got {[*state]}")
         for step, loss in self._stages.items():
             if isinstance(loss, Stateful):
                 loss.load_state_dict(state[str(step)])

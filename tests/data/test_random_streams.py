@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gankit.data import TensorBatches
 from gankit.data.random_streams import restore_generators, seeded_generators
 from gankit.errors import BadArgumentsError
+from gankit.presets import ring
 
 CPU = torch.device("cpu")
 
@@ -30,3 +32,34 @@ def test_too_few_or_too_many_states_change_nothing(count):
     with pytest.raises(BadArgumentsError, match=f"^state must hold 2 generators, one per replica, got {count}$"):
         restore_generators(generators, [torch.Generator().manual_seed(9).get_state()] * count)
     assert all(torch.equal(one.get_state(), state) for one, state in zip(generators, before, strict=True))
+
+
+# --- states of other batches -----------------------------------------------------------------------------
+
+
+def resident():
+    return TensorBatches(torch.zeros(8, 2), batch_size=2, sample_range=None)
+
+
+def sampled():
+    return ring.batches(device="cpu")
+
+
+@pytest.mark.parametrize("make", [resident, sampled])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state, other: {},
+        lambda state, other: other,
+        lambda state, other: {**state, "random": [torch.zeros(3)]},
+        lambda state, other: {**state, "random": ["3"]},
+        lambda state, other: {**state, "random": []},
+    ],
+    ids=["nothing", "other batches", "no states", "texts", "too few"],
+)
+def test_the_state_of_other_batches_is_refused_and_changes_nothing(make, change):
+    batches, twin = make(), make()
+    other = sampled() if make is resident else resident()
+    with pytest.raises(BadArgumentsError, match="must have|must hold"):
+        batches.load_state_dict(change(make().state_dict(), other.state_dict()))
+    assert torch.equal(next(iter(batches)), next(iter(twin)))

@@ -123,3 +123,14 @@ def test_all_losses_are_moved_to_the_device_and_broadcast_to_the_ranks(preset, m
     assert len({id(loss) for loss, _ in moved}) == 2
     assert {device for _, device in moved} == {trainer.device}
     assert {id(loss.count) for loss, _ in moved} <= {id(tensor) for tensor in broadcast}
+
+
+def test_the_state_of_a_schedule_with_other_stages_is_refused():
+    class Counting(torch.nn.Module, NonSaturating):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+            self.register_buffer("count", torch.zeros(()))
+
+    one, other = (LossSchedule({0: Counting(), step: Counting()}).build() for step in (5, 6))
+    with pytest.raises(BadArgumentsError, match=r"the stages \['0', '5'\], got \['0', '6'\]"):
+        one.load_state_dict(other.state_dict())
