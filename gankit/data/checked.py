@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from gankit.errors import BadArgumentsError, DataError, GankitError, ShapeError
+from gankit.fingerprints import data_fingerprint
 
 Keys = tuple[str, ...] | None
 """The names of the samples, and of the labels, in batches that are dictionaries; None for other batches."""
@@ -182,6 +184,10 @@ class CheckedDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def fingerprint(self) -> dict[str, str | int]:
+        """Return what is known about the data set; see `gankit.fingerprints`."""
+        return data_fingerprint(self.dataset)
+
     @override
     def __getitem__(self, index: int) -> Any:
         return self._checked(index, self.dataset[index])
@@ -247,7 +253,7 @@ fit, or torchvision's resize, center_crop and pad, give pictures one size
             batch = next(iterator)
         except StopIteration:
             return
-        except (TypeError, RuntimeError) as error:
+        except (AttributeError, TypeError, RuntimeError) as error:
             explanation = None if isinstance(error, GankitError) else _collating_error(str(error), number)
             if explanation is None:
                 raise
@@ -264,9 +270,10 @@ def _collating_error(message: str, number: int) -> GankitError | None:
         return DataError(
             f"the samples of batch {number} must be tensors, arrays or numbers, got {kind}; {_MAKE_TENSORS}"
         )
-    _, found, rest = message.partition("expected Tensor as element ")
-    if found:
-        kind = rest.strip().splitlines()[0].rpartition("but got ")[2]
+    # the second in workers, which stack in shared memory
+    odd = re.search(r"expected Tensor as element .* but got (\S+)|'(\S+)' object has no attribute 'numel'", message)
+    if odd is not None:
+        kind = odd[1] or odd[2]
         return DataError(
             f"the samples of batch {number} must be tensors, arrays or numbers, got {kind}; {_MAKE_TENSORS}"
         )
@@ -277,6 +284,6 @@ def _collating_error(message: str, number: int) -> GankitError | None:
             f"the samples of batch {number} must have one shape, got {first} and {second.partition(' at entry')[0]}; "
             "image_folder's size and fit, or torchvision's resize, center_crop and pad, give pictures one size"
         )
-    if "Trying to resize storage that is not resizable" in message:  # from workers, which stack in shared memory
+    if "Trying to resize storage that is not resizable" in message:  # from workers
         return ShapeError(f"the samples of batch {number} must have one shape; crop, pad or resize them in a transform")
     return None

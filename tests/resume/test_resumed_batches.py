@@ -192,7 +192,7 @@ class StatefulLoader:
     def __iter__(self):
         while self.at < 5:
             self.at += 1
-            yield torch.full((8, 1, 28, 28), self.at / 10)
+            yield torch.linspace(0, self.at / 10, 8 * 28 * 28).view(8, 1, 28, 28)
         self.at = 0
 
     def state_dict(self):

@@ -23,6 +23,8 @@ from gankit.spec import Spec
 from gankit.training import Checkpointer, load_newest
 from tests.training.steps import SHAPE
 
+pytestmark = pytest.mark.filterwarnings("ignore:the (data|batches) are expected to have")  # of one colour
+
 TINY = vanilla_mnist.replace(generator=Spec("mlp", widths=[8]), discriminator=Spec("mlp", widths=[8]), batch_size=4)
 
 
