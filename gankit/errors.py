@@ -11,7 +11,8 @@ import inspect
 import math
 import operator
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import SupportsIndex
 
 _LARGEST_INTEGER = 2**63 - 1
@@ -200,6 +201,32 @@ def warn(message: str, category: type[GankitWarning]) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gankit":
         level, frame = level + 1, frame.f_back
     warnings.warn(printable(message), category, stacklevel=level)
+
+
+@contextmanager
+def finished_by(finish: Callable[[], object]) -> Generator[None]:
+    """Call a function at the end of a `with` block. If the block raises, an error of the function is only a warning.
+
+    In a `finally` clause, the second error would take the place of the first, which says what went wrong.
+
+    Args:
+        finish: The function, which takes no arguments.
+
+    Example:
+        >>> with finished_by(lambda: print("closed")):
+        ...     print("open")
+        open
+        closed
+    """
+    try:
+        yield
+    except BaseException:
+        try:
+            finish()
+        except Exception as failure:  # noqa: BLE001  # anything that a file, a process or a terminal may raise
+            warn(f"after an error, this failed as well: {failure}", GankitWarning)
+        raise
+    finish()
 
 
 def is_too_large(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -20,6 +21,7 @@ from gankit.errors import (
     check_positive,
     check_seed,
     did_you_mean,
+    finished_by,
 )
 
 CLASSES = {name: one for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)}
@@ -162,3 +164,30 @@ def test_a_seed_that_passes_is_one_torch_takes(seed):
 def test_another_seed_is_refused(seed, error):
     with pytest.raises(error, match="^seed must be "):
         check_seed(seed)
+
+
+def fail(error):
+    raise error
+
+
+def test_an_error_at_the_end_does_not_take_the_place_of_the_first():
+    with (
+        pytest.warns(GankitWarning, match="^after an error, this failed as well: the disk is full$"),
+        pytest.raises(KeyError, match="first"),
+        finished_by(lambda: fail(OSError("the disk is full"))),
+    ):
+        fail(KeyError("first"))
+
+
+def test_an_error_at_the_end_of_a_block_without_one_is_raised():
+    with pytest.raises(OSError, match="the disk is full"), finished_by(lambda: fail(OSError("the disk is full"))):
+        pass
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+def test_a_block_is_finished_once(error):
+    finished = []
+    with contextlib.suppress(KeyboardInterrupt), finished_by(lambda: finished.append(1)):
+        if error is not None:
+            raise error
+    assert finished == [1]

@@ -28,6 +28,7 @@ from gankit.errors import (
     DataNotFoundError,
     GankitWarning,
     MissingExtraError,
+    finished_by,
     warn,
 )
 from gankit.files import write_text
@@ -228,15 +229,12 @@ class Run:
                 trainer.callbacks.append(stack.enter_context(bar))
             if checkpointer is not None:
                 trainer.callbacks.append(checkpointer)
-            try:
+            with finished_by(lambda: self._finish(trainer, pictures)):
                 if pictures is not None and trainer.steps_done % pictures.every == 0:
                     pictures(trainer)
                 trainer.fit(batches, steps=preset.steps)
                 if checkpointer is not None and checkpointer.saved_step != trainer.steps_done:
                     checkpointer.save(trainer)
-            finally:
-                if trainer.ranks.is_first:
-                    self._finish(trainer, pictures)
         if not trainer.ranks.is_first:
             return trainer
         self.evaluations = evaluate(trainer, batches, seed=recipe.seed)
@@ -246,6 +244,8 @@ class Run:
         return trainer
 
     def _finish(self, trainer: AdversarialTrainer, pictures: SampleGrids | PointClouds | None) -> None:
+        if not trainer.ranks.is_first:
+            return
         self.save_weights(trainer)
         if pictures is not None:
             pictures(trainer)

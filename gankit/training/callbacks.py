@@ -6,6 +6,7 @@ With several ranks, only rank 0 acts.
 from __future__ import annotations
 
 import abc
+import contextlib
 import importlib
 import json
 from pathlib import Path
@@ -391,4 +392,5 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        with contextlib.suppress(*() if error is None else (OSError, ValueError)):  # of a terminal that was closed
+            self._bar.close()

@@ -15,7 +15,6 @@ from gankit.errors import (
     DataError,
     GankitError,
     NonFiniteError,
-    OutputError,
     check_count,
     check_seed,
     warn,
@@ -375,7 +374,7 @@ class AdversarialTrainer(StateAttributes):
         if (keeper := self._keeper) is not None:
             try:
                 keeper.save(self)
-            except OutputError as failure:
+            except GankitError as failure:
                 warn(str(failure), CheckpointWarning)  # the error of the batches is raised
 
     @property

@@ -14,6 +14,7 @@ from gankit.errors import (
     BadArgumentsError,
     BadValueError,
     DataNotFoundError,
+    GankitWarning,
     OutputError,
     OutputExistsError,
     ShapeError,
@@ -289,3 +290,19 @@ def test_drawing_samples_takes_none_from_the_stream_of_batches():
     (before,) = (random.clone() for random in batches.state_dict()["random"])
     Run("run", Recipe(preset=POINTS, device="cpu"))._pictures(batches)
     assert torch.equal(batches.state_dict()["random"][0], before)
+
+
+def test_weights_that_cannot_be_written_do_not_hide_why_training_ended(monkeypatch):
+    def lost(*_, **__):
+        raise DataNotFoundError("the data are gone")
+
+    def full(*_, **__):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("gankit.training.trainer.AdversarialTrainer.step", lost)
+    monkeypatch.setattr(Run, "save_weights", full)
+    with (
+        pytest.warns(GankitWarning, match="after an error, this failed as well: the disk is full"),
+        pytest.raises(DataNotFoundError, match="the data are gone"),
+    ):
+        train("run")

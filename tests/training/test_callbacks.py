@@ -252,3 +252,10 @@ def test_a_long_log_keeps_the_lines_that_the_history_leaves_out(monkeypatch, mak
     resumed.load_state_dict(trainer.state_dict())
     MetricsLog("metrics.jsonl", every=1).resume(resumed)
     assert logged() == list(range(1, 12))
+
+
+def test_a_progress_bar_on_a_closed_terminal_does_not_hide_the_first_error():
+    screen = io.StringIO()
+    with pytest.raises(KeyError, match="first"), ProgressBar(7, file=screen):
+        screen.close()
+        raise KeyError("first")

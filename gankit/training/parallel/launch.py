@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous  # pyright: ignore[reportUnknownVariableType]
 
-from gankit.errors import BadValueError, DeviceError
+from gankit.errors import BadValueError, DeviceError, finished_by
 from gankit.seeds import stream_seed
 from gankit.training.parallel.ranks import Ranks, exchanging
 
@@ -93,14 +93,12 @@ class Launch:
             # after a restart, the store may still hold the addresses of the processes before it
             store = PrefixStore(f"start {self.restarts}", self._store)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-        try:
+        with finished_by(_leave):
             ranks = Ranks.present()
             if not ranks.is_first:
                 seed = stream_seed(torch.initial_seed(), "dropout", ranks.rank)
                 torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
             yield ranks
-        finally:
-            dist.destroy_process_group()
 
     def note(self, name: str, value: str) -> str:
         """Store a value for all processes that have joined, including those that are restarted later.
@@ -112,6 +110,11 @@ class Launch:
             return value
         with exchanging():
             return PrefixStore("gankit", self._store).compare_set(name, "", value).decode()
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _number(name: str, least: int, end: int = 2**31, *, default: int | None = None) -> int:

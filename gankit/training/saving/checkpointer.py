@@ -258,7 +258,7 @@ class Checkpointer:
     ) -> None:
         try:
             self.close()
-        except OutputError as failure:
+        except Exception as failure:  # anything that the writing thread has raised
             if error is None:
                 raise
             warn(str(failure), CheckpointWarning)  # the error that ended the block is raised

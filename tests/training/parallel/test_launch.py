@@ -8,6 +8,7 @@ import torch
 from gankit.errors import (
     BadValueError,
     DeviceError,
+    GankitWarning,
 )
 from gankit.training import Launch
 
@@ -85,3 +86,24 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(DeviceError, match="got process 3 and 2 devices"), Launch().joined():
         pass
+
+
+def join_and_fail(monkeypatch, destroy):
+    for name, value in (WHOLE | {"WORLD_SIZE": "1"}).items():
+        monkeypatch.setenv(name, value)
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr("gankit.training.parallel.launch.rendezvous", lambda *_, **__: iter([(store, 0, 1)]))
+    with Launch().joined("cpu"):
+        destroy()
+        raise KeyError("first")
+
+
+def test_the_error_of_a_training_is_not_replaced_by_that_of_leaving_the_group(monkeypatch):
+    def lost():
+        torch.distributed.destroy_process_group()
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+
+    with pytest.raises(KeyError, match="first"):
+        join_and_fail(monkeypatch, torch.distributed.destroy_process_group)
+    with pytest.warns(GankitWarning, match="after an error, this failed as well"), pytest.raises(KeyError, match="fir"):
+        join_and_fail(monkeypatch, lost)
