@@ -254,8 +254,23 @@ def test_a_long_log_keeps_the_lines_that_the_history_leaves_out(monkeypatch, mak
     assert logged() == list(range(1, 12))
 
 
-def test_a_progress_bar_on_a_closed_terminal_does_not_hide_the_first_error():
-    screen = io.StringIO()
-    with pytest.raises(KeyError, match="first"), ProgressBar(7, file=screen):
-        screen.close()
+class Terminal(io.StringIO):
+    """A terminal that may be closed while something is written to it."""
+
+    is_there = True
+
+    def write(self, text):
+        if not self.is_there:
+            raise OSError("the terminal is closed")
+        return super().write(text)
+
+
+def in_a_bar_of(screen):
+    with ProgressBar(7, file=screen):
+        screen.is_there = False
         raise KeyError("first")
+
+
+def test_a_progress_bar_on_a_closed_terminal_does_not_hide_the_first_error():
+    with pytest.raises(KeyError, match="first"):
+        in_a_bar_of(Terminal())
