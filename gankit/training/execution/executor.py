@@ -183,9 +183,9 @@ class Executor:
         captured: Callable[[GraphedStep], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
         check_gradients_enabled()
-        self._state.restore_train_mode()
         average = self._state.average
         with self._state.turns:
+            self._state.restore_train_mode()
             if average is not None and average.prepare(self._state.generator):
                 self.reset()
             updates_generator = self._step.updates_generator

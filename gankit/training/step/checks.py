@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeVar, cast
 
@@ -27,6 +28,9 @@ CallbackT = TypeVar("CallbackT")
 
 MIXING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SynchronizedBatchNorm)
 """The layers that mix the samples of a batch."""
+SINGLE_SAMPLE = (
+    "a batch must have 2 samples or more for BatchNorm{}; a DataLoader leaves small ones out with drop_last=True"
+)
 _ABOUT_SHAPES = re.compile(r"shape|size|\bdim|\dD\b|channels|broadcast", re.IGNORECASE)
 
 
@@ -114,11 +118,8 @@ def _answer(
             raise BadArgumentsError(
                 f"{label} needs a condition, which the batches do not carry ({reason}); give batches (real, condition)"
             ) from error
-        if isinstance(error, ValueError) and "Expected more than 1 value per channel" in reason:
-            raise DataError(
-                f"a batch must have 2 samples or more for BatchNorm in {label}, got {len(inputs)}; a DataLoader "
-                "leaves small ones out with drop_last=True"
-            ) from None
+        if is_about_single_values(error):
+            raise DataError(SINGLE_SAMPLE.format(f" in {label}, got {len(inputs)}")) from None
         if isinstance(error, (RuntimeError, ValueError, IndexError)) and _ABOUT_SHAPES.search(reason):
             raise ShapeError(f"{label} does not fit inputs of shape {tuple(inputs.shape)}: {reason}") from error
         return None  # it takes a condition, and none is known yet, or it reads values, which fakes do not have
@@ -181,6 +182,35 @@ def described(value: object) -> str:
         ('the class Linear', 'Linear')
     """
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def is_about_single_values(error: Exception) -> bool:
+    """Return whether an error is that of a BatchNorm that got one value per channel, also from TorchScript.
+
+    Example:
+        >>> is_about_single_values(ValueError("Expected more than 1 value per channel when training"))
+        True
+    """
+    return "Expected more than 1 value per channel" in str(error)
+
+
+@contextmanager
+def single_samples_refused() -> Generator[None]:
+    """Raise `DataError` for a single sample that a BatchNorm cannot use, where a run on fake tensors did not show it.
+
+    Example:
+        >>> with single_samples_refused():
+        ...     nn.BatchNorm1d(3)(torch.zeros(1, 3))
+        Traceback (most recent call last):
+        gankit.errors.DataError: a batch must have 2 samples or more for BatchNorm; a DataLoader leaves small ones \
+out with drop_last=True
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_about_single_values(error):
+            raise
+        raise DataError(SINGLE_SAMPLE.format("")) from error
 
 
 def check_latent(latent: object) -> None:

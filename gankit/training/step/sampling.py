@@ -12,7 +12,7 @@ from gankit.devices import memory_bytes
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_count, check_seed
 from gankit.protocols import Random
 from gankit.seeds import replica_seeds
-from gankit.training.step.checks import is_about_arguments, lacks_condition
+from gankit.training.step.checks import is_about_arguments, is_about_single_values, lacks_condition
 from gankit.training.step.modes import evaluating
 from gankit.training.step.state import TrainingState
 
@@ -148,8 +148,8 @@ def generate_from(
                     f"condition is of shape {tuple(condition.shape[batch_dimension:])}, and {label} takes none"
                 ) from error
             raise
-        except ValueError as error:
-            if "Expected more than 1 value per channel" not in str(error):
+        except Exception as error:
+            if not is_about_single_values(error):
                 raise
             raise BadValueError(
                 "count and batch_size must give passes of 2 samples or more to a generator with BatchNorm without "

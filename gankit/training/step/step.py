@@ -15,6 +15,7 @@ from gankit.protocols import Half
 from gankit.training.methods import MethodOf
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.step.batches import CheckedBatch
+from gankit.training.step.checks import single_samples_refused
 from gankit.training.step.constants import Constants, plain_values
 from gankit.training.step.derivatives import explained, gradients_of
 from gankit.training.step.finite import Undoable, all_finite, largest_magnitude
@@ -107,7 +108,7 @@ class Step:
         """
         differentiate = self.differentiate_eagerly if differentiate is None else differentiate
         results: dict[str, Tensor] = {}
-        with self._precision():
+        with self._precision(), single_samples_refused():
             if self.options.share_generator_forward and self.updates_generator:
                 return self._with_shared_fakes(batches, differentiate)
             for real, condition in batches:

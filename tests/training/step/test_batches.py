@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -168,3 +170,25 @@ def test_replicas_need_a_batch_each(case):
 def test_more_than_samples_and_a_condition_is_refused():
     with pytest.raises(DataError, match=r"a batch must be `real` or `\(real, condition\)`, got tuple"):
         check()((torch.zeros(6, *SHAPE), torch.zeros(6), torch.zeros(6)))
+
+
+def without_shape(count, *, generator, device):
+    return torch.randn(count, 3, generator=generator, device=device)
+
+
+def scripted(network):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.jit.script(network)
+
+
+@pytest.mark.parametrize("kind", ["latent without a shape", "TorchScript"])
+def test_a_single_sample_is_refused_where_only_the_step_shows_it(make_trainer, kind):
+    G, D = normalised(nn.BatchNorm1d(8))
+    trainer = make_trainer(G, scripted(D)) if kind == "TorchScript" else make_trainer(G, D, latent=without_shape)
+    before = weights(trainer.generator), weights(trainer.discriminator)
+    with pytest.raises(DataError, match=r"^a batch must have 2 samples or more for BatchNorm; a DataLoader"):
+        trainer.step(torch.zeros(1, *SHAPE))
+    assert all(map(same, before, (weights(trainer.generator), weights(trainer.discriminator))))
+    trainer.step(torch.zeros(2, *SHAPE))
