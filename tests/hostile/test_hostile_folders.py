@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gankit.cli import main
-from gankit.errors import OutputError
+from gankit.errors import GankitWarning, OutputError
 from gankit.presets import ring, vanilla_mnist
 from gankit.runs import Recipe, Run
 
@@ -70,13 +70,24 @@ def test_a_folder_that_leads_outside_is_refused(run, name):
     assert {path: path.stat().st_mtime_ns for path in Path("outside").rglob("*")} == before
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
-@pytest.mark.parametrize("name", ["metrics.jsonl", "samples/step_0000002.png", "curves.png"])
+NO_FILES = [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")]
+
+
+@pytest.mark.parametrize("make", NO_FILES)
+@pytest.mark.parametrize("name", ["metrics.jsonl", "curves.png"])
 def test_what_is_no_file_is_an_error_at_once(run, name, make):
     (run / name).unlink()
     make(run / name)
     code = main(["train", "--resume", "run", "--steps", "6", "--override", "--no-progress"])
     assert code == 2
+
+
+@pytest.mark.parametrize("make", NO_FILES)
+def test_what_is_no_picture_is_left_out_of_the_animation(run, make):
+    (run / "samples/step_0000002.png").unlink()
+    make(run / "samples/step_0000002.png")
+    with pytest.warns(GankitWarning, match="samples.gif lacks a picture: .*step_0000002.png is not a file"):
+        assert main(["train", "--resume", "run", "--steps", "6", "--override", "--no-progress"]) == 0
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "averaged_generator.safetensors", "discriminator.safetensors"])
