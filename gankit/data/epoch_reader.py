@@ -22,6 +22,7 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from gankit.data.checked import CheckedDataset, explained
+from gankit.data.picture_folder import PictureFiles
 from gankit.data.random_streams import check_names, generator_state, generators_behind, set_generator_state
 from gankit.errors import BadArgumentsError, DataError, InexactResumeWarning, warn
 from gankit.protocols import State, Stateful
@@ -338,7 +339,10 @@ def _made_as(loader: Any) -> tuple[object, ...] | None:
         order = (id(sampler),)
     settings = (loader.batch_size, loader.drop_last, loader.collate_fn, loader.num_workers, _seed_of(loader))
     dataset = loader.dataset
-    return (id(dataset.dataset if isinstance(dataset, CheckedDataset) else dataset), *settings, kind, *order)
+    dataset = dataset.dataset if isinstance(dataset, CheckedDataset) else dataset
+    # pictures that stay on disk are found anew each time that the folder is named
+    content = dataset.content if isinstance(dataset, PictureFiles) else id(dataset)
+    return (content, *settings, kind, *order)
 
 
 def _seed_of(owner: Any) -> int | None:

@@ -50,6 +50,7 @@ class PictureFiles(Dataset[Tensor | tuple[Tensor, int]]):
     ) -> None:
         self.files = list(files)
         self.form = form
+        self._numbers = None if labels is None else tuple(labels)
         self.labels: Tensor | None = None if labels is None else torch.tensor(labels)
         self.classes = classes
         self._has_warned = False
@@ -62,6 +63,11 @@ class PictureFiles(Dataset[Tensor | tuple[Tensor, int]]):
     def fingerprint(self) -> dict[str, str | int]:
         """Return the number of files, and hashes of their names, and of their sizes and times."""
         return files_fingerprint(self.files)
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What decides the samples: two folders of the same content yield the same, unless files have changed."""
+        return tuple(self.files), self.form, self._numbers
 
     def __len__(self) -> int:
         return len(self.files)

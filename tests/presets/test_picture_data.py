@@ -93,3 +93,19 @@ def test_pictures_from_the_disk_train_on_where_fit_stopped():
         first.fit(batches, steps=7).sample(2, seed=0),
         whole.sample(2, seed=0),
     )
+
+
+def test_pictures_on_the_disk_that_are_named_again_continue_where_fit_stopped():
+    make(*"abcdefgh")
+    data = Spec("image_folder", root="pictures", in_memory=False)
+
+    def train(batches_of):
+        trainer = WIDE(generator=Spec("mlp", widths=[2]), discriminator=Spec("mlp", widths=[2]), device="cpu", seed=1)
+        for steps in (1, 2, 3):
+            trainer.fit(batches_of(), steps=steps)
+        return trainer.sample(2, seed=0)
+
+    once = WIDE.batches(data, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(train(lambda: WIDE.batches(data, device="cpu")), train(lambda: once))
