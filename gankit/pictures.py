@@ -320,7 +320,8 @@ def _frame(pillow: ModuleType, file: Path) -> Any:
     try:
         return pillow.open(io.BytesIO(read_bytes(file, _MOST_FRAME_BYTES)), formats=_FRAME_FORMATS).quantize(64)
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise DataError(f"frames must be pictures, got {str(file)!r}: {error}") from error
+        reason = str(error).partition(" <_io.")[0]  # Pillow names the object that it reads from
+        raise DataError(f"frames must be pictures, got {str(file)!r}: {reason}") from error
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> None:

@@ -186,7 +186,7 @@ class CheckedDataset(Dataset[Any]):
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return what is known about the data set; see `gankit.fingerprints`."""
-        return data_fingerprint(self.dataset)
+        return data_fingerprint(self.dataset) or {"number of samples": len(self)}
 
     @override
     def __getitem__(self, index: int) -> Any:

@@ -124,7 +124,10 @@ class Feed:
     @functools.cached_property
     def fingerprint(self) -> dict[str, str | int]:
         """What the data are recognised by when a training is resumed. It is computed once."""
-        return data_fingerprint(self.batches)
+        try:
+            return data_fingerprint(self.batches)
+        except Exception:  # noqa: BLE001 (data of others may raise anything, which must not end a training)
+            return {}
 
     @property
     def not_restorable(self) -> str | None:

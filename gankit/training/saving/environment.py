@@ -40,7 +40,7 @@ def environment_of(state: TrainingState, feed: Feed | None) -> dict[str, str | i
         "use of deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
     }
     parts: list[Any] = [state.latent, *state.optimizers, *state.objectives.parts(state.steps_done)]
-    parts += [module for network in (state.generator, state.discriminator) for module in network.modules()]
+    parts += {type(module) for network in (state.generator, state.discriminator) for module in network.modules()}
     if feed is not None:
         parts += _parts_of_data(feed.batches)
     facts |= sources_of(parts) | state.sources

@@ -296,3 +296,22 @@ def test_data_are_read_once_for_all_saves(make_trainer, batches, monkeypatch):
     with Checkpointer("checkpoints", every_steps=1) as checkpointer:
         make_trainer(callbacks=[checkpointer]).fit(batches, steps=3)
     assert len(read) == 1
+
+
+class Broken(Dataset):
+    """A data set whose attributes raise errors of their own."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index):
+        return torch.zeros(SHAPE)
+
+    @property
+    def samples(self):
+        raise RuntimeError("not loaded")
+
+
+def test_data_that_raise_an_error_are_not_compared_and_end_nothing(make_trainer):
+    save(make_trainer(), batches_of(Broken()))
+    assert changes(make_trainer(), batches_of(Broken())) == []
