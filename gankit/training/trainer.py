@@ -67,8 +67,8 @@ class AdversarialTrainer(StateAttributes):
     update the averaged generator
     ```
 
-    Both networks are in train mode. On the CPU and with one seed, the results equal to the last bit those of the same
-    loop written by hand.
+    Both networks are in train mode, except for parts that are frozen in eval mode. On the CPU and with one seed, the
+    results equal to the last bit those of the same loop written by hand.
 
     Args:
         generator: G, from latents `(N, *latent_shape)` to samples `(N, *sample_shape)`.
