@@ -67,7 +67,7 @@ class Ranks:
             )
 
     def check_shard(self, batches: object) -> None:
-        """Raise `DataError` for batches that say by an attribute `shard` that they are the part of another rank.
+        """Raise `DataError` for batches that say by an attribute `shard` or `rank` that they are those of another rank.
 
         This is not collective.
         """
@@ -76,6 +76,12 @@ class Ranks:
             raise DataError(
                 f"batches must be the part of their own rank, {(self.rank, self.size)}, got the shard {shard}; make "
                 "them after init_process_group, or give make_batches the shard"
+            )
+        rank: object = getattr(batches, "rank", self.rank)
+        if self.size > 1 and rank != self.rank:
+            raise DataError(
+                f"batches must be those of their own rank, {self.rank}, got those of rank {rank}; make them after "
+                "init_process_group, or give make_batches the shard"
             )
 
     def check_agreement(self, facts: Mapping[str, object]) -> None:

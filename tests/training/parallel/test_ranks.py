@@ -144,6 +144,7 @@ def constructed_before_or_after():
     dist.destroy_process_group()
     before = POINTS(device="cpu")
     whole = make_batches(torch.zeros(32, 2), batch_size=16, sample_range=None)
+    of_rank_0 = POINTS.batches(device="cpu")
     place = f"file://{Path.cwd()}/another_store"
     with pytest.raises(DistributedError, match="got one constructed with 2 processes and used with 1;"):
         after.fit(POINTS.batches(device="cpu"), steps=1)
@@ -156,6 +157,9 @@ def constructed_before_or_after():
         before.step(next(iter(batches)))
     with pytest.raises(DataError, match=r"must be the part of their own rank, \(., 2\), got the shard \(0, 1\);"):
         POINTS(device="cpu").fit(whole, steps=1)
+    if after.ranks.rank == 1:
+        with pytest.raises(DataError, match="must be those of their own rank, 1, got those of rank 0; make them after"):
+            after.ranks.check_shard(of_rank_0)
     return before.steps_done, alone.fit(batches, steps=2).steps_done
 
 
