@@ -132,6 +132,13 @@ def generate_from(
             )
         if len(condition) != count:
             raise ShapeError(f"condition must have one entry per sample, got {len(condition)} for {count}")
+        classes = getattr(network, "num_classes", None)
+        if isinstance(classes, int) and not condition.is_floating_point() and condition.numel():
+            low, high = int(condition.min()), int(condition.max())
+            if low < 0 or high >= classes:
+                raise BadValueError(
+                    f"condition must be from 0 to {classes - 1} for num_classes={classes}, got {low} to {high}"
+                )
         condition = condition.to(state.device).expand(*state.value_shape, *condition.shape)
         inputs = list(zip(split, torch.tensor_split(condition, passes, batch_dimension), strict=True))
     with state.turns, evaluating(network), torch.no_grad(), state.randomness.drawn_from(random):

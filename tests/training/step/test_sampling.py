@@ -270,3 +270,10 @@ def test_one_seed_counts_up_and_a_list_is_taken_as_it_is(seed, replicas, seeds):
 def test_a_seed_that_is_none_is_refused(seed, replicas, error, says):
     with pytest.raises(error, match=says):
         seeds_per_replica(seed, replicas)
+
+
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0]])
+def test_labels_of_no_class_are_refused(labels):
+    state = make(classes=CLASSES).state
+    with pytest.raises(BadValueError, match=rf"from 0 to 2 for num_classes=3, got {min(labels)} to {max(labels)}$"):
+        generate(state, 2, torch.tensor(labels), state.randomness.sampling, batch_size=2)
