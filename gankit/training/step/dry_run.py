@@ -130,7 +130,8 @@ def _replace_tensors(container: Any, fake_of: Callable[[Tensor], Tensor]) -> Non
     for key in keys:
         value = container[key]
         if isinstance(value, Tensor):
-            container[key] = fake_of(value)
+            # without its graph, which torch would warn about where a hook has computed a weight
+            container[key] = fake_of(value.detach() if value.grad_fn is not None else value)
 
 
 def _undo(container: Any) -> Callable[[], None]:

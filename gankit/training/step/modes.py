@@ -18,11 +18,11 @@ def train(network: nn.Module) -> None:
     eval mode in a frozen one, and nowhere else.
 
     Example:
-        >>> network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout()).eval()
+        >>> network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.Linear(2, 1)).eval()
         >>> _ = network[0].requires_grad_(False)
         >>> train(network)
-        >>> network.training, network[0].training, network[1].training
-        (True, False, True)
+        >>> [layer.training for layer in network]
+        [False, True, True]
     """
     kept = [layer for part in network.modules() if is_frozen_in_eval_mode(part) for layer in part.modules()]
     modes = [layer.training for layer in kept]

@@ -217,6 +217,7 @@ def test_such_a_layer_is_fine_without_a_penalty(layer, make_trainer, batches):
     assert make_trainer(generator(layer()), discriminator(layer())).fit(batches, steps=2).steps_done == 2
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's compiler causes it
 @pytest.mark.parametrize("penalty", ["r1", "path_length"])
 def test_penalties_refuse_a_compiled_network_and_name_the_execution(penalty, make_trainer, batches):
     G, D = (torch.compile(network(nn.Tanh()), backend="aot_eager") for network in (generator, discriminator))
