@@ -203,9 +203,9 @@ class TracedHalf:
         """
         state, given = self._state, list(inputs)
         network = state.network(self._half)
+        trainable = trainable_parameters(network)
         with ExitStack() as stack:
-            stack.enter_context(self._step.only_trained(self._half))
-            trainable = trainable_parameters(network)
+            stack.enter_context(self._step.only_trained(self._half, trainable))
             are_leaves = {id(parameter) for parameter in trainable}
             stand_ins: dict[int, Tensor] = {}  # one for each tensor, even if several names or networks share it
             placed = [(module, _tensors(module)) for module in state.modules()]

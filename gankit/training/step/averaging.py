@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, cast
 
@@ -122,14 +123,15 @@ class WeightAverage:
         Returns:
             Whether `move` now reads or writes other tensors than before.
         """
-        before = self._pairs
-        known = _layers_and_tensors(network)
-        if [id(one) for one in known] != [id(one) for one in self._known]:
+        before, known = self._pairs, _layers_and_tensors(network)
+        if any(map(operator.is_not, known, self._known)) or len(known) != len(self._known):
             self._follow(network, known)
         weight = 1 - self.present_decay
         if self._device_weight is not None and weight != self._written_weight:
             self._device_weight.fill_(weight)
             self._written_weight = weight
+        if self._pairs is before:
+            return False
         return [pair.tensor_ids() for pair in self._pairs] != [pair.tensor_ids() for pair in before]
 
     @torch.no_grad()

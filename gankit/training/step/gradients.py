@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def frozen(network: nn.Module, but: nn.Module) -> Generator[None]:
+def frozen(network: nn.Module, but: Sequence[Tensor]) -> Generator[None]:
     """Make the network's parameters require no gradient for the duration of a `with` block.
 
     Args:
         network: The network whose parameters are frozen.
-        but: A network whose parameters are left as they are, even those that it shares with the first one.
+        but: Parameters that are left as they are, such as those that the network shares with another one.
 
     Example:
         >>> layer = nn.Linear(1, 1)
-        >>> with frozen(layer, but=nn.Identity()):
+        >>> with frozen(layer, but=[]):
         ...     layer.weight.requires_grad
         False
         >>> layer.weight.requires_grad
         True
     """
-    kept = {id(parameter) for parameter in but.parameters()}
+    kept = set(map(id, but))
     parameters = [parameter for parameter in trainable_parameters(network) if id(parameter) not in kept]
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -230,17 +230,22 @@ class Step:
         The arguments are those of `terms`.
         """
         examined = half, *(name for name, _ in self.objectives.due_penalties(half, self.state.steps_done))
-        with self.only_trained(half), explained(half):
+        parameters = trainable_parameters(self.state.network(half))
+        with self.only_trained(half, parameters), explained(half):
             total, results = self.terms(half, real, condition, latent, fake, make_context=make_context)
-            parameters = trainable_parameters(self.state.network(half))
             gradients = gradients_of(total, parameters, half, is_examined=examined in self._examined)
         self._examined.add(examined)
         put_gradients(parameters, gradients)
         return results
 
-    def only_trained(self, half: Half) -> AbstractContextManager[None]:
-        """Freeze what a half of the step does not train: D in that of G, apart from the parameters that they share."""
-        return frozen(self.state.discriminator, self.state.generator) if half == "generator" else nullcontext()
+    def only_trained(self, half: Half, parameters: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """Freeze what a half of the step does not train: D in that of G, apart from the parameters that they share.
+
+        Args:
+            half: The half of the step.
+            parameters: The parameters that it trains.
+        """
+        return frozen(self.state.discriminator, parameters) if half == "generator" else nullcontext()
 
     def _with_shared_fakes(self, batches: Sequence[CheckedBatch], differentiate: Differentiate) -> dict[str, Tensor]:
         """Make every update of a step whose last update of D and whose update of G use the same fakes."""
