@@ -48,7 +48,7 @@ class PictureFiles(Dataset[Tensor | tuple[Tensor, int]]):
         labels: Sequence[int] | None = None,
         classes: tuple[str, ...] | None = None,
     ) -> None:
-        self.files = list(files)
+        self.files: list[Path] = list(files)
         self.form = form
         self._numbers = None if labels is None else tuple(labels)
         self.labels: Tensor | None = None if labels is None else torch.tensor(labels)

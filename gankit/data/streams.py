@@ -64,7 +64,7 @@ class StreamBatches(PlacedBatches):
         keys: str | Sequence[str] | None = None,
     ) -> None:
         self.num_classes = num_classes
-        self.keys = checked_keys(keys)
+        self.keys: Keys = checked_keys(keys)
         self.batches = batches
         self.device: torch.device = torch.device(device)
         self.sample_range = sample_range

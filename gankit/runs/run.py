@@ -79,7 +79,7 @@ class Run:
 
     def __init__(self, folder: str | Path, recipe: Recipe) -> None:
         self.folder: Path = Path(folder)
-        self.recipe = recipe
+        self.recipe: Recipe = recipe
         self.trainer: AdversarialTrainer | None = None
         self.evaluations: list[ModeCoverage] = []
         self._stopping = False
