@@ -273,9 +273,10 @@ class Step:
         state, optimizer, max_norm = self.state, self.state.optimizer(half), self.options.max_gradient_norm
         undoable = Undoable(optimizer, self._changed_modules(half)) if state.watch.policy == "skip" else None
         parameters = held_parameters(optimizer)
-        for parameter in parameters:  # an optimizer would apply what earlier updates, or loops of others, have left
-            parameter.grad = None
         results = differentiate(half, real, condition, latent, fake)
+        for parameter in parameters:  # an optimizer would apply what earlier updates, or loops of others, have left
+            if not parameter.requires_grad:
+                parameter.grad = None
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.ranks.size > 1:
             # buffers and results are averaged with the gradients, so that one exchange makes all of them equal
