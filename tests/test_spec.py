@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 import pickle
 
 import hypothesis.strategies as st
@@ -13,7 +14,9 @@ from gankit import Spec
 from gankit.errors import BadArgumentsError
 
 NAMES = st.from_regex(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", fullmatch=True)
-KEYS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True).filter(lambda key: key != "name")
+KEYS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True).filter(
+    lambda key: key != "name" and not keyword.iskeyword(key)  # no factory has an argument with such a name
+)
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 # strings that something could mistake for a number, a constant or punctuation
 TRICKY = [
