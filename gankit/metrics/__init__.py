@@ -1,5 +1,6 @@
 """Metrics of the quality of samples."""
 
 from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
+from gankit.metrics.scores import Better, Evaluator, Score
 
-__all__ = ["ModeCoverage", "mode_coverage"]
+__all__ = ["Better", "Evaluator", "ModeCoverage", "Score", "mode_coverage"]
