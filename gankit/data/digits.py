@@ -20,7 +20,7 @@ from gankit.data.idx import read_idx
 from gankit.data.local_files import expand_root, reason_of
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
-from gankit.errors import DataError, DataNotFoundError, DataWarning, MissingExtraError, warn
+from gankit.errors import BadValueError, DataError, DataNotFoundError, DataWarning, MissingExtraError, check_count, warn
 from gankit.files import open_file
 
 _MOST_SECONDS_OF_SILENCE = 60
@@ -84,21 +84,27 @@ def mnist_5k() -> TensorData:
 
 
 @DATASETS.register("mnist")
-def mnist(root: str | Path = "data", *, train: bool = True, download: bool = True) -> TensorData:
+def mnist(
+    root: str | Path = "data", *, train: bool = True, download: bool = True, start: int = 0, stop: int | None = None
+) -> TensorData:
     """MNIST: 60,000 training and 10,000 test digits (LeCun et al. 1998).
 
     Existing files are used without a network connection, whether they are compressed or not, after a check of their
     content. They are looked for in `MNIST/raw` (torchvision's layout), `MNIST`, `raw` and `root` itself, also with a
-    dot in their names: `train-images.idx3-ubyte`.
+    dot in their names: `train-images.idx3-ubyte`. The usual division holds out the last 10,000 training digits for
+    validation: `start=0, stop=50_000` are those to train on, and `start=50_000` the others.
 
     Args:
         root: The folder that contains the files, or will contain them in `MNIST/raw`.
         train: Whether to read the training digits instead of the test digits.
         download: Whether torchvision should download missing files.
+        start: The number of the first picture, in the order of the file.
+        stop: The number behind the last picture. None reads to the end.
 
     Raises:
         DataNotFoundError: If files are missing and cannot, or must not, be downloaded.
         DataError: If a file has another content than MNIST's.
+        BadValueError: If there are no pictures from `start` to `stop`.
 
     Example:
         >>> mnist("nowhere", download=False)
@@ -107,11 +113,13 @@ def mnist(root: str | Path = "data", *, train: bool = True, download: bool = Tru
 train-labels-idx1-ubyte.gz are missing; put them into 'nowhere/MNIST/raw', set download=True, or use mnist_5k, which \
 comes with gankit
     """
-    return _read_set(_MNIST, root, train, download)
+    return _read_set(_MNIST, root, train, download, start, stop)
 
 
 @DATASETS.register("fashion_mnist")
-def fashion_mnist(root: str | Path = "data", *, train: bool = True, download: bool = True) -> TensorData:
+def fashion_mnist(
+    root: str | Path = "data", *, train: bool = True, download: bool = True, start: int = 0, stop: int | None = None
+) -> TensorData:
     """Fashion-MNIST: clothes in MNIST's format (Xiao et al. 2017).
 
     Existing files are used without a network connection. They are looked for as those of `mnist` are, in `FashionMNIST`
@@ -122,10 +130,13 @@ def fashion_mnist(root: str | Path = "data", *, train: bool = True, download: bo
         root: The folder that contains the files, or will contain them in `FashionMNIST/raw`.
         train: Whether to read the training pictures instead of the test pictures.
         download: Whether torchvision should download missing files.
+        start: The number of the first picture, in the order of the file.
+        stop: The number behind the last picture. None reads to the end.
 
     Raises:
         DataNotFoundError: If files are missing and cannot, or must not, be downloaded.
         DataError: If a file is incomplete or in another format.
+        BadValueError: If there are no pictures from `start` to `stop`.
 
     Example:
         >>> fashion_mnist("nowhere", download=False)
@@ -134,10 +145,15 @@ def fashion_mnist(root: str | Path = "data", *, train: bool = True, download: bo
 train-labels-idx1-ubyte.gz are missing; put them into 'nowhere/FashionMNIST/raw', set download=True, or use mnist_5k, \
 which comes with gankit
     """
-    return _read_set(_FASHION_MNIST, root, train, download)
+    return _read_set(_FASHION_MNIST, root, train, download, start, stop)
 
 
-def _read_set(source: _Source, root: str | Path, train: bool, download: bool) -> TensorData:
+def _read_set(
+    source: _Source, root: str | Path, train: bool, download: bool, start: int, stop: int | None
+) -> TensorData:
+    check_count("start", start, zero=True)
+    if stop is not None:
+        check_count("stop", stop)
     folder = expand_root(root)
     if folder.exists() and not folder.is_dir():
         raise DataNotFoundError(f"root must be a folder, got {str(root)!r}, which is a file")
@@ -147,7 +163,13 @@ def _read_set(source: _Source, root: str | Path, train: bool, download: bool) ->
     if missing:
         _fetch(source, folder, train, missing, download)
     samples, numbers = _read(source, folder, images, 3), _read(source, folder, labels, 1)
-    return TensorData(samples.unsqueeze(1), numbers.long())
+    if not start < (len(samples) if stop is None else stop) <= len(samples):
+        raise BadValueError(
+            f"start and stop must be 0 <= start < stop <= {len(samples)}, the number of pictures in {images}, got "
+            f"start={start} and stop={stop}"
+        )
+    data = TensorData(samples.unsqueeze(1), numbers.long())  # whole, so that a picture without a label is an error
+    return TensorData(data.samples[start:stop], None if data.labels is None else data.labels[start:stop])
 
 
 def _candidates(root: Path, set_name: str, name: str) -> list[Path]:

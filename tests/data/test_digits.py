@@ -18,9 +18,9 @@ import pytest
 import torch
 import torchvision
 
-from gankit import DATASETS
+from gankit import DATASETS, Spec
 from gankit.data import digits
-from gankit.errors import DataError, DataNotFoundError, DataWarning, MissingExtraError
+from gankit.errors import BadValueError, DataError, DataNotFoundError, DataWarning, MissingExtraError
 
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 BOTH = pytest.mark.parametrize("name", FOLDERS)
@@ -228,6 +228,43 @@ def test_a_tilde_is_the_home_folder(name, files, offline, monkeypatch):
     files.write_set()
     files.trust()
     assert len(DATASETS.build(name, root="~/root", download=False)) == 6
+
+
+# --- a part of the pictures ------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [("", [0, 1, 2, 3, 4, 5]), ("start=0,stop=4", [0, 1, 2, 3]), ("start=4", [4, 5]), ("stop=1", [0])],
+)
+def test_start_and_stop_choose_pictures_in_the_order_of_the_file(name, files, offline, arguments, rows):
+    files.write_set()
+    files.trust()
+    spec = Spec.parse(f"{name}:{arguments}" if arguments else name)
+    for ref in (spec, spec.to_dict()):
+        data = DATASETS.build(ref, root=files.root)
+        assert torch.equal(data.samples, IMAGES[rows].unsqueeze(1))
+        assert torch.equal(data.labels, LABELS[rows].long())
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"stop": 7}, "^start and stop must be 0 <= start < stop <= 6, the number .*, got start=0 and stop=7$"),
+        ({"start": 3, "stop": 3}, "got start=3 and stop=3$"),
+        ({"start": 6}, "got start=6 and stop=None$"),
+        ({"start": -1}, "^start must be .*, got -1$"),
+        ({"stop": 0}, "^stop must be above 0, got 0$"),
+        ({"stop": -2}, "^stop must be above 0, got -2$"),
+    ],
+)
+def test_a_part_that_the_set_does_not_have_is_refused(name, files, offline, part, message):
+    files.write_set()
+    files.trust()
+    with pytest.raises(BadValueError, match=message):
+        DATASETS.build(name, root=files.root, **part)
 
 
 # --- files that are wrong --------------------------------------------------------------------------------
