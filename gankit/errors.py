@@ -186,6 +186,18 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def reason_of(error: Exception) -> str:
+    """Return what an error says, in one line and without the file that it may name.
+
+    Example:
+        >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.png"))
+        'No such file or directory'
+        >>> reason_of(IndexError())
+        'IndexError'
+    """
+    return " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__
+
+
 def warn(message: str, category: type[GankitWarning]) -> None:
     """Issue a warning that points to the line of the caller's code that called gankit.
 

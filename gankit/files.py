@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Generator, Mapping
@@ -19,6 +20,7 @@ LOCK_FILE = ".lock"
 """The file by which a process keeps a folder for itself; see `gankit.locks`. It does not count as content."""
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+_MOST_SECONDS_OF_SILENCE = 60
 
 
 def is_new(folder: Path) -> bool:
@@ -289,3 +291,22 @@ def finite_or_none(row: Mapping[str, Any]) -> dict[str, Any]:
         {'step': 3, 'loss': None}
     """
     return {name: value if math.isfinite(value) else None for name, value in row.items()}
+
+
+@contextlib.contextmanager
+def limited_silence() -> Generator[None]:
+    """End a download in the `with` block if the server or proxy says nothing for a minute.
+
+    Python, and so torch and torchvision, would wait for it without end.
+
+    Example:
+        >>> with limited_silence():
+        ...     socket.getdefaulttimeout()
+        60.0
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_MOST_SECONDS_OF_SILENCE if before is None else before)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

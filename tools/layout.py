@@ -2,7 +2,7 @@
 
 LAYOUT = {
     "gankit": [
-        ["_lazy", "errors", "seeds", "version"],
+        ["_lazy", "errors", "network_modes", "seeds", "version"],
         ["files", "spec", "devices", "workers"],
         ["registry", "locks"],
         ["protocols"],

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from gankit.data.idx import MOST_BYTES, read_idx
-from gankit.data.local_files import reason_of
-from gankit.errors import DataError, DataNotFoundError, MissingExtraError
+from gankit.errors import DataError, DataNotFoundError, MissingExtraError, reason_of
 from gankit.files import open_file
 
 TABLE = "table"

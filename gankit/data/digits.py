@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import importlib
 import importlib.resources
-import socket
 import zlib
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +14,20 @@ from typing import Any
 from torch import Tensor
 
 from gankit.data.idx import read_idx
-from gankit.data.local_files import expand_root, reason_of
+from gankit.data.local_files import expand_root
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
-from gankit.errors import BadValueError, DataError, DataNotFoundError, DataWarning, MissingExtraError, check_count, warn
-from gankit.files import open_file
-
-_MOST_SECONDS_OF_SILENCE = 60
+from gankit.errors import (
+    BadValueError,
+    DataError,
+    DataNotFoundError,
+    DataWarning,
+    MissingExtraError,
+    check_count,
+    reason_of,
+    warn,
+)
+from gankit.files import limited_silence, open_file
 
 
 @dataclass(frozen=True)
@@ -240,21 +244,10 @@ def _fetch(source: _Source, root: Path, train: bool, missing: list[str], downloa
             f"({reason_of(error)}); or {put} by hand, {instead}"
         ) from error
     try:
-        with _limited_silence():
+        with limited_silence():
             getattr(datasets, source.name)(root, train=train, download=True)
     except (RuntimeError, OSError, ValueError, EOFError, zlib.error, http.client.HTTPException) as error:
         raise DataNotFoundError(
             f"{absent} and could not be downloaded ({reason_of(error)}); {put} by hand, {instead}; the environment "
             "variable https_proxy names a proxy, and SSL_CERT_FILE the certificates to trust"
         ) from error
-
-
-@contextlib.contextmanager
-def _limited_silence() -> Generator[None]:
-    """End a download from a server or proxy that says nothing, for which torchvision would wait without end."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_MOST_SECONDS_OF_SILENCE if before is None else before)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

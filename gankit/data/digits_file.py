@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from gankit.data.array_files import TABLE, read_arrays
-from gankit.data.local_files import expand_root, reason_of
+from gankit.data.local_files import expand_root
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
-from gankit.errors import DataError, check_count
+from gankit.errors import DataError, check_count, reason_of
 
 
 @DATASETS.register("digits_file")

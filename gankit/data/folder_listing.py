@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gankit.data.local_files import expand_root, reason_of
-from gankit.errors import DataError, DataNotFoundError
+from gankit.data.local_files import expand_root
+from gankit.errors import DataError, DataNotFoundError, reason_of
 
 # what systems and programs keep in folders of pictures; names that begin with a dot are passed over too
 _NO_PICTURES = {"__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "@eadir"}

@@ -12,8 +12,7 @@ from typing import IO, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from gankit.data.local_files import reason_of
-from gankit.errors import DataError
+from gankit.errors import DataError, reason_of
 
 MOST_BYTES = 1 << 32
 """The largest content that is read."""

@@ -1,10 +1,10 @@
-"""The folder that a user names as `root`, and the reasons why files cannot be read."""
+"""The folder that a user names as `root`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from gankit.errors import DataNotFoundError
+from gankit.errors import DataNotFoundError, reason_of
 
 
 def expand_root(root: str | Path, what: str = "a folder") -> Path:
@@ -36,15 +36,3 @@ home directory
     except (OSError, RuntimeError, ValueError) as error:
         raise DataNotFoundError(f"root must be {what}, got {str(root)!r}: {reason_of(error)}") from None
     return path
-
-
-def reason_of(error: Exception) -> str:
-    """Return what an error says, in one line and without the file that it may name.
-
-    Example:
-        >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.png"))
-        'No such file or directory'
-        >>> reason_of(IndexError())
-        'IndexError'
-    """
-    return " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__

@@ -16,8 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gankit.data.local_files import reason_of
-from gankit.errors import BadArgumentsError, BadValueError, DataError, MissingExtraError, check_count
+from gankit.errors import BadArgumentsError, BadValueError, DataError, MissingExtraError, check_count, reason_of
 from gankit.files import read_bytes
 
 Fit = Literal["crop", "pad", "stretch"]

@@ -18,10 +18,10 @@ from typing_extensions import override
 
 from gankit.errors import GankitWarning, MissingExtraError, check_count, warn
 from gankit.files import append_line, finite_or_none, write_text
+from gankit.network_modes import evaluating
 from gankit.pictures import save_grid, save_points
 from gankit.training.metrics_file import read_lines, refusal, write_lines
 from gankit.training.step.metrics import MOST_READINGS
-from gankit.training.step.modes import evaluating
 from gankit.training.trainer import AdversarialTrainer
 
 

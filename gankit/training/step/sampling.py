@@ -10,10 +10,10 @@ from torch import Tensor
 
 from gankit.devices import memory_bytes
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_count, check_seed
+from gankit.network_modes import evaluating
 from gankit.protocols import Random
 from gankit.seeds import replica_seeds
 from gankit.training.step.checks import is_about_arguments, is_about_single_values, lacks_condition
-from gankit.training.step.modes import evaluating
 from gankit.training.step.state import TrainingState
 
 LATENTS_AT_A_TIME = 64

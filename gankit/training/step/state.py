@@ -19,6 +19,7 @@ from gankit.errors import (
     ShapeError,
     warn,
 )
+from gankit.network_modes import is_frozen_in_eval_mode, train
 from gankit.protocols import Half, Latent, Random, makes_new_tensors
 from gankit.training.parallel.batch_norm import synchronize_batch_norm
 from gankit.training.parallel.ranks import Ranks
@@ -43,7 +44,6 @@ from gankit.training.step.loading import (
     whole_or_not_at_all,
 )
 from gankit.training.step.metrics import Metrics
-from gankit.training.step.modes import is_frozen_in_eval_mode, train
 from gankit.training.step.objectives import Objectives
 from gankit.training.step.options import Options
 from gankit.training.step.randomness import Randomness

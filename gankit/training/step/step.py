@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gankit.context import StepContext, one_tensor, widened
 from gankit.errors import ShapeError
+from gankit.network_modes import tf32
 from gankit.protocols import Half
 from gankit.training.methods import MethodOf
 from gankit.training.parallel.ranks import Ranks
@@ -26,7 +27,6 @@ from gankit.training.step.gradients import (
     put_gradients,
     trainable_parameters,
 )
-from gankit.training.step.modes import tf32
 from gankit.training.step.objectives import Objectives, reduce_terms
 from gankit.training.step.options import Options
 from gankit.training.step.state import TrainingState

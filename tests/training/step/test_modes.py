@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gankit.training.step.modes import tf32, train
+from gankit.network_modes import tf32, train
 from tests.training.observing import same, weights
 from tests.training.steps import SHAPE, step_of
 
