@@ -11,7 +11,8 @@ LAYOUT = {
         ["pictures"],
         ["blocks", "losses", "augmentations", "latents", "optimizers"],
         ["regularizers", "architectures"],
-        ["metrics", "data"],
+        ["data"],
+        ["metrics"],
         ["training"],
         ["presets"],
         ["runs"],
@@ -55,7 +56,7 @@ NEVER = {
     "architectures": {"losses", "augmentations", "latents", "optimizers"},
     "regularizers": {"blocks", "losses", "latents", "optimizers"},
     "metrics": {
-        *("registry", "spec", "devices", "pictures", "blocks", "losses", "augmentations", "latents", "optimizers"),
+        *("registry", "spec", "pictures", "blocks", "losses", "augmentations", "latents", "optimizers"),
         *("regularizers", "architectures"),
     },
     "data": {"blocks", "losses", "augmentations", "latents", "optimizers", "regularizers", "architectures"},

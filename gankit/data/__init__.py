@@ -1,7 +1,7 @@
 """Data sets, by name in `DATASETS`, and the batches that a trainer takes."""
 
 from gankit.data.batches import make_batches
-from gankit.data.digits import fashion_mnist, mnist, mnist_5k
+from gankit.data.digits import fashion_mnist, mnist, mnist_5k, mnist_test_2k
 from gankit.data.digits_file import digits_file
 from gankit.data.picture_folder import PictureFiles, image_folder
 from gankit.data.registry import DATASETS
@@ -29,5 +29,6 @@ __all__ = [
     "make_batches",
     "mnist",
     "mnist_5k",
+    "mnist_test_2k",
     "ring",
 ]

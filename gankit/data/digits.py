@@ -79,11 +79,29 @@ def mnist_5k() -> TensorData:
         >>> data.samples.shape, data.labels.bincount().tolist()
         (torch.Size([5000, 1, 28, 28]), [500, 500, 500, 500, 500, 500, 500, 500, 500, 500])
     """
-    folder = importlib.resources.files("gankit.data") / "mnist_5k"
+    return _included("mnist_5k")
+
+
+def mnist_test_2k() -> TensorData:
+    """2,000 random MNIST test digits, included in gankit for evaluation (LeCun et al. 1998).
+
+    No model may be trained on them, so they are not in `DATASETS`. The NOTICE in the same folder names the authors and
+    the licence.
+
+    Example:
+        >>> data = mnist_test_2k()
+        >>> data.samples.shape, data.labels.bincount().min().item()
+        (torch.Size([2000, 1, 28, 28]), 180)
+    """
+    return _included("mnist_test_2k")
+
+
+def _included(name: str) -> TensorData:
+    folder = importlib.resources.files("gankit.data") / name
     tensors: list[Tensor] = []
-    for name in ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"):
-        with (folder / name).open("rb") as opened:
-            tensors.append(read_idx(opened, name).values)
+    for file in ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz"):
+        with (folder / file).open("rb") as opened:
+            tensors.append(read_idx(opened, file).values)
     return TensorData(tensors[0].unsqueeze(1), tensors[1].long())
 
 

@@ -95,14 +95,22 @@ def test_mnist_5k_has_500_digits_of_each_class(offline):
     assert data.labels.bincount().tolist() == [500] * 10
 
 
-def test_mnist_5k_looks_like_mnist():
-    data = DATASETS.build("mnist_5k")
+@pytest.mark.parametrize("load", [digits.mnist_5k, digits.mnist_test_2k])
+def test_the_digits_inside_look_like_mnist(load):
+    data = load()
     mean, deviation = data.samples.float().div(255).mean(), data.samples.float().div(255).std()
     assert float(mean) == pytest.approx(0.1307, abs=0.005)  # the known numbers of the 60,000
     assert float(deviation) == pytest.approx(0.3081, abs=0.005)
     assert (int(data.samples.min()), int(data.samples.max())) == (0, 255)
     ones, zeros = (data.samples[data.labels == digit].float().mean() for digit in (1, 0))
     assert ones < zeros / 2  # a one needs the least ink, a zero the most
+
+
+def test_no_digit_to_train_on_is_a_test_digit(offline):
+    training, test = digits.mnist_5k(), digits.mnist_test_2k()
+    assert test.samples.shape == (2_000, 1, 28, 28)
+    assert "mnist_test_2k" not in DATASETS.names()
+    assert not {row.numpy().tobytes() for row in test.samples} & {row.numpy().tobytes() for row in training.samples}
 
 
 def test_mnist_5k_needs_no_torchvision(monkeypatch):
@@ -489,9 +497,12 @@ def test_the_real_mnist_has_its_known_numbers(offline, train, count, of_each_cla
 @pytest.mark.skipif(
     "GANKIT_TEST_DATA" not in os.environ, reason="GANKIT_TEST_DATA names no folder that holds MNIST/raw"
 )
-def test_mnist_5k_is_part_of_the_real_mnist(offline):
-    whole = DATASETS.build("mnist", root=os.environ["GANKIT_TEST_DATA"], download=False)
-    part = DATASETS.build("mnist_5k")
+@pytest.mark.parametrize(
+    ("load", "train", "count"), [(digits.mnist_5k, True, 5_000), (digits.mnist_test_2k, False, 2_000)]
+)
+def test_the_digits_inside_are_part_of_the_real_mnist(offline, load, train, count):
+    whole = DATASETS.build("mnist", root=os.environ["GANKIT_TEST_DATA"], train=train, download=False)
+    part = load()
 
     def labelled(data):
         pixels = data.samples.flatten(1).numpy()
@@ -499,4 +510,4 @@ def test_mnist_5k_is_part_of_the_real_mnist(offline):
 
     digits_of_part = labelled(part)
     assert set(digits_of_part) <= set(labelled(whole))
-    assert len(set(digits_of_part)) == 5_000
+    assert len(set(digits_of_part)) == count
