@@ -95,6 +95,8 @@ def others(draw) -> list[str]:
     losses = [as_option(draw(st.one_of(sound_losses(), damaged_part(LOSSES)))) for _ in range(2)]
     losses += [draw(st.sampled_from(["", "+none", "+r1:every=2", "+weight_clipping+r1", "+a", ",minimax"]))]
     options = ["--loss", f"{losses[0]}{losses[2]}", "--loss", losses[1], "--batch-size", "4"]
+    variants = [[], ["unchanged"], ["steps=1"], ["generator=mlp:widths=[4]"], ["hinge+steps=0"], ["a=1"], ["steps="]]
+    options += [word for one in draw(st.sampled_from(variants)) for word in ("--variant", one)]
     options += ["--generator-optimizer", as_option(draw(sound_part(OPTIMIZERS, OPTIMIZERS.names())))]
     options += [*QUICK, "--seeds", draw(st.sampled_from(["1", "1", "0", "-1"])), "--out", "compared"]
     return ["compare", draw(st.sampled_from(["ring", "grid", "a"])), *options]
@@ -113,7 +115,7 @@ def take_out_pictures(patch: pytest.MonkeyPatch) -> None:
     """Leave out what takes most of the time of so short a run."""
     patch.setattr(Run, "_pictures", lambda self, batches: None)
     patch.setattr(Run, "_draw_curves", lambda self: None)
-    patch.setattr("gankit.compare.save_panels", lambda *args, **options: None)
+    patch.setattr("gankit.compare.comparison.save_panels", lambda *args, **options: None)
     patch.setattr("gankit.runs.samples.save_points", lambda *args, **options: None)
 
 

@@ -8,43 +8,54 @@ import sys
 from gankit.cli.arguments import add_flags, given, named_preset, output_folder, spec
 from gankit.cli.figures import figures_in_words
 from gankit.cli.interrupts import stop_on_signal
+from gankit.cli.train import OPTION_FLAGS, PRESET_FLAGS
 from gankit.compare import Comparison, Entry, Outcome, split_entries
 from gankit.errors import BadArgumentsError, check_count
 from gankit.presets import Preset
-from gankit.training import Launch
-
-_SHARED_PARTS = ("latent", "generator_optimizer", "discriminator_optimizer", "learning_rate_decay")
-_NUMBERS = ("steps", "batch_size")
+from gankit.training import Launch, Options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `gankit compare` to its parser."""
     parser.description = (
-        "Train each loss on each seed, print one table of means and standard deviations, and write it to a folder "
-        "with all figures and a picture. Ctrl-C ends the comparison and keeps the trainings that are done."
+        "Train each variant of a preset on each seed, print one table of means and standard deviations, and write it "
+        "to a folder with all figures and a picture. Ctrl-C ends the comparison and keeps the trainings that are done."
     )
     parser.add_argument("preset", metavar="PRESET", help="A name from `gankit list presets`.")
-    parser.add_argument(
+    entries = parser.add_argument_group("what is compared")
+    entries.add_argument(
         "--loss",
         action="append",
-        required=True,
+        default=[],
         metavar="NAME,NAME",
         help="Losses, with arguments as in f_divergence:divergence=kl, and with regularizers of their own as in "
         "wasserstein+weight_clipping. A loss with +none has no regularizer. It can be repeated.",
     )
-    parser.add_argument(
+    entries.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="A variant that changes any field of the preset: generator=mlp:hidden_dim=64. Plus signs "
+        "join several changes, the loss first: hinge+r1:weight=1+averaging_decay=0.99. It can be repeated. Without --loss, "
+        "the first row is the preset unchanged.",
+    )
+    same = parser.add_argument_group(
+        "what is the same for all, unless a variant changes it; by default, as in the preset"
+    )
+    same.add_argument(
         "--regularizer",
         type=spec,
         metavar="NAME",
         action="append",
-        help="The name of a penalty or constraint for the losses without a +, in place of the preset's. It can be "
-        "repeated.",
+        help="The name of a penalty or constraint for the rows without a + before a name, in place of the preset's. It "
+        "can be repeated.",
     )
-    add_flags(parser, Preset, _SHARED_PARTS, note="It is the same for all losses. By default, the preset's.")
+    add_flags(same, Preset, PRESET_FLAGS)
+    add_flags(same, Options, OPTION_FLAGS)
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N", help="The number of seeds, from 0 to N - 1. By default, 3."
     )
-    add_flags(parser, Preset, _NUMBERS)
     parser.add_argument(
         "--device", metavar="DEVICE", help="The device. By default, CUDA where there is one, and the CPU otherwise."
     )
@@ -60,10 +71,15 @@ def run(options: argparse.Namespace) -> int:
     """Compare as the options ask for."""
     if Launch().is_there:
         raise BadArgumentsError("compare trains in one process, got it under a launcher; torchrun is for train")
-    preset = named_preset(options.preset).replace(**given(options, (*_SHARED_PARTS, *_NUMBERS)))
+    preset = named_preset(options.preset).replace(**given(options, (*PRESET_FLAGS, *OPTION_FLAGS)))
     if options.regularizer:
         preset = preset.replace(regularizers=tuple(options.regularizer))
-    entries = [Entry.parse(text) for texts in options.loss for text in split_entries(texts)]
+    if not options.loss and not options.variant:
+        raise BadArgumentsError("compare needs --loss or --variant, got neither")
+    losses = [text for texts in options.loss for text in split_entries(texts)]
+    entries = [Entry.parse(text) for text in (*losses, *options.variant)]
+    if not options.loss and Entry() not in entries:
+        entries.insert(0, Entry())
     check_count("--seeds", options.seeds)
     folder = output_folder(options, f"compare_{preset.name}")
     comparison = Comparison(folder, preset, entries, seeds=range(options.seeds), device=options.device)

@@ -19,10 +19,39 @@ def test_the_command_prints_the_table_and_a_line_after_each_training(capsys):
     assert said.out.startswith(Path("out/table.md").read_text())
     assert said.err.count("reverse KL") == 6
     content = json.loads(Path("out/results.json").read_text())
-    assert content["losses"] == ["minimax", "hinge+none", "f_divergence:divergence=kl"]
+    assert content["entries"] == ["minimax", "hinge+none", "f_divergence:divergence=kl"]
     assert content["preset"]["regularizers"] == [{"name": "r1", "weight": 1}]
     assert content["preset"]["steps"] == 2
     assert content["seeds"] == [0, 1]
+
+
+def entries_of(*arguments: str) -> list[str]:
+    assert main(["compare", "ring", *arguments, *QUICK, "--seeds", "1", "--no-progress", "--out", "out"]) == 0
+    return json.loads(Path("out/results.json").read_text())["entries"]
+
+
+def test_variants_are_compared_with_the_preset_unchanged():
+    variants = ["--variant", "generator=mlp:widths=[8,8],block=linear_relu", "--variant", "hinge+averaging_decay=0.5"]
+    assert entries_of(*variants) == [
+        "unchanged",
+        "generator=mlp:widths=[8,8],block=linear_relu",
+        "hinge+averaging_decay=0.5",
+    ]
+
+
+def test_variants_come_after_the_losses():
+    assert entries_of("--loss", "minimax,hinge", "--variant", "steps=1") == ["minimax", "hinge", "steps=1"]
+
+
+def test_the_unchanged_preset_stands_where_it_is_named():
+    assert entries_of("--variant", "steps=1", "--variant", "unchanged") == ["steps=1", "unchanged"]
+
+
+def test_flags_of_the_preset_are_for_all_rows():
+    entries_of("--loss", "minimax", "--averaging-decay", "0.5", "--generator", "mlp:widths=[8],block=linear_relu")
+    preset = json.loads(Path("out/results.json").read_text())["preset"]
+    assert preset["averaging_decay"] == 0.5
+    assert preset["generator"] == {"name": "mlp", "widths": [8], "block": "linear_relu"}
 
 
 def test_the_default_folder_is_named_after_preset_and_time():
@@ -38,7 +67,10 @@ def test_the_default_folder_is_named_after_preset_and_time():
         (["ring", "--loss", "minimaks"], "Did you mean 'minimax'?"),
         (["ring", "--loss", "minimax+r3"], "unknown regularizer 'r3'"),
         (["ring", "--loss", "minimax,minimax"], "must be different"),
-        (["ring", "--loss", ","], "losses to compare must be one or more"),
+        (["ring", "--loss", ","], "entries to compare must be one or more"),
+        (["ring"], "compare needs --loss or --variant, got neither"),
+        (["ring", "--variant", "generater=mlp"], "Did you mean 'generator'?"),
+        (["ring", "--variant", "averaging_decay=2"], "averaging_decay must be in [0, 1), got 2"),
         (["ring", "--loss", "minimax", "--seeds", "0"], "--seeds must be above 0, got 0"),
         (["ring", "--loss", "minimax", "--steps", "0"], "steps must be above 0, got 0"),
     ],

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from gankit import Preset, Spec
-from gankit.compare import Comparison, Entry, Outcome, split_entries
-from gankit.errors import BadArgumentsError, BadValueError, OutputError, OutputExistsError, UnknownNameError
+from gankit.compare import Comparison, Entry, Outcome
+from gankit.errors import BadValueError, OutputError, OutputExistsError, UnknownNameError
 from gankit.presets import ring, vanilla_mnist
 
 TINY = ring.replace(
@@ -24,55 +24,6 @@ TINY = ring.replace(
 
 def compared(*texts: str, folder: str = "out", preset: Preset = TINY, seeds=(0,)) -> Comparison:
     return Comparison(folder, preset, [Entry.parse(text) for text in texts], seeds=seeds, device="cpu")
-
-
-# --- entries ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "loss", "regularizers"),
-    [
-        ("hinge", Spec("hinge"), None),
-        ("hinge+none", Spec("hinge"), ()),
-        ("minimax+r1", Spec("minimax"), (Spec("r1"),)),
-        (
-            "f_divergence:divergence=kl+r1:weight=1e+2,every=4+weight_clipping",
-            Spec("f_divergence", divergence="kl"),
-            (Spec("r1", weight=100.0, every=4), Spec("weight_clipping")),
-        ),
-    ],
-)
-def test_an_entry_is_a_loss_and_its_regularizers(text, loss, regularizers):
-    entry = Entry.parse(text)
-    assert (entry.loss, entry.regularizers) == (loss, regularizers)
-    assert Entry.parse(entry.label) == entry
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("hinge", ["hinge"]),
-        ("a,b,c", ["a", "b", "c"]),
-        ("a,,b,", ["a", "b"]),
-        ("a:x=1,y=2,b", ["a:x=1,y=2", "b"]),
-        ("a:x=1,b:y=2,z=3+r1:weight=1,every=2,c", ["a:x=1", "b:y=2,z=3+r1:weight=1,every=2", "c"]),
-        ("a:x=[1,2],b", ["a:x=[1,2]", "b"]),
-    ],
-)
-def test_commas_between_losses_are_told_from_those_between_arguments(text, parts):
-    assert split_entries(text) == parts
-
-
-def test_an_entry_without_regularizers_keeps_those_of_the_preset():
-    assert Entry.parse("minimax").applied_to(TINY).regularizers == ring.regularizers
-    assert Entry.parse("minimax+none").applied_to(TINY).regularizers == ()
-    assert Entry.parse("minimax+r1").applied_to(TINY).regularizers == (Spec("r1"),)
-
-
-@pytest.mark.parametrize("text", ["", "a:", "+r1", "a:x"])
-def test_an_entry_that_cannot_be_read_is_refused(text):
-    with pytest.raises(BadArgumentsError):
-        Entry.parse(text)
 
 
 # --- a comparison ----------------------------------------------------------------------------------------
@@ -117,7 +68,7 @@ def test_the_table_holds_means_and_deviations_over_seeds():
     )
     deviation = statistics.stdev([0.25, 0.75])
     assert comparison.table().splitlines() == [
-        "| loss | seeds | captured modes | high quality, % | reverse KL |",
+        "| entry | seeds | captured modes | high quality, % | reverse KL |",
         "|---|---|---|---|---|",
         f"| `minimax` | 3 | 8.0 ± 0.0 | 75.0 ± 25.0 | 0.500 ± {deviation:.3f} (2 of 3) |",
         "| `hinge` | 1 | 7.0 | 50.0 | – |",
@@ -131,7 +82,7 @@ def test_without_modes_the_last_losses_and_scores_are_compared():
     (outcome,) = comparison.run()
     assert list(outcome.figures) == ["discriminator_loss", "generator_loss", "real_score", "fake_score"]
     assert all(math.isfinite(value) for value in outcome.figures.values())
-    assert "| loss | seeds | discriminator loss | generator loss | real score | fake score |" in comparison.table()
+    assert "| entry | seeds | discriminator loss | generator loss | real score | fake score |" in comparison.table()
     with Image.open("out/comparison.png") as picture:
         assert picture.width == 300
 
@@ -179,9 +130,9 @@ def test_a_mistake_in_the_last_entry_is_found_before_anything_is_trained():
 @pytest.mark.parametrize(
     ("texts", "seeds", "says"),
     [
-        ((), (0,), "losses to compare must be one or more, got none"),
+        ((), (0,), "entries to compare must be one or more, got none"),
         (("minimax",), (), "seeds to compare must be one or more, got none"),
-        (("minimax", "minimax"), (0,), "losses to compare must be different, got minimax, minimax"),
+        (("minimax", "minimax"), (0,), "entries to compare must be different, got minimax, minimax"),
         (("minimax",), (1, 1), "seeds to compare must be different, got 1, 1"),
     ],
 )

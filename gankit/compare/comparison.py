@@ -1,16 +1,15 @@
-"""`Comparison`: train several losses on several seeds, and summarise them in one table.
+"""`Comparison`: train several variants of a model on several seeds, and summarise them in one table.
 
 ```
 results.json      what is compared, and the figures of every training that is done
-table.md          mean and standard deviation over the seeds, one row per loss
-comparison.png    samples of the first seed, one panel per loss
+table.md          mean and standard deviation over the seeds, one row per entry
+comparison.png    samples of the first seed, one panel per entry
 ```
 """
 
 from __future__ import annotations
 
 import json
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gankit.compare.entries import Entry
 from gankit.data import SampledBatches
 from gankit.errors import (
     BadValueError,
@@ -34,66 +34,10 @@ from gankit.locks import FolderLock
 from gankit.pictures import save_panels
 from gankit.presets import Preset
 from gankit.runs import environment, evaluate, evaluation_form
-from gankit.spec import Spec
 from gankit.training import AdversarialTrainer
 
-_FORMAT = 1
+_FORMAT = 2
 _SCORES = ("discriminator_loss", "generator_loss", "real_score", "fake_score")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of a comparison: a loss, and the regularizers that go with it.
-
-    Args:
-        loss: The name and the arguments of the loss.
-        regularizers: The names and the arguments of the regularizers. None takes those of the preset.
-
-    Example:
-        >>> Entry.parse("wasserstein+weight_clipping:bound=0.1").label
-        'wasserstein+weight_clipping:bound=0.1'
-        >>> Entry.parse("hinge").regularizers is None, Entry.parse("hinge+none").regularizers
-        (True, ())
-    """
-
-    loss: Spec
-    regularizers: tuple[Spec, ...] | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Entry:
-        """Read `loss`, `loss+regularizer+regularizer`, or `loss+none` for a loss alone.
-
-        Raises:
-            BadArgumentsError: For text that cannot be read.
-        """
-        loss, *others = re.split(r"\+(?=[a-z])", text)  # the sign in 1e+3 is followed by a digit
-        if not others:
-            return cls(Spec.parse(loss))
-        return cls(Spec.parse(loss), () if others == ["none"] else tuple(map(Spec.parse, others)))
-
-    @property
-    def label(self) -> str:
-        """The entry as text that `parse` can read."""
-        if self.regularizers is None:
-            return str(self.loss)
-        return "+".join(map(str, [self.loss, *self.regularizers])) if self.regularizers else f"{self.loss}+none"
-
-    def applied_to(self, preset: Preset) -> Preset:
-        """Return the preset with this loss and these regularizers."""
-        if self.regularizers is None:
-            return preset.replace(loss=self.loss)
-        return preset.replace(loss=self.loss, regularizers=self.regularizers)
-
-
-def split_entries(text: str) -> list[str]:
-    """Split a text at the commas between losses, but not at those between the arguments of a loss.
-
-    Example:
-        >>> split_entries("hinge,f_divergence:divergence=kl,scale=2,minimax+r1:weight=1,every=4,non_saturating")
-        ['hinge', 'f_divergence:divergence=kl,scale=2', 'minimax+r1:weight=1,every=4', 'non_saturating']
-    """
-    # after a comma, `name=` begins another argument, and inside brackets comes another element of a value
-    return [part for part in re.split(r",(?!\w+=)(?![^\[]*\])", text) if part]
 
 
 @dataclass(frozen=True)
@@ -122,7 +66,7 @@ class Comparison:
     Args:
         folder: A new or empty folder.
         preset: The model, its data and its number of steps.
-        entries: The losses, with or without regularizers.
+        entries: The variants: what each of them changes in the preset.
         seeds: The seeds on which each entry is trained.
         device: The device to train on. None takes CUDA where there is one, and the CPU otherwise.
 
@@ -145,7 +89,7 @@ class Comparison:
         >>> len(comparison.run())
         4
         >>> comparison.table().splitlines()[0]
-        '| loss | seeds | captured modes | high quality, % | reverse KL |'
+        '| entry | seeds | captured modes | high quality, % | reverse KL |'
     """
 
     def __init__(
@@ -167,7 +111,7 @@ class Comparison:
         self._real: Tensor | None = None
         self._trainer: AdversarialTrainer | None = None
         self._stopping = False
-        for what, given in (("losses", [entry.label for entry in self.entries]), ("seeds", self.seeds)):
+        for what, given in (("entries", [entry.label for entry in self.entries]), ("seeds", self.seeds)):
             if not given:
                 raise BadValueError(f"{what} to compare must be one or more, got none")
             if len(set(given)) < len(given):
@@ -209,14 +153,14 @@ class Comparison:
             self._trainer.stop()
 
     def table(self) -> str:
-        """Return a table in Markdown: the mean and the standard deviation over the seeds, one row per loss.
+        """Return a table in Markdown: the mean and the standard deviation over the seeds, one row per entry.
 
         The standard deviation is that of a sample, with `n - 1`. A single seed has none.
         """
         names = list(self.outcomes[0].figures) if self.outcomes else []
         columns = [_Column.of(name) for name in names if name not in ("modes", "samples")]
         lines = [
-            _row("loss", "seeds", *(column.title for column in columns)),
+            _row("entry", "seeds", *(column.title for column in columns)),
             "|" + "---|" * (2 + len(columns)),
         ]
         for entry in self.entries:
@@ -267,7 +211,7 @@ class Comparison:
             "format": _FORMAT,
             "preset": self.preset.to_dict(),
             "environment": environment(self.device),
-            "losses": [entry.label for entry in self.entries],
+            "entries": [entry.label for entry in self.entries],
             "seeds": self.seeds,
             "outcomes": [vars(outcome) for outcome in self.outcomes],
         }
