@@ -36,13 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="A variant that changes any field of the preset: generator=mlp:hidden_dim=64. Plus signs "
-        "join several changes, the loss first: hinge+r1:weight=1+averaging_decay=0.99. It can be repeated. Without --loss, "
-        "the first row is the preset unchanged.",
+        help="A variant that changes any field of the preset: generator=mlp:hidden_dim=64. Plus signs join several "
+        "changes, the loss first: hinge+r1:weight=1+averaging_decay=0.99. It can be repeated. Without --loss, the "
+        "first row is the preset unchanged.",
     )
-    same = parser.add_argument_group(
-        "what is the same for all, unless a variant changes it; by default, as in the preset"
-    )
+    same = parser.add_argument_group("what all rows have that do not change it; by default, as in the preset")
     same.add_argument(
         "--regularizer",
         type=spec,
