@@ -1,6 +1,19 @@
 """Metrics of the quality of samples."""
 
+from gankit.metrics.distances import KernelDistance, frechet_distance, kernel_distance
 from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
+from gankit.metrics.parzen import ParzenLogLikelihood, parzen_log_likelihood
 from gankit.metrics.scores import Better, Evaluator, Score
 
-__all__ = ["Better", "Evaluator", "ModeCoverage", "Score", "mode_coverage"]
+__all__ = [
+    "Better",
+    "Evaluator",
+    "KernelDistance",
+    "ModeCoverage",
+    "ParzenLogLikelihood",
+    "Score",
+    "frechet_distance",
+    "kernel_distance",
+    "mode_coverage",
+    "parzen_log_likelihood",
+]
