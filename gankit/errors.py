@@ -186,7 +186,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return what an error says, in one line and without the file that it may name.
 
     Example:

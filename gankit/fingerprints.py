@@ -102,7 +102,7 @@ def files_fingerprint(files: Sequence[str | Path]) -> dict[str, str | int]:
         2
     """
     paths = [os.path.abspath(file) for file in files]  # noqa: PTH100 (thousands of them)
-    common = os.path.commonpath(paths) if len(paths) > 1 else ""
+    common = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""  # noqa: PTH120
     names, stats = hashlib.sha256(), hashlib.sha256()
     for path in paths:
         names.update(os.fsencode(path[len(common) :]) + b"\0")

@@ -30,7 +30,7 @@ def safe_output() -> Generator[Printed]:
         >>> printed.error
     """
     before = sys.stdout, sys.stderr
-    streams = [_Stream(cast("TextIO | None", one)) for one in before]
+    streams = [Printed(cast("TextIO | None", one)) for one in before]
     sys.stdout, sys.stderr = (cast(TextIO, one) for one in streams)
     try:
         yield streams[0]
@@ -41,26 +41,28 @@ def safe_output() -> Generator[Printed]:
 
 
 class Printed:
-    """What was printed to a stream.
+    """A stream that is written to as far as it can be.
+
+    Args:
+        stream: The stream, or None if it was closed when the process began.
 
     Attributes:
         error: The first error of a write, or None.
     """
 
-    error: OSError | None = None
-
-
-class _Stream(Printed):
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream: Any = stream  # None if the stream was closed when the process began
+        self._stream: Any = stream
+        self.error: OSError | None = None
 
     def write(self, text: str) -> int:
+        """Write a text that the stream can show."""
         shown = "\r".join(map(printable, text.split("\r")))  # a progress bar returns to the start of its line
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         self._try("write", shown.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:
+        """Write what is in the buffer."""
         self._try("flush")
 
     def _try(self, name: str, *arguments: str) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDa
 
 from gankit.data.checked import CheckedDataset, check_labels, checked_keys, shape_hint
 from gankit.data.epoch_reader import sampler_of
+from gankit.data.placed import PlacedBatches
 from gankit.data.resident import TensorBatches, TensorData, check_fills
 from gankit.data.sampled import SampledBatches, Sampler
 from gankit.data.scaling import SampleRange, check_values
@@ -71,7 +72,7 @@ def make_batches(
     """
     check_seed(seed)
     names = checked_keys(keys)
-    if names is not None and isinstance(data, (Tensor, TensorData, Sampler)):
+    if names is not None and isinstance(data, (Tensor, TensorData, Sampler, PlacedBatches)):
         raise BadArgumentsError(f"keys is for batches that are dictionaries, got it beside a {type(data).__name__}")
     if isinstance(data, Tensor):
         data = TensorData(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -17,7 +18,8 @@ from gankit.fingerprints import data_fingerprint
 Keys = tuple[str, ...] | None
 """The names of the samples, and of the labels, in batches that are dictionaries; None for other batches."""
 
-_MAKE_TENSORS = "a transform such as torchvision's ToTensor turns pictures into tensors"
+_ONE_SIZE = "image_folder's size and fit, or torchvision's resize, center_crop and pad, give pictures one size"
+MAKE_TENSORS = "a transform such as torchvision's ToTensor turns pictures into tensors"
 
 
 def checked_keys(keys: object) -> Keys:
@@ -80,15 +82,11 @@ def shape_hint(wanted: tuple[int, ...], got: tuple[int, ...]) -> str:
     if got == (*wanted[1:], wanted[0]):
         return "; .permute puts the channels first"
     if len(got) != 3:
-        count = int(torch.Size(wanted).numel())
-        return f"; .reshape(-1, {', '.join(map(str, wanted))}) adds what is missing" if _size(got) == count else ""
+        is_flat = math.prod(got) == math.prod(wanted)
+        return f"; .reshape(-1, {', '.join(map(str, wanted))}) adds what is missing" if is_flat else ""
     if got[0] == wanted[0]:
-        return "; image_folder's size and fit, or torchvision's resize, center_crop and pad, give pictures one size"
+        return f"; {_ONE_SIZE}"
     return "; torchvision's Grayscale changes the number of channels" if got[1:] == wanted[1:] else ""
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return int(torch.Size(shape).numel())
 
 
 def as_labels(labels: object) -> Tensor:
@@ -202,7 +200,7 @@ class CheckedDataset(Dataset[Any]):
         what = f"sample {index} of the data set"
         sample, *labels = parts_of(item, self._keys, what)
         if not hasattr(sample, "shape") or not hasattr(sample, "dtype"):
-            hint = f"; {_MAKE_TENSORS}" if type(sample).__module__.startswith("PIL.") else ""
+            hint = f"; {MAKE_TENSORS}" if type(sample).__module__.startswith("PIL.") else ""
             raise DataError(f"{what} must be a tensor or an array, got {type(sample).__name__}{hint}")
         shape = tuple(sample.shape)
         if self._sample_shape is None:
@@ -212,18 +210,18 @@ class CheckedDataset(Dataset[Any]):
                 f"{what} must have the shape {self._sample_shape}, got {shape}{shape_hint(self._sample_shape, shape)}"
             )
         if self._num_classes is not None and labels:
-            self._check_label(labels[0], what)
+            _check_label(labels[0], self._num_classes, what)
         return item
 
-    def _check_label(self, label: Any, what: str) -> None:
-        value = label.item() if hasattr(label, "item") and getattr(label, "shape", None) in ((), (1,)) else label
-        if not isinstance(value, int) and not isinstance(label, Tensor):
-            raise DataError(f"the label of {what} must be an integer, got {value!r}")
-        if isinstance(value, int) and not 0 <= value < (self._num_classes or 0):
-            raise DataError(
-                f"the label of {what} must be from 0 to {(self._num_classes or 0) - 1} for num_classes="
-                f"{self._num_classes}, got {value}"
-            )
+
+def _check_label(label: Any, num_classes: int, what: str) -> None:
+    value = label.item() if hasattr(label, "item") and getattr(label, "shape", None) in ((), (1,)) else label
+    if not isinstance(value, int) and not isinstance(label, Tensor):
+        raise DataError(f"the label of {what} must be an integer, got {value!r}")
+    if isinstance(value, int) and not 0 <= value < num_classes:
+        raise DataError(
+            f"the label of {what} must be from 0 to {num_classes - 1} for num_classes={num_classes}, got {value}"
+        )
 
 
 # --- loaders of other people ---------------------------------------------------------------------------------
@@ -264,26 +262,23 @@ fit, or torchvision's resize, center_crop and pad, give pictures one size
 
 def _collating_error(message: str, number: int) -> GankitError | None:
     """Return the error for what torch says about a batch that it cannot put together, or None."""
-    _, found, rest = message.partition("batch must contain tensors, numpy arrays, numbers, dicts or lists; found ")
-    if found:
-        kind = rest.strip().splitlines()[0].removeprefix("<class '").removesuffix("'>")
-        return DataError(
-            f"the samples of batch {number} must be tensors, arrays or numbers, got {kind}; {_MAKE_TENSORS}"
-        )
-    # the second in workers, which stack in shared memory
-    odd = re.search(r"expected Tensor as element .* but got (\S+)|'(\S+)' object has no attribute 'numel'", message)
+    odd = re.search(
+        r"numpy arrays, numbers, dicts or lists; found <class '(\S+)'>|expected Tensor as element .* but got (\S+)|"
+        r"'(\S+)' object has no attribute 'numel'",  # in workers, which stack in shared memory
+        message,
+    )
     if odd is not None:
-        kind = odd[1] or odd[2]
+        kind = odd[1] or odd[2] or odd[3]
         return DataError(
-            f"the samples of batch {number} must be tensors, arrays or numbers, got {kind}; {_MAKE_TENSORS}"
+            f"the samples of batch {number} must be tensors, arrays or numbers, got {kind}; {MAKE_TENSORS}"
         )
     _, found, rest = message.partition("stack expects each tensor to be equal size, but got ")
     if found:
         first, _, second = rest.strip().splitlines()[0].partition(" at entry 0 and ")
         return ShapeError(
             f"the samples of batch {number} must have one shape, got {first} and {second.partition(' at entry')[0]}; "
-            "image_folder's size and fit, or torchvision's resize, center_crop and pad, give pictures one size"
+            f"{_ONE_SIZE}"
         )
     if "Trying to resize storage that is not resizable" in message:  # from workers
-        return ShapeError(f"the samples of batch {number} must have one shape; crop, pad or resize them in a transform")
+        return ShapeError(f"the samples of batch {number} must have one shape; {_ONE_SIZE}")
     return None

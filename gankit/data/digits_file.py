@@ -11,9 +11,10 @@ from torch import Tensor
 
 from gankit.data.array_files import TABLE, read_arrays
 from gankit.data.local_files import expand_root
+from gankit.data.picture_files import height_and_width
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
-from gankit.errors import DataError, check_count, reason_of
+from gankit.errors import DataError, reason_of
 
 
 @DATASETS.register("digits_file")
@@ -34,8 +35,8 @@ def digits_file(
     Args:
         root: The file, or a folder with the files of one set, whose names contain "images" or "imgs" and "train", or
             "test" or "t10k".
-        labels: The file of the labels, seen from the folder of the pictures. None takes the labels in the file itself,
-            or those in the file beside it that has "labels" in its name for "images" or "imgs".
+        labels: The file of the labels, relative to the folder of the pictures. None takes the labels in the file
+            itself, or those in the file beside it that has "labels" in its name for "images" or "imgs".
         train: Whether to read the training pictures, such as `x_train`, instead of the test pictures, where there are
             both.
         size: The side of a picture, or its height and width, for rows of numbers. None for squares.
@@ -51,9 +52,7 @@ def digits_file(
         >>> data.samples.tolist(), data.labels.tolist()
         ([[[[0, 50], [100, 255]]]], [7])
     """
-    sides = (size, size) if isinstance(size, int) else size
-    for side in sides or ():
-        check_count("size", side)
+    sides = None if size is None else height_and_width(size)
     file = expand_root(root, "a file or a folder")
     if file.is_dir():
         file = _only_file(file, train)
@@ -62,11 +61,15 @@ def digits_file(
     if TABLE in arrays:
         pixels, numbers = _columns(file, arrays[TABLE], sides)
     else:
-        pixels = _picked(file, arrays, [f"x_{split}", f"{split}_images", f"{split}_x", "images", "x", "data", "arr_0"])
-        numbers = _labels_of(file, arrays, split) if len(arrays) > 1 else None
+        names = [f"x_{split}", f"{split}_images", f"{split}_x", "images", "x", "data", "arr_0"]
+        pixels = _picked(file, arrays, names)
+        numbers = _labels_of(file, arrays, split) if len(arrays) > 1 and labels is None else None
     beside = file.parent / labels if labels is not None else _file_of_labels(file) if numbers is None else None
     if beside is not None:
-        numbers = _labels_of(beside, read_arrays(beside), split)
+        found = read_arrays(beside)
+        numbers = _labels_of(beside, found, split)
+        if numbers is None:
+            raise DataError(f"{str(beside)!r} must hold labels, got {', '.join(map(repr, found)) or 'nothing'}")
     samples = _as_samples(file, pixels, sides)
     if transpose:
         samples = samples.transpose(-1, -2).contiguous()
@@ -96,17 +99,23 @@ def _only_file(folder: Path, train: bool) -> Path:
 def _file_of_labels(file: Path) -> Path | None:
     """Return the file beside one of pictures that has labels in its name instead, if there is one."""
     name = file.name.replace("images", "labels").replace("imgs", "labels").replace("idx3", "idx1")
+    if name == file.name:
+        return None
     plain = name.removesuffix(".gz")
     candidates = [file.with_name(one) for one in (name, plain, f"{plain}.gz")]
-    return next((one for one in candidates if one.name != file.name and one.is_file()), None)
+    return next((one for one in candidates if one.is_file()), None)
+
+
+def _found(arrays: Mapping[str, Tensor], names: Sequence[str]) -> Tensor | None:
+    """Return the only array, or the first one that has one of the names."""
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    return next((arrays[name] for name in names if name in arrays), None)
 
 
 def _picked(file: Path, arrays: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
-    for name in names:
-        if name in arrays:
-            return arrays[name]
+    if (found := _found(arrays, names)) is not None:
+        return found
     raise DataError(
         f"{str(file)!r} must hold one of {', '.join(names)}, got {', '.join(map(repr, arrays)) or 'nothing'}"
     )
@@ -152,9 +161,10 @@ def _as_samples(file: Path, pixels: Tensor, sides: tuple[int, int] | None) -> Te
     return pixels.to(torch.uint8)
 
 
-def _labels_of(file: Path, arrays: Mapping[str, Tensor], split: str) -> Tensor:
+def _labels_of(file: Path, arrays: Mapping[str, Tensor], split: str) -> Tensor | None:
     names = [f"y_{split}", f"{split}_labels", f"{split}_y", "labels", "y", "targets", "arr_0", TABLE]
-    return _as_labels(file, _picked(file, arrays, names))
+    found = _found(arrays, names)
+    return None if found is None else _as_labels(file, found)
 
 
 def _as_labels(file: Path, numbers: Tensor) -> Tensor:

@@ -79,13 +79,7 @@ class PictureForm:
     background: str = "white"
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, (tuple, list)):
-            if len(self.size) != 2:
-                raise BadValueError(f"size must be one number, or height and width, got {self.size!r}")
-            check_count("size's height", self.size[0])
-            check_count("size's width", self.size[1])
-        else:
-            check_count("size", self.size)
+        height_and_width(self.size)
         if self.channels not in (1, 3):
             raise DataError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels!r}")
         if self.fit not in ("crop", "pad", "stretch"):
@@ -103,8 +97,7 @@ class PictureForm:
     @property
     def sample_shape(self) -> tuple[int, int, int]:
         """The shape of one sample: `(channels, height, width)`."""
-        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
-        return self.channels, height, width
+        return self.channels, *height_and_width(self.size)
 
     def read(self, file: Path) -> Picture:
         """Read the first frame of a picture.
@@ -123,7 +116,7 @@ class PictureForm:
             return Picture(pixels, lost_colours, tuple(" ".join(str(one.message).split()) for one in said))
         except Exception as error:  # Pillow raises errors of any kind for damaged files
             raise DataError(
-                f"every file must be a picture, got {str(file)!r}: {_in_words(error)}; on_bad_file='skip' leaves such "
+                f"every file must be a picture, got {str(file)!r}: {in_words(error)}; on_bad_file='skip' leaves such "
                 "files out"
             ) from error
 
@@ -162,6 +155,25 @@ class PictureForm:
         place = ((width - inner[0]) // 2, (height - inner[1]) // 2)
         padded.paste(picture.resize(inner, image.Resampling.LANCZOS), place)
         return padded
+
+
+def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return the height and the width that a size names: one number for both, or a pair.
+
+    Raises:
+        BadArgumentsError: For something else than numbers.
+        BadValueError: For another number of sides, or a side that is not above 0.
+
+    Example:
+        >>> height_and_width(28), height_and_width((48, 64))
+        ((28, 28), (48, 64))
+    """
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(sides) != 2:
+        raise BadValueError(f"size must be one number, or height and width, got {size!r}")
+    for side in sides:
+        check_count("size", side)
+    return sides
 
 
 @functools.cache
@@ -229,7 +241,13 @@ def _has_colours(picture: Any) -> bool:
     return any(difference(one, green).getextrema()[1] > _LEAST_COLOUR for one in (red, blue))
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
+    """Return why a file is not read as a picture.
+
+    Example:
+        >>> in_words(ValueError("cannot identify image file"))
+        'it is none of the kinds that are read, or damaged'
+    """
     reason = reason_of(error)
     return "it is none of the kinds that are read, or damaged" if "cannot identify image" in reason else reason
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from gankit.data.folder_listing import Listing, list_pictures
-from gankit.data.picture_files import Fit, PictureForm, picture_endings
+from gankit.data.picture_files import Fit, PictureForm, in_words, picture_endings
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorData
 from gankit.errors import BadValueError, DataError, DataWarning, warn
@@ -51,9 +51,13 @@ class PictureFiles(Dataset[Tensor | tuple[Tensor, int]]):
         self.files: list[Path] = list(files)
         self.form = form
         self._numbers = None if labels is None else tuple(labels)
-        self.labels: Tensor | None = None if labels is None else torch.tensor(labels)
         self.classes = classes
         self._has_warned = False
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The number of each picture's class, or None."""
+        return None if self._numbers is None else torch.tensor(self._numbers)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -78,7 +82,7 @@ class PictureFiles(Dataset[Tensor | tuple[Tensor, int]]):
         if (lost_colours or remarks) and not self._has_warned:
             self._has_warned = True
             _warn_of_pictures([(self.files[index], remarks)] * bool(remarks), int(lost_colours), 1)
-        return pixels if self.labels is None else (pixels, int(self.labels[index]))
+        return pixels if self._numbers is None else (pixels, self._numbers[index])
 
 
 @overload
@@ -143,7 +147,7 @@ def image_folder(
         on_bad_file: What happens if a file cannot be read as a picture: an error, or a warning with the names of such
             files, which are left out.
         in_memory: Whether the pictures are kept in memory. Otherwise each is read when it is needed, which takes more
-            time and no memory.
+            time and no memory. With `on_bad_file="skip"`, all of them are also read once at the start.
 
     Returns:
         The pictures as bytes, with labels if there are classes.
@@ -178,7 +182,7 @@ def image_folder(
         except DataError as error:
             if not skips:
                 raise
-            bad.append(str(error).partition(", got ")[2].rpartition(";")[0])
+            bad.append(f"{str(file)!r}: {error.__cause__ and in_words(error.__cause__)}")
             continue
         in_colour += picture.lost_colours
         if picture.remarks:

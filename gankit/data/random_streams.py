@@ -125,7 +125,7 @@ def _parts(value: object) -> Iterator[object]:
     for name in ("__dict__", "__closure__", "__defaults__", "__self__", "func", "args", "keywords", "cell_contents"):
         try:
             yield getattr(cast(object, value), name, None)
-        except ValueError:  # an empty cell
+        except Exception:  # noqa: BLE001 (an empty cell, or an attribute of others, which may raise anything)
             continue
 
 

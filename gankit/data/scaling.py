@@ -10,6 +10,8 @@ from gankit.errors import DataError, DataWarning, warn
 SampleRange = tuple[float, float] | None
 """The lowest and the highest value that a sample may have; None for any values."""
 
+_FEWEST = 1_000  # the range of fewer values says little
+
 
 def scaled(x: Tensor, sample_range: SampleRange) -> Tensor:
     """Return bytes as float32 in `sample_range`, and other types unchanged.
@@ -91,6 +93,3 @@ def _warn_of_scale(x: Tensor, expected: tuple[float, float], low_value: float, h
             + ("" if x.dtype == torch.uint8 else ", or pass bytes"),
             DataWarning,
         )
-
-
-_FEWEST = 1_000  # values, below which their range says little

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from gankit.data.checked import Keys, check_labels, checked_keys, parts_of, shape_hint
+from gankit.data.checked import MAKE_TENSORS, Keys, check_labels, checked_keys, parts_of, shape_hint
 from gankit.data.epoch_reader import EpochReader
 from gankit.data.placed import PlacedBatches
 from gankit.data.scaling import SampleRange, check_values, scaled
@@ -165,7 +165,4 @@ def _split(batch: Any, keys: Keys) -> tuple[Tensor, Tensor | None]:
     given = type(batch).__name__
     if isinstance(batch, (list, tuple, Mapping)):
         given += f" of {', '.join(type(part).__name__ for part in parts) or 'nothing'}"
-    raise DataError(
-        f"a batch must be a tensor, or samples and labels, got {given}; a transform such as "
-        "torchvision's ToTensor turns pictures into tensors"
-    )
+    raise DataError(f"a batch must be a tensor, or samples and labels, got {given}; {MAKE_TENSORS}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, cast
 
 import torch
@@ -66,6 +66,7 @@ class Feed:
                 f"{type(batches).__name__}"
             )
         self.batches: Iterable[Batch] = batches
+        self._given: list[Iterable[Batch]] = [batches]  # with those of the present call, which share the place
         self.all_finite: Tensor | None = None
         self.taken: int = 0
         self._device = device
@@ -103,22 +104,29 @@ class Feed:
             earlier.batches is batches or (isinstance(batches, KeepsPlace) and batches.follow(earlier.batches))
         ):
             feed = earlier
+            feed._given = [feed.batches, batches]
         else:
             feed = cls(batches, device)
             feed._unfinished = None if earlier is None or earlier._has_read_all else earlier._first
-        if isinstance(feed.batches, KeepsPlace):
-            feed.batches.is_reserved = True
+        feed._reserve(True)
         return feed
 
     def release(self) -> None:
         """Let others move the place in the batches again."""
-        if isinstance(self.batches, KeepsPlace):
-            self.batches.is_reserved = False
+        self._reserve(False)
+
+    def _reserve(self, is_reserved: bool) -> None:
+        for one in self._given:
+            if isinstance(one, KeepsPlace):
+                one.is_reserved = is_reserved
 
     @property
     def _has_read_all(self) -> bool:
         """Whether an epoch was read to its end, as far as that is known."""
-        length = len(self.batches) if isinstance(self.batches, (list, tuple)) else None
+        try:
+            length = len(cast(Sized, self.batches))
+        except (TypeError, NotImplementedError):  # an endless source, or one that does not know
+            length = None
         return self._epochs > 1 or self._position == length
 
     @functools.cached_property

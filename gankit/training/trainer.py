@@ -303,12 +303,12 @@ class AdversarialTrainer(StateAttributes):
         self._check_steps(steps)
         checked_callbacks(self.callbacks)  # a caller may have changed the list
         self._non_finite.check_policy(self._roll_back)
-        self.feed = Feed.following(self.feed, batches, self.state.device)
         begun_at = self.steps_done
         self.ranks.check_agreement(
             {"steps": steps, "steps_done": begun_at, "checkpointer's every": getattr(self._keeper, "every", None)}
             | {name: getattr(self, name) for name in _RHYTHMS}
         )
+        self.feed = Feed.following(self.feed, batches, self.state.device)
         try:
             begin_fit(self.callbacks, self)
             while self.steps_done < steps and not self._is_stopping():

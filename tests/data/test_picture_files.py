@@ -327,7 +327,7 @@ def test_files_are_not_mapped_into_memory(monkeypatch, ending):
     [
         ({"size": 0}, BadValueError, "^size must be above 0, got 0$"),
         ({"size": "28"}, BadArgumentsError, "^size must be an integer, got '28'$"),
-        ({"size": (28, 0)}, BadValueError, "^size's width must be above 0, got 0$"),
+        ({"size": (28, 0)}, BadValueError, "^size must be above 0, got 0$"),
         ({"size": (1, 2, 3)}, BadValueError, r"^size must be one number, or height and width, got \(1, 2, 3\)$"),
         ({"channels": 2}, DataError, r"^channels must be 1 \(grey\) or 3 \(RGB\), got 2$"),
         ({"fit": "zoom"}, BadValueError, "^fit must be 'crop', 'pad' or 'stretch', got 'zoom'$"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gankit.data import TensorBatches
-from gankit.data.random_streams import restore_generators, seeded_generators
+from gankit.data.random_streams import generators_behind, restore_generators, seeded_generators
 from gankit.errors import BadArgumentsError
 from gankit.presets import ring
 
@@ -63,3 +63,25 @@ def test_the_state_of_other_batches_is_refused_and_changes_nothing(make, change)
     with pytest.raises(BadArgumentsError, match="must have|must hold"):
         batches.load_state_dict(change(make().state_dict(), other.state_dict()))
     assert torch.equal(next(iter(batches)), next(iter(twin)))
+
+
+class AttributeDict(dict):
+    """A common kind of configuration: its entries are attributes too, and others raise `KeyError`."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Configured:
+    """A data set whose attributes may raise anything."""
+
+    def __init__(self):
+        self.config = AttributeDict(own=torch.Generator())
+
+    @property
+    def args(self):
+        raise RuntimeError
+
+
+def test_attributes_that_raise_errors_hide_no_generator():
+    configured = Configured()
+    assert generators_behind(configured)[-1] is configured.config["own"]

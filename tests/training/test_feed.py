@@ -220,7 +220,8 @@ def test_other_batches_that_begin_again_get_a_warning(make):
 def test_batches_that_were_read_to_their_end_may_begin_again():
     trained(lambda: list(PLANE.split(4)), [6, 9])
     trained(lambda: [PLANE], [1, 2, 5])
-    trained(lambda: POINTS.batches(Pictures(), device="cpu"), [8, 9])
+    trained(lambda: POINTS.batches(Pictures(), device="cpu"), [6, 9])
+    trained(lambda: DataLoader(PLANE, 4), [6, 9])
 
 
 def test_a_callback_may_look_at_the_batches():
@@ -239,6 +240,25 @@ def test_a_callback_may_look_at_the_batches():
         assert torch.equal(alone, watched)
         assert len(looked) == 15
         assert trainer.data_state()["batches"]["position"] == 3
+
+
+@pytest.mark.parametrize("source", ["a tensor", "a data set"])
+def test_a_callback_may_look_at_batches_that_were_made_anew(source):
+    current = []
+
+    class Look:
+        every = 1
+
+        def __call__(self, trainer):
+            next(iter(current[-1]))
+
+    def make():
+        current.append(MADE_ANEW[source]())
+        return current[-1]
+
+    alone, _ = trained(MADE_ANEW[source], [2, 4, 7])
+    watched, _ = trained(make, [2, 4, 7], callbacks=[Look()])
+    assert torch.equal(alone, watched)
 
 
 # --- sources that refill one tensor --------------------------------------------------------------------------
