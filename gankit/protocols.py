@@ -363,7 +363,6 @@ class Callback(Protocol[TrainerT]):
 
 
 @runtime_checkable
-@runtime_checkable
 class BeginsFit(Protocol[TrainerT]):
     """A callback that acts before the first step of a `fit` too, for example by refusing a file of another training."""
 

@@ -159,15 +159,20 @@ def load_lecture_state_dict(network: MLPGenerator | MLPDiscriminator, state_dict
         raise BadArgumentsError(
             f"state_dict must be a mapping of names to weights, got a {type(state_dict).__name__}{meant}"
         )
+    for key in state_dict:
+        if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"state_dict must have names as keys, got {key!r}")
     prefix = "gen." if isinstance(network, MLPGenerator) else "disc."
     own = {prefix + key: tensor for key, tensor in network.network.state_dict().items()}
     missing, superfluous = [[*own.keys() - state_dict.keys()], [*state_dict.keys() - own.keys()]]
     if missing or superfluous:
         raise BadArgumentsError(
-            f"the lecture's weights for a {kind} are called {prefix}*, got {_some(missing)} missing and "
+            f"the lecture's weights for an {kind} are called {prefix}*, got {_some(missing)} missing and "
             f"{_some(superfluous)} superfluous{_probably_meant(own, state_dict)}"
         )
     for key, tensor in own.items():
+        if not isinstance(state_dict[key], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise BadArgumentsError(f"{key} must be a tensor, got {type(state_dict[key]).__name__}")
         if tensor.shape != state_dict[key].shape:
             raise BadArgumentsError(
                 f"these weights do not fit the {kind}: {key} must have the shape {tuple(tensor.shape)}, got "
@@ -178,8 +183,9 @@ def load_lecture_state_dict(network: MLPGenerator | MLPDiscriminator, state_dict
 
 def _some(keys: list[str]) -> str:
     """Return the first key and the number of the others."""
-    first = repr(min(keys, default="none"))
-    return f"{first} and {len(keys) - 1} others" if len(keys) > 1 else first if keys else "none"
+    if len(keys) < 2:
+        return repr(keys[0]) if keys else "none"
+    return f"{min(keys)!r} and {len(keys) - 1} other{'s' * (len(keys) > 2)}"
 
 
 def _probably_meant(own: Mapping[str, Tensor], given: Mapping[str, object]) -> str:

@@ -135,6 +135,8 @@ GENERATED, DISCRIMINATED = Generator().state_dict(), Discriminator().state_dict(
         (MLPGenerator(10, SHAPE), {"epoch": 3, "generator": GENERATED}, "probably the entry 'generator'"),
         (MLPGenerator(10, SHAPE), GENERATED | {"gen.9.weight": torch.zeros(1)}, "'gen.9.weight' superfluous"),
         (MLPGenerator(10, SHAPE, depth=3), GENERATED, "another number of layers"),
+        (MLPGenerator(10, SHAPE), {**GENERATED, "gen.0.0.weight": 3}, "gen.0.0.weight must be a tensor, got int"),
+        (MLPGenerator(10, SHAPE), {3: torch.zeros(1)}, "must have names as keys, got 3"),
         (MLPDiscriminator(SHAPE), {}, "'disc.0.0.bias' and 7 others missing and none superfluous"),
         (MLPDiscriminator(SHAPE), Discriminator(), "a mapping of names to weights, got a Discriminator; give its .st"),
         (MLPDiscriminator(SHAPE), [1], "a mapping of names to weights, got a list"),

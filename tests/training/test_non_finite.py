@@ -260,3 +260,15 @@ def test_with_replicas_those_that_are_finite_go_on():
 def test_replicas_know_no_other_policy(policy):
     with pytest.raises(BadValueError, match=f"must be 'raise' with replicas, .*, got '{policy}'"):
         POINTS(device="cpu", replicas=2, on_non_finite=policy)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_skipping_reads_on_the_host_only_while_states_are_created(make_trainer, batches, momentum):
+    trainer = make_trainer(on_non_finite="skip", check_every_steps=100)
+    for half in ("generator", "discriminator"):
+        parameters = getattr(trainer, half).parameters()
+        setattr(trainer.state, f"{half}_optimizer", torch.optim.SGD(parameters, lr=0.1, momentum=momentum))
+    trainer.step(batches[0])
+    with Operators() as operators:
+        trainer.step(batches[1])
+    assert not READS & operators.counts.keys()

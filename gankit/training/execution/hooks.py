@@ -34,14 +34,19 @@ class HookWatch:
 
     def __init__(self, state: TrainingState) -> None:
         self._state = state
-        self._next_handle: int | None = None
+        self._key: tuple[object, ...] = ()
 
     def found(self) -> str | None:
-        """Return what has a hook, in words, if a hook was registered since the last call. torch's own do not count."""
-        if RemovableHandle.next_id == self._next_handle:  # which every new hook in the process counts up
-            return None
-        self._next_handle = RemovableHandle.next_id
+        """Return what has a hook, in words, if a hook was registered since the last call. torch's own do not count.
+
+        The whole training is looked at again if a network or an optimizer has been replaced.
+        """
         state = self._state
+        # every new hook in the process counts up the next id
+        key = RemovableHandle.next_id, state.generator, state.discriminator, *state.optimizers
+        if key == self._key:
+            return None
+        self._key = key
         watched: list[tuple[nn.Module | Tensor | Optimizer, tuple[str, ...]]] = []
         for network in (state.generator, state.discriminator):
             watched += [(layer, _OF_LAYERS) for layer in network.modules()]
@@ -53,5 +58,5 @@ class HookWatch:
             if not all(module.startswith("torch.") for module in modules):
                 return f"{type(one).__name__} has a hook, which a compiled or captured step would not call"
         if _has_any_global_hook():
-            return "all modules have a hook, which a compiled or captured step would not call"
+            return "a hook is registered for all modules, which a compiled or captured step would not call"
         return None

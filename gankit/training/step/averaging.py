@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, cast
 
@@ -14,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivat
 from gankit.errors import BadArgumentsError
 from gankit.protocols import State
 from gankit.training.step.options import check_averaging_decay
+from gankit.training.step.structure import are_same, layers_and_tensors
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
 
@@ -58,7 +58,7 @@ class WeightAverage:
         self._source = network
         self._network = _copy_of(network)
         self._pairs: list[_Pair] = _pairs(self._network, network)
-        self._known = _layers_and_tensors(network)
+        self._known = layers_and_tensors(network)
         devices = {pair.target.device for pair in self._pairs if pair.target.is_cuda}
         # on a GPU the weight of the new values lies there too, so that a captured update reads its present value
         self._device_weight = torch.zeros((), device=devices.pop()) if devices else None
@@ -123,8 +123,8 @@ class WeightAverage:
         Returns:
             Whether `move` now reads or writes other tensors than before.
         """
-        before, known = self._pairs, _layers_and_tensors(network)
-        if any(map(operator.is_not, known, self._known)) or len(known) != len(self._known):
+        before, known = self._pairs, layers_and_tensors(network)
+        if not are_same(known, self._known):
             self._follow(network, known)
         weight = 1 - self.present_decay
         if self._device_weight is not None and weight != self._written_weight:
@@ -265,32 +265,26 @@ def _pairs(network: nn.Module, source: nn.Module) -> list[_Pair]:
 
 def _places(network: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
     """Yield the name, layer and tensor of each parameter and buffer, tied ones under each of their names."""
-    named: Any = network.named_modules
-    layers: Iterable[tuple[str, Any]] = named(remove_duplicate=False)
-    for prefix, layer in layers:
+    for prefix, layer in _layers(network):
         for name, tensor in (*layer._parameters.items(), *layer._buffers.items()):
             if tensor is not None:
                 yield f"{prefix}.{name}" if prefix else name, layer, tensor
+
+
+def _layers(network: Any) -> Iterable[tuple[str, Any]]:
+    return network.named_modules(remove_duplicate=False)
 
 
 def _form(network: nn.Module) -> list[object]:
     """Return what two networks must share for the tensors of one to be averages of the other's."""
     first: dict[int, str] = {}
     return [
-        (name, type(layer), first.setdefault(id(tensor), name), tensor.shape, tensor.dtype, tensor.device)
-        for name, layer, tensor in _places(network)
+        *((name, type(layer)) for name, layer in _layers(network)),
+        *(
+            (name, first.setdefault(id(tensor), name), tensor.shape, tensor.dtype, tensor.device)
+            for name, _, tensor in _places(network)
+        ),
     ]
-
-
-def _layers_and_tensors(network: Any) -> list[object]:
-    """Return the layers and tensors of a network in order, and whether each parameter requires a gradient."""
-    found: list[object] = [network]
-    for parameter in network._parameters.values():
-        found += [parameter, parameter is not None and parameter.requires_grad]
-    found += network._buffers.values()
-    for child in network._modules.values():
-        found += [] if child is None else _layers_and_tensors(child)
-    return found
 
 
 def _copy_of(network: nn.Module) -> nn.Module:

@@ -23,6 +23,7 @@ from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceErr
 from gankit.protocols import MixesSamples, batch_multiple_of
 from gankit.training.parallel.batch_norm import SynchronizedBatchNorm
 from gankit.training.step.dry_run import dry_run
+from gankit.training.step.gradients import held_parameters
 
 CallbackT = TypeVar("CallbackT")
 
@@ -165,7 +166,7 @@ def check_optimizer(name: str, optimizer: object, network: nn.Module) -> None:
             "evaluates the loss itself"
         )
     own = {id(parameter) for parameter in network.parameters()}
-    held = [p for group in optimizer.param_groups for p in group["params"]]
+    held = held_parameters(optimizer)
     strangers = sum(id(parameter) not in own for parameter in held)
     if strangers:
         raise BadArgumentsError(
@@ -267,8 +268,8 @@ def check_plain(name: str, network: nn.Module) -> None:
     """Raise `BadArgumentsError` for a network whose gradients another object collects, or that is not complete.
 
     `DistributedDataParallel` and `fully_shard` do so in hooks of `.backward()`, which `torch.autograd.grad` does not
-    run: each rank would train a model of its own. A lazy layer
-    has weights, which an average copies and ranks exchange, only after its first batch.
+    run, so that each rank would train a model of its own. A lazy layer has no weights before its first batch, but an
+    average copies them and ranks exchange them before that.
 
     Example:
         >>> check_plain("generator", nn.Linear(1, 1))

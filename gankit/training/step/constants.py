@@ -185,14 +185,14 @@ def _is_immutable(value: object) -> bool:
 
 
 def plain_values(owner: object) -> Hashable:
-    """Return the numbers and texts among the public attributes of an object.
+    """Return the numbers and texts among the attributes of an object.
 
     Example:
-        >>> plain_values(nn.Dropout(0.5))
-        (('training', True), ('p', 0.5), ('inplace', False))
+        >>> plain_values(types.SimpleNamespace(weight=0.5, name="own", layers=[]))
+        (('weight', 0.5), ('name', 'own'))
     """
     own = cast("dict[str, Any]", getattr(owner, "__dict__", {}))
-    return tuple([(name, value) for name, value in own.items() if type(value) in _PLAIN and name[0] != "_"])
+    return tuple([(name, value) for name, value in own.items() if type(value) in _PLAIN])
 
 
 def _parts(owner: object) -> list[object]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gankit.errors import BadValueError
 from gankit.protocols import State
+from gankit.training.step.gradients import held_parameters
 from gankit.training.step.options import OnNonFinite
 
 
@@ -99,7 +100,7 @@ class Undoable:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, modules: Iterable[nn.Module]) -> None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parameters = held_parameters(optimizer)
         buffers = {id(one): one for module in modules for one in module.buffers()}
         self._tensors: list[Tensor] = [*parameters, *optimizer_tensors(optimizer), *buffers.values()]
         with torch.no_grad():

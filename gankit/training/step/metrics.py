@@ -48,13 +48,13 @@ class Metrics:
         With replicas, each name gives the mean over them, and `<name>/sd` the standard deviation.
         """
         if self._reading.get("step") == step:
-            return self._reading
+            return dict(self._reading)
         stacked: Any = torch.stack([*self.newest.values()]) if self.newest else torch.empty(0)
         rows: list[Any] = stacked.tolist()
         self._reading = {"step": step}
         for name, value in zip(self.newest, rows, strict=True):
             self._reading |= {name: value} if isinstance(value, float) else _over_replicas(name, value)
-        return self._reading
+        return dict(self._reading)
 
     def record(self, step: int, every: int) -> None:
         """Add a reading to the history, in which the steps are multiples of a distance, apart from the newest one.

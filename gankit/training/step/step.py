@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gankit.context import StepContext, one_tensor, widened
 from gankit.errors import ShapeError
@@ -17,7 +18,7 @@ from gankit.training.methods import MethodOf
 from gankit.training.parallel.ranks import Ranks
 from gankit.training.step.batches import CheckedBatch
 from gankit.training.step.checks import single_samples_refused
-from gankit.training.step.constants import Constants, plain_values
+from gankit.training.step.constants import Constants, Same, plain_values
 from gankit.training.step.derivatives import explained, gradients_of
 from gankit.training.step.finite import Undoable, all_finite, largest_magnitude
 from gankit.training.step.gradients import (
@@ -30,6 +31,7 @@ from gankit.training.step.gradients import (
 from gankit.training.step.objectives import Objectives, reduce_terms
 from gankit.training.step.options import Options
 from gankit.training.step.state import TrainingState
+from gankit.training.step.structure import Structure
 
 Objective: TypeAlias = Callable[[StepContext], dict[str, Tensor]]
 """A function that returns the terms of one half by name, each `(..., N)`."""
@@ -94,8 +96,9 @@ class Step:
             "generator": generator_objective,
         }
         self.constants: Constants = Constants()
-        self._listed: tuple[tuple[nn.Module, ...], list[nn.Parameter], list[nn.Module]] = (), [], []
-        self._examined: set[tuple[str, ...]] = set()  # the objectives whose graphs were examined
+        self.structure: Structure = Structure()
+        self._examined: set[tuple[object, ...]] = set()  # the objectives whose graphs were examined
+        self._stateless: set[tuple[Optimizer, Tensor]] = set()  # of whose updates an optimizer keeps nothing
 
     def __call__(
         self, batches: Sequence[CheckedBatch], differentiate: Differentiate | None = None
@@ -130,29 +133,21 @@ class Step:
         called before each of them.
         """
         average, objectives = self.state.average, self.objectives
-        networks = self.state.generator, self.state.discriminator
-        if self._listed[0] != networks:  # the lists are kept, because making them takes long beside a captured step
-            parameters = [parameter for network in networks for parameter in network.parameters()]
-            self._listed = networks, parameters, [layer for network in networks for layer in network.modules()]
-        requires_grad = tuple([parameter.requires_grad for parameter in self._listed[1]])
-        modes = tuple([layer.training for layer in self._listed[2]])
         is_first_average = average is not None and average.is_first
         return (
             objectives.signature(self.state.steps_done),
             self.constants.newest,
+            self.structure.newest,
             self.updates_generator,
             is_first_average,
-            networks,
-            requires_grad,
-            modes,
         )
 
     def count_constants(self) -> int:
         """Return the number of the present values of what a compiled or captured step holds as constants."""
         _, loss_key = self.objectives.constant_parts(self.state.steps_done)
-        method = self._objective_of["generator"]  # the trainer's, whose class may have numbers of its own
-        own = plain_values(method.owner) if isinstance(method, MethodOf) else None
-        return self.constants.number(self.constant_owners(), (loss_key, own))
+        structure = self.structure.number([self.state.generator, self.state.discriminator])
+        own = tuple([_key_of(objective, half) for half, objective in self._objective_of.items()])
+        return self.constants.number(self.constant_owners(), (loss_key, own, structure))
 
     def constant_owners(self) -> list[object]:
         """Return the networks, and the objectives' parts that last."""
@@ -229,12 +224,14 @@ class Step:
 
         The arguments are those of `terms`.
         """
-        examined = half, *(name for name, _ in self.objectives.due_penalties(half, self.state.steps_done))
         parameters = trainable_parameters(self.state.network(half))
+        due = tuple([name for name, _ in self.objectives.due_penalties(half, self.state.steps_done)])
+        examined = half, due, self.state.generator, self.state.discriminator, tuple(map(id, parameters))
         with self.only_trained(half, parameters), explained(half):
             total, results = self.terms(half, real, condition, latent, fake, make_context=make_context)
             gradients = gradients_of(total, parameters, half, is_examined=examined in self._examined)
-        self._examined.add(examined)
+        if parameters:
+            self._examined.add(examined)
         put_gradients(parameters, gradients)
         return results
 
@@ -273,10 +270,9 @@ class Step:
         state, optimizer, max_norm = self.state, self.state.optimizer(half), self.options.max_gradient_norm
         undoable = Undoable(optimizer, self._changed_modules(half)) if state.watch.policy == "skip" else None
         parameters = held_parameters(optimizer)
-        results = differentiate(half, real, condition, latent, fake)
         for parameter in parameters:  # an optimizer would apply what earlier updates, or loops of others, have left
-            if not parameter.requires_grad:
-                parameter.grad = None
+            parameter.grad = None
+        results = differentiate(half, real, condition, latent, fake)
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.ranks.size > 1:
             # buffers and results are averaged with the gradients, so that one exchange makes all of them equal
@@ -291,12 +287,10 @@ class Step:
                 else torch.zeros_like(next(iter(results.values())))
             )
         # A parameter's first update creates its state, which could not be undone. Only then does the host read.
-        if gradients and (
-            is_finite is None
-            or all(optimizer.state.get(p) for p in parameters if p.grad is not None)
-            or bool(is_finite)
-        ):
+        new = [] if is_finite is None else [p for p in parameters if p.grad is not None and self._is_new(optimizer, p)]
+        if gradients and (not new or bool(is_finite)):
             optimizer.step()
+            self._stateless.update((optimizer, p) for p in new if not optimizer.state.get(p))
         if undoable is not None and is_finite is not None:
             undoable.keep_if(is_finite)
             state.watch.skipped += ~is_finite
@@ -307,6 +301,10 @@ class Step:
         elif state.average is not None:
             state.average.move()
         return results
+
+    def _is_new(self, optimizer: Optimizer, parameter: Tensor) -> bool:
+        """Return whether an optimizer may create a state for a parameter at its next update."""
+        return not optimizer.state.get(parameter) and (optimizer, parameter) not in self._stateless
 
     def _changed_modules(self, half: Half) -> list[nn.Module]:
         """Return the modules whose buffers one half changes."""
@@ -332,3 +330,14 @@ class Step:
         if self.options.precision != "bfloat16":
             return nullcontext()
         return torch.autocast(self.state.device.type, dtype=torch.bfloat16)
+
+
+def _key_of(objective: Objective | None, half: Half) -> Hashable:
+    """Return a key of the function that makes the terms of a half, and of the numbers that it may read."""
+    if not isinstance(objective, MethodOf):
+        return Same(objective)
+    owner, name = objective.owner, f"{half}_objective"
+    if name in vars(owner):  # assigned to a trainer
+        return Same(vars(owner)[name])
+    is_own = getattr(type(owner), name).__module__.startswith("gankit.")
+    return None if is_own else plain_values(owner)

@@ -116,7 +116,17 @@ def test_every_kind_of_hook_is_found_once_it_is_registered(kind):
     watch = HookWatch(trainer.state)
     assert watch.found() is None
     with REGISTER[kind](trainer):
-        assert re.search("(has|have) a hook", watch.found())
+        assert re.search("has a hook|a hook is registered for all modules", watch.found())
+
+
+def test_hooks_of_a_network_that_is_put_in_later_are_found():
+    trainer = make()
+    watch = HookWatch(trainer.state)
+    other, _ = small_networks()
+    other.register_forward_hook(print)
+    assert watch.found() is None
+    trainer.generator = other
+    assert "has a hook" in watch.found()
 
 
 def test_hooks_of_torch_itself_are_part_of_the_network():

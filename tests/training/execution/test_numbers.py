@@ -46,12 +46,13 @@ class Counts(Fading):
 
 
 class Own(AdversarialTrainer):
-    """A trainer with a number in an objective of its own."""
+    """A trainer with numbers in an objective of its own."""
 
     weight = 1.0
+    _weight = 1.0
 
     def generator_objective(self, context):
-        return {name: self.weight * term for name, term in super().generator_objective(context).items()}
+        return {name: self.weight * self._weight * term for name, term in super().generator_objective(context).items()}
 
 
 def networks_with(kind):
@@ -80,6 +81,7 @@ CASES = {
     "a number of the loss": (lambda trainer: trainer.loss, "weight", "Weighted's 'weight'"),
     "a number of the generator": (lambda trainer: trainer.generator, "alpha", "Fading's 'alpha'"),
     "a number of the trainer": (lambda trainer: trainer, "weight", "the loss or the trainer"),
+    "a private number of the trainer": (lambda trainer: trainer, "_weight", "the loss or the trainer"),
 }
 
 
@@ -126,6 +128,38 @@ def test_a_count_in_a_network_falls_back_because_it_would_stand_still(traced_onl
         compiled.fit(data, steps=4)
     assert_the_same_run(eager, compiled)
     assert compiled.generator.alpha == eager.generator.alpha
+
+
+@pytest.mark.parametrize("options", [{}, {"averaging_decay": 0.9}], ids=["no average", "average"])
+@pytest.mark.parametrize("index", [1, 0], ids=["activation", "layer"])
+def test_a_layer_that_is_replaced_takes_effect_by_another_program(traced_only, options, index):
+    def run(execution):
+        trainer = make(execution, **options).fit(data, steps=3)
+        block, optimizer = trainer.generator.network[0], trainer.generator_optimizer
+        torch.manual_seed(5)
+        block[2 * index] = nn.Identity() if index else nn.Linear(3, 8, bias=False, dtype=torch.float64)
+        optimizer.param_groups[0]["params"] = kept = [*trainer.generator.parameters()]
+        for gone in optimizer.state.keys() - {*kept}:
+            del optimizer.state[gone]
+        return trainer.fit(data, steps=6)
+
+    data = make_batches()
+    eager, compiled = run("eager"), run("compile")
+    assert compiled.explain().mode == "compile"
+    assert_the_same_run(eager, compiled, rtol=1e-9, atol=1e-12)
+
+
+def test_an_objective_that_is_assigned_takes_effect_by_another_program(traced_only):
+    def run(execution):
+        trainer = make(execution).fit(data, steps=3)
+        own = type(trainer).generator_objective
+        trainer.generator_objective = lambda context: {name: 0.5 * term for name, term in own(trainer, context).items()}
+        return trainer.fit(data, steps=6)
+
+    data = make_batches()
+    eager, compiled = run("eager"), run("compile")
+    assert compiled.explain().mode == "compile"
+    assert_the_same_run(eager, compiled, rtol=1e-9, atol=1e-12)
 
 
 class Schedule:

@@ -82,6 +82,9 @@ def test_any_network_that_has_run_before_can_be_averaged(make):
     network(x)  # moves statistics and vectors
     average.update()
     assert average.network.state_dict().keys() == network.state_dict().keys()
+    # the weights have not moved; only statistics and vectors of the power method have
+    for own, averaged in zip(network.parameters(), average.network.parameters(), strict=True):
+        torch.testing.assert_close(averaged, own.detach())
     torch.testing.assert_close(average.network(x).detach(), network.eval()(x).detach(), rtol=0.5, atol=0.5)
 
 
@@ -187,6 +190,10 @@ def replace_a_layer(network):
     network[0] = nn.Linear(4, 4)
 
 
+def replace_an_activation(network):
+    network[1] = nn.Tanh()
+
+
 def insert_a_layer(network):
     network.insert(1, nn.Linear(4, 4))
 
@@ -203,7 +210,14 @@ def parametrize_a_layer(network):
     parametrizations.spectral_norm(network[0])
 
 
-CHANGES = [replace_a_layer, insert_a_layer, assign_a_parameter, tie_two_layers, parametrize_a_layer]
+CHANGES = [
+    replace_a_layer,
+    replace_an_activation,
+    insert_a_layer,
+    assign_a_parameter,
+    tie_two_layers,
+    parametrize_a_layer,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[one.__name__ for one in CHANGES])

@@ -87,6 +87,15 @@ def test_reentrant_checkpointing_is_refused_at_the_first_step(where, options, ma
     refused(make_trainer(G, D or discriminator(), **options), batches, "use_reentrant=True .* use use_reentrant=False")
 
 
+def test_reentrant_checkpointing_is_refused_when_its_network_is_unfrozen_or_put_in(make_trainer, batches):
+    trainer = make_trainer(generator(middle()), discriminator())
+    trainer.generator.requires_grad_(False)
+    trainer.fit(batches, steps=1)
+    trainer.generator.requires_grad_(True)
+    with pytest.raises(GradientError, match="use_reentrant=False"):
+        trainer.fit(batches, steps=2)
+
+
 def test_reentrant_checkpointing_is_refused_where_g_is_warmed_up(make_trainer, batches):
     trainer = make_trainer(generator(middle()), discriminator(), discriminator_warmup_steps=2)
     trainer.fit(batches, steps=2)

@@ -33,7 +33,7 @@ def test_all_results_are_read_in_one_transfer_and_once_per_step():
     metrics.update({name: torch.tensor(1.0) for name in "abc"})
     with Operators() as operators:
         first = metrics.read(1)
-        assert metrics.read(1) is first
+        assert metrics.read(1) == first
     assert operators.counts[torch.ops.aten.stack.default] == 1
     assert not READS & operators.counts.keys()
     metrics.update({"a": torch.tensor(5.0)})
@@ -104,3 +104,10 @@ def test_a_thinned_history_does_not_depend_on_an_interruption(monkeypatch):
     regular = [*range(3, 100, 3)]
     for end in range(1, 99):
         assert recorded(sorted({*regular, end}), 3) == recorded(regular, 3)
+
+
+def test_a_reading_belongs_to_whoever_reads_it():
+    metrics = Metrics()
+    metrics.update({"loss": torch.tensor(0.5)})
+    metrics.read(3)["mine"] = 1.0
+    assert metrics.read(3) == {"step": 3, "loss": 0.5}
