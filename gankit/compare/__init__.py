@@ -2,5 +2,15 @@
 
 from gankit.compare.comparison import Comparison, Outcome
 from gankit.compare.entries import Entry, split_entries
+from gankit.compare.paired import Difference, Verdict, paired_difference, student_quantile
 
-__all__ = ["Comparison", "Entry", "Outcome", "split_entries"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Entry",
+    "Outcome",
+    "Verdict",
+    "paired_difference",
+    "split_entries",
+    "student_quantile",
+]
