@@ -29,6 +29,7 @@ LAYOUT = {
         ["saving"],
         ["attributes"],
         ["trainer"],
+        ["evaluation"],
         ["callbacks"],
     ],
     "benchmarks": [
@@ -51,7 +52,7 @@ NEVER = {
     # names become objects in presets and architectures, nowhere below; a regularizer finds its augmentation by name
     "training": {
         *("registry", "spec", "blocks", "losses", "augmentations", "latents", "optimizers"),
-        *("regularizers", "architectures", "metrics", "data"),
+        *("regularizers", "architectures", "data"),
     },
     "architectures": {"losses", "augmentations", "latents", "optimizers"},
     "regularizers": {"blocks", "losses", "latents", "optimizers"},

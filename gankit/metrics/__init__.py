@@ -1,14 +1,18 @@
 """Metrics of the quality of samples."""
 
 from gankit.metrics.distances import KernelDistance, frechet_distance, kernel_distance
+from gankit.metrics.evaluation import Evaluation
+from gankit.metrics.mixture_evaluator import MixtureEvaluator
 from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
 from gankit.metrics.parzen import ParzenLogLikelihood, parzen_log_likelihood
 from gankit.metrics.scores import Better, Evaluator, Score
 
 __all__ = [
     "Better",
+    "Evaluation",
     "Evaluator",
     "KernelDistance",
+    "MixtureEvaluator",
     "ModeCoverage",
     "ParzenLogLikelihood",
     "Score",

@@ -9,6 +9,7 @@ from gankit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from gankit.training.callbacks import MetricsLog, PointClouds, ProgressBar, SampleGrids, TensorBoardLog
+    from gankit.training.evaluation import Evaluate, score_generator
     from gankit.training.execution.executor import Explanation
     from gankit.training.parallel.batch_norm import SynchronizedBatchNorm, synchronize_batch_norm
     from gankit.training.parallel.launch import Launch
@@ -37,6 +38,7 @@ else:  # hidden from type checkers, which would take any name for an attribute o
             "AdversarialTrainer": "gankit.training.trainer:AdversarialTrainer",
             "Checkpoint": "gankit.training.saving.checkpoint:Checkpoint",
             "Checkpointer": "gankit.training.saving.checkpointer:Checkpointer",
+            "Evaluate": "gankit.training.evaluation:Evaluate",
             "Execution": "gankit.training.step.options:Execution",
             "Explanation": "gankit.training.execution.executor:Explanation",
             "Launch": "gankit.training.parallel.launch:Launch",
@@ -54,6 +56,7 @@ else:  # hidden from type checkers, which would take any name for an attribute o
             "WeightAverage": "gankit.training.step.averaging:WeightAverage",
             "load_checkpoint": "gankit.training.saving.checkpoint:load_checkpoint",
             "load_newest": "gankit.training.saving.checkpoint:load_newest",
+            "score_generator": "gankit.training.evaluation:score_generator",
             "synchronize_batch_norm": "gankit.training.parallel.batch_norm:synchronize_batch_norm",
         },
     )
@@ -65,6 +68,7 @@ __all__ = [
     "AdversarialTrainer",
     "Checkpoint",
     "Checkpointer",
+    "Evaluate",
     "Execution",
     "Explanation",
     "Launch",
@@ -82,5 +86,6 @@ __all__ = [
     "WeightAverage",
     "load_checkpoint",
     "load_newest",
+    "score_generator",
     "synchronize_batch_norm",
 ]

@@ -20,7 +20,8 @@ from gankit.errors import GankitWarning, MissingExtraError, check_count, warn
 from gankit.files import append_line, finite_or_none, write_text
 from gankit.network_modes import evaluating
 from gankit.pictures import save_grid, save_points
-from gankit.training.metrics_file import read_lines, refusal, write_lines
+from gankit.training.evaluation import Evaluate as Evaluate
+from gankit.training.metrics_file import lines_until, read_lines
 from gankit.training.step.metrics import MOST_READINGS
 from gankit.training.trainer import AdversarialTrainer
 
@@ -106,16 +107,9 @@ class MetricsLog:
     def _continue_after(self, step: int, trainer: AdversarialTrainer) -> None:
         """Remove the lines of later steps, if the file is that of this training."""
         state, path = trainer.state, self.path.resolve()
-        is_own = path in state.metrics.logs
-        lines, has_more = read_lines(self.path, is_own=is_own)
-        if lines and not is_own:
-            known = {row["step"]: finite_or_none(row) for row in trainer.history}
-            differs = any(known.get(line.row["step"], line.row) != line.row for line in lines)
-            if state.resumed_from is None or differs:
-                raise refusal(self.path, "lines of another training")
-        kept = [line for line in lines if line.row["step"] <= step]
-        if len(kept) < len(lines) or has_more:
-            write_lines(self.path, kept)
+        known = {row["step"]: finite_or_none(row) for row in trainer.history}
+        is_own, was_resumed = path in state.metrics.logs, state.resumed_from is not None
+        kept = lines_until(self.path, step, known, is_own=is_own, was_resumed=was_resumed)
         state.metrics.logs.add(path)
         self._newest = step
         self._has_end = bool(kept) and kept[-1].row["step"] == step and step % self.every != 0

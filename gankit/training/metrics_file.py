@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -101,6 +101,40 @@ def write_lines(path: Path, lines: Sequence[Line]) -> None:
         '{"step": 5}\n'
     """
     write_text(path, "".join(line.text for line in lines), "the log of the metrics")
+
+
+def lines_until(
+    path: Path, step: int, known: Mapping[float, Mapping[str, Any]], *, is_own: bool, was_resumed: bool
+) -> list[Line]:
+    r"""Return the lines up to a step, after the later ones were removed from the file.
+
+    Args:
+        path: The file.
+        step: The step up to which lines are kept.
+        known: The rows of this training by their steps, as far as it has them.
+        is_own: Whether the file is known to be the log of this training.
+        was_resumed: Whether the training was continued from a saved state, so that its log may be there already.
+
+    Raises:
+        OutputExistsError: For a file with lines of another training, or with something else.
+        OutputError: For a file that cannot be read or written.
+
+    Example:
+        >>> write_lines(Path("log.jsonl"), [Line(f'{{"step": {step}}}\n', {"step": step}) for step in (5, 10)])
+        >>> [line.row["step"] for line in lines_until(Path("log.jsonl"), 5, {}, is_own=True, was_resumed=False)]
+        [5]
+        >>> Path("log.jsonl").read_text()
+        '{"step": 5}\n'
+    """
+    lines, has_more = read_lines(path, is_own=is_own)
+    if lines and not is_own:
+        differs = any(known.get(line.row["step"], line.row) != line.row for line in lines)
+        if not was_resumed or differs:
+            raise refusal(path, "lines of another training")
+    kept = [line for line in lines if line.row["step"] <= step]
+    if len(kept) < len(lines) or has_more:
+        write_lines(path, kept)
+    return kept
 
 
 def refusal(path: Path, found: str) -> OutputExistsError:

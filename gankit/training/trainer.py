@@ -428,6 +428,7 @@ class AdversarialTrainer(StateAttributes):
         seed: int | Sequence[int] | None = None,
         *,
         batch_size: int = 1024,
+        averaged: bool = True,
     ) -> Tensor:
         """Generate samples by the averaged generator, or by the generator if there is no average.
 
@@ -440,6 +441,7 @@ class AdversarialTrainer(StateAttributes):
             condition: The condition of each sample, for conditional networks.
             seed: A seed, or a list of one per replica, which gives the same samples each time. None continues a stream.
             batch_size: The largest number of samples that are generated at a time, which limits the memory.
+            averaged: False generates by the generator's own weights, from the same latents.
 
         Returns:
             `(count, *sample_shape)` on the trainer's device; with replicas `(R, count, *sample_shape)` of `seed + i`.
@@ -450,7 +452,7 @@ class AdversarialTrainer(StateAttributes):
         random = self.randomness.sampling
         if seed is not None:
             random = self.randomness.generators(seeds_per_replica(seed, self.replicas))
-        return generate(self.state, count, condition, random, batch_size=batch_size)
+        return generate(self.state, count, condition, random, batch_size=batch_size, averaged=averaged)
 
     def replica(self, index: int) -> tuple[nn.Module, nn.Module]:
         """Return the generator (the averaged one, if there is one) and the discriminator of one replica.

@@ -20,7 +20,15 @@ LATENTS_AT_A_TIME = 64
 """The number of latents that are drawn at a time, so that the first ones do not depend on how many there are."""
 
 
-def generate(state: TrainingState, count: int, condition: Tensor | None, random: Random, *, batch_size: int) -> Tensor:
+def generate(
+    state: TrainingState,
+    count: int,
+    condition: Tensor | None,
+    random: Random,
+    *,
+    batch_size: int,
+    averaged: bool = True,
+) -> Tensor:
     """Generate samples by the averaged generator, or by the generator if there is no average.
 
     The network is in eval mode and builds no graph. Noise that it draws from torch's default generator follows from
@@ -32,6 +40,7 @@ def generate(state: TrainingState, count: int, condition: Tensor | None, random:
         condition: The condition of each sample, or None.
         random: The generator that the latents are drawn from, or one per replica.
         batch_size: The number of samples that are generated at a time, at most.
+        averaged: Whether the averaged generator is used if there is one.
 
     Returns:
         `(count, *sample_shape)`; with replicas `(R, count, *sample_shape)`.
@@ -50,7 +59,8 @@ def generate(state: TrainingState, count: int, condition: Tensor | None, random:
     """
     check_count("count", count)
     check_count("batch_size", batch_size)
-    return generate_from(state, first_latents(state, count, random), condition, random, batch_size=batch_size)
+    latents = first_latents(state, count, random)
+    return generate_from(state, latents, condition, random, batch_size=batch_size, averaged=averaged)
 
 
 def first_latents(state: TrainingState, count: int, random: Random) -> Tensor:
@@ -100,7 +110,13 @@ def check_memory(name: str, count: int, bytes_each: float, device: torch.device)
 
 
 def generate_from(
-    state: TrainingState, latents: Tensor, condition: Tensor | None, random: Random, *, batch_size: int
+    state: TrainingState,
+    latents: Tensor,
+    condition: Tensor | None,
+    random: Random,
+    *,
+    batch_size: int,
+    averaged: bool = True,
 ) -> Tensor:
     """Generate samples from given latents, as `generate` does from random ones.
 
@@ -110,6 +126,7 @@ def generate_from(
         condition: The condition of each sample, or None.
         random: The generator that noise in the network follows from, or one per replica.
         batch_size: The number of samples that are generated at a time.
+        averaged: Whether the averaged generator is used if there is one.
 
     Example:
         >>> from gankit.presets import ring
@@ -119,7 +136,7 @@ def generate_from(
     """
     batch_dimension = len(state.value_shape)
     count = latents.shape[batch_dimension]
-    network = state.generator if state.average is None else state.average.network
+    network = state.average.network if averaged and state.average is not None else state.generator
     # passes of equal size, because a last one of a single sample does not suit a BatchNorm without running statistics
     passes = -(-count // batch_size)
     split = torch.tensor_split(latents, passes, batch_dimension)

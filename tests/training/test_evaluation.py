@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gankit.errors import BadValueError, CheckpointError, OutputExistsError
+from gankit.metrics import Score
+from gankit.presets import ring
+from gankit.training import Checkpointer, Evaluate, callbacks, load_newest, score_generator
+from tests.training.conftest import small_generator
+from tests.training.steps import SHAPE
+
+TINY = ring.replace(batch_size=16, steps=8)
+
+
+class Moments:
+    """An evaluator that keeps what it is given, and draws from torch's default generator."""
+
+    samples = 7
+
+    def __init__(self):
+        self.seen = []
+        self.drawn = []
+
+    def __call__(self, samples):
+        self.seen.append(samples)
+        self.drawn.append(torch.rand(()).item())
+        mean = samples.double().mean().item()
+        return {"mean": Score(mean, real=0.0, better="lower", samples=len(samples))}
+
+
+def logged(path="evaluations.jsonl"):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def everything(trainer):
+    """All that the next step depends on, as bytes."""
+
+    def plain(node):
+        if isinstance(node, torch.Tensor):
+            return node.numpy(force=True).tobytes()
+        if isinstance(node, dict):
+            return {key: plain(one) for key, one in node.items()}
+        return [plain(one) for one in node] if isinstance(node, (list, tuple)) else node
+
+    return plain({name: part for name, part in trainer.state_dict().items() if name != "metrics"})
+
+
+def test_the_callbacks_module_offers_it_too():
+    assert callbacks.Evaluate is Evaluate
+
+
+@pytest.mark.parametrize("kind", ["single", "dropout", "replicas"])
+def test_training_is_to_the_last_bit_what_it_is_without_evaluations(kind, make_trainer, batches):
+    def trained(*found):
+        if kind == "dropout":  # which draws from torch's default generator
+            torch.manual_seed(0)
+            G = nn.Sequential(small_generator(), nn.Dropout(0.5))
+            return make_trainer(G, averaging_decay=0.9, callbacks=found).fit(batches, steps=6)
+        replicas = 2 if kind == "replicas" else None
+        trainer = TINY(device="cpu", seed=3, replicas=replicas, callbacks=found)
+        return trainer.fit(TINY.batches(device="cpu", seed=3, replicas=replicas), steps=6)
+
+    evaluate = Evaluate(Moments(), every=2)
+    with_it, without = trained(evaluate), trained()
+    assert [one.step for one in evaluate.history] == [2, 4, 6]
+    assert everything(with_it) == everything(without)
+    assert torch.equal(with_it.sample(3), without.sample(3))
+
+
+@pytest.mark.parametrize("replicas", [None, 3])
+def test_raw_and_averaged_weights_are_sampled_from_the_same_latents(replicas):
+    trainer = TINY(device="cpu", replicas=replicas, averaging_decay=0.9)
+    trainer.fit(TINY.batches(device="cpu", replicas=replicas), steps=3)
+    evaluator = Moments()
+    evaluation = score_generator(trainer, evaluator, seed=5)
+    count = replicas or 1
+    assert [len(evaluation.scores[weights]) for weights in ("raw", "averaged")] == [count, count]
+    raw, averaged = evaluator.seen[:count], evaluator.seen[count:]
+    assert not torch.equal(raw[0], averaged[0])
+    G, average = trainer.generator, trainer.averaged_generator
+    average.load_state_dict(G.state_dict())
+    again = Moments()
+    score_generator(trainer, again, seed=5)
+    for mine, theirs, before in zip(again.seen[:count], again.seen[count:], raw, strict=True):
+        assert torch.equal(mine, theirs)
+        assert torch.equal(mine, before)
+
+
+def test_a_replica_is_scored_as_a_model_with_its_seed():
+    together, alone = Moments(), Moments()
+    trainer = TINY(device="cpu", seed=4, replicas=2, averaging_decay=None)
+    score_generator(trainer, together, seed=8)
+    score_generator(TINY(device="cpu", seed=5, averaging_decay=None), alone, seed=9)
+    assert together.seen[1].allclose(alone.seen[0], atol=1e-6)
+
+
+def test_the_evaluator_sees_no_gradient_and_draws_the_same_numbers_each_time(make_trainer):
+    evaluator, trainer = Moments(), make_trainer()
+    first, second = (score_generator(trainer, evaluator) for _ in range(2))
+    assert first == second
+    assert evaluator.drawn[0] == evaluator.drawn[1]
+    assert not any(one.requires_grad for one in evaluator.seen)
+    assert list(first.scores) == ["raw"]
+
+
+def test_a_conditional_generator_is_given_the_condition(make_trainer):
+    class Conditional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(10, 16)
+            self.scale = nn.Linear(3, 16)
+
+        def forward(self, z, condition):
+            return (self.scale(z) * 0 + self.table(condition)).unflatten(1, SHAPE)
+
+    class Judge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(16, 1)
+
+        def forward(self, x, condition):
+            return self.layer(x.flatten(1)).flatten()
+
+    evaluator, labels = Moments(), torch.arange(7)
+    random = torch.Generator().manual_seed(1)
+    pairs = [(torch.randn(6, *SHAPE, generator=random), torch.arange(6)) for _ in range(2)]
+    trainer = make_trainer(Conditional(), Judge(), callbacks=[Evaluate(evaluator, every=1, condition=labels)])
+    trainer.fit(pairs, steps=1)
+    assert torch.equal(evaluator.seen[0], trainer.sample(7, labels))
+
+
+def test_an_evaluation_every_zero_steps_is_refused():
+    with pytest.raises(BadValueError, match="every"):
+        Evaluate(Moments(), every=0)
+
+
+# --- the file ------------------------------------------------------------------------------------------------
+
+
+def evaluating(make_trainer, *more, **options):
+    evaluate = Evaluate(Moments(), every=2, path="evaluations.jsonl")
+    return make_trainer(callbacks=[evaluate, *more], averaging_decay=0.9, **options), evaluate
+
+
+def test_each_evaluation_has_a_line(make_trainer, batches):
+    trainer, evaluate = evaluating(make_trainer)
+    trainer.fit(batches, steps=5)
+    assert logged() == [one.row() for one in evaluate.history]
+    assert [row["step"] for row in logged()] == [2, 4]
+    assert logged()[0].keys() == {"step", "raw/mean", "raw/mean/real", "averaged/mean", "averaged/mean/real"}
+
+
+@pytest.mark.parametrize("end", ["", '{"step": 8, "ra'], ids=["whole", "cut off"])
+def test_a_training_that_continues_from_a_checkpoint_has_each_line_once(end, make_trainer, batches):
+    whole, history = evaluating(make_trainer)
+    whole.fit(batches, steps=10)
+    wanted = Path("evaluations.jsonl").read_text()
+    Path("evaluations.jsonl").unlink()
+    with Checkpointer("checkpoints", every_steps=3) as checkpointer:
+        evaluating(make_trainer, checkpointer)[0].fit(batches, steps=8)
+    with Path("evaluations.jsonl").open("a") as file:
+        file.write(end)
+    resumed, evaluate = evaluating(make_trainer)
+    load_newest("checkpoints").restore(resumed, batches)
+    assert [one.step for one in evaluate.history] == [2, 4, 6]
+    resumed.fit(batches, steps=6)
+    assert [row["step"] for row in logged()] == [2, 4, 6]
+    resumed.fit(batches, steps=10)
+    assert Path("evaluations.jsonl").read_text() == wanted
+    assert evaluate.history == history.history
+
+
+def test_a_state_that_is_loaded_into_the_same_trainer_cuts_history_and_file(make_trainer, batches):
+    trainer, evaluate = evaluating(make_trainer)
+    state = copy.deepcopy(trainer.fit(batches, steps=4).state_dict())
+    trainer.fit(batches, steps=8)
+    trainer.load_state_dict(state)
+    trainer.fit(batches, steps=6)
+    assert [one.step for one in evaluate.history] == [row["step"] for row in logged()] == [2, 4, 6]
+
+
+def test_the_file_of_another_training_is_refused_before_the_first_step(make_trainer, batches):
+    evaluating(make_trainer)[0].fit(batches, steps=4)
+    content = Path("evaluations.jsonl").read_text()
+    other, _ = evaluating(make_trainer, seed=1)
+    with pytest.raises(OutputExistsError, match=r"'evaluations\.jsonl' with lines of another training"):
+        other.fit(batches, steps=4)
+    assert other.steps_done == 0
+    assert Path("evaluations.jsonl").read_text() == content
+
+
+def test_a_history_that_is_none_is_refused_with_the_checkpoint(make_trainer, batches):
+    with Checkpointer("checkpoints", every_steps=4) as checkpointer:
+        evaluating(make_trainer, checkpointer)[0].fit(batches, steps=4)
+    checkpoint = load_newest("checkpoints")
+    (state,) = [one["state"] for one in checkpoint.state["callbacks"]]
+    state["history"][0]["raw"] = [{"mean": None}]
+    fresh, evaluate = evaluating(make_trainer)
+    with pytest.raises(CheckpointError, match="an evaluation must have a step"):
+        checkpoint.restore(fresh, batches)
+    assert (fresh.steps_done, evaluate.history) == (0, [])
