@@ -2,6 +2,8 @@
 
 from gankit.metrics.distances import KernelDistance, frechet_distance, kernel_distance
 from gankit.metrics.evaluation import Evaluation
+from gankit.metrics.features import Extractor, extract_features
+from gankit.metrics.inception_network import inception
 from gankit.metrics.mixture_evaluator import MixtureEvaluator
 from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
 from gankit.metrics.parzen import ParzenLogLikelihood, parzen_log_likelihood
@@ -11,12 +13,15 @@ __all__ = [
     "Better",
     "Evaluation",
     "Evaluator",
+    "Extractor",
     "KernelDistance",
     "MixtureEvaluator",
     "ModeCoverage",
     "ParzenLogLikelihood",
     "Score",
+    "extract_features",
     "frechet_distance",
+    "inception",
     "kernel_distance",
     "mode_coverage",
     "parzen_log_likelihood",
