@@ -1,9 +1,11 @@
 """Metrics of the quality of samples."""
 
+from gankit.metrics.classes import ClassBalance, class_balance
 from gankit.metrics.distances import KernelDistance, frechet_distance, kernel_distance
 from gankit.metrics.evaluation import Evaluation
 from gankit.metrics.features import Extractor, extract_features
 from gankit.metrics.inception_network import inception
+from gankit.metrics.manifolds import coverage, density, precision, recall
 from gankit.metrics.mixture_evaluator import MixtureEvaluator
 from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
 from gankit.metrics.parzen import ParzenLogLikelihood, parzen_log_likelihood
@@ -11,6 +13,7 @@ from gankit.metrics.scores import Better, Evaluator, Score
 
 __all__ = [
     "Better",
+    "ClassBalance",
     "Evaluation",
     "Evaluator",
     "Extractor",
@@ -19,10 +22,15 @@ __all__ = [
     "ModeCoverage",
     "ParzenLogLikelihood",
     "Score",
+    "class_balance",
+    "coverage",
+    "density",
     "extract_features",
     "frechet_distance",
     "inception",
     "kernel_distance",
     "mode_coverage",
     "parzen_log_likelihood",
+    "precision",
+    "recall",
 ]

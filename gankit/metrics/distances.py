@@ -90,7 +90,7 @@ class KernelDistance:
 def kernel_distance(
     samples: Tensor, real: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> KernelDistance:
-    """Return the squared maximum mean discrepancy of two sets of features (Bińkowski et al. 2018, section 4).
+    """Return the squared maximum mean discrepancy of two sets of features (Bińkowski et al. 2018).
 
     Formula: `E k(x, x') + E k(y, y') - 2 E k(x, y)` with the cubic kernel `k(x, y) = (x·y / d + 1)³`, where pairs `x,
     x'` consist of two different samples. The estimate is unbiased whatever the number of samples, unlike the Fréchet

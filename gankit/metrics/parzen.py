@@ -56,7 +56,7 @@ def parzen_log_likelihood(
     range twice as wide, at twice the bandwidth, they are lower by `d log 2`.
 
     It does not say whether samples look real or whether the model would generalise: centres of clusters of the training
-    data score higher than real data (Theis et al. 2016, section 3.3).
+    data score higher than real data (Theis et al. 2016, table 1).
 
     The computation is in float64, on the device of the samples, or on the CPU if that device has no float64. It takes
     blocks of `batch_size` samples and `batch_size` data points, so its memory does not grow with their numbers. No
