@@ -3,6 +3,8 @@
 from gankit.metrics.classes import ClassBalance, class_balance
 from gankit.metrics.distances import KernelDistance, frechet_distance, kernel_distance
 from gankit.metrics.evaluation import Evaluation
+from gankit.metrics.feature_distance import FeatureDistance
+from gankit.metrics.feature_scores import FEATURE_METRICS, feature_values
 from gankit.metrics.features import Extractor, extract_features
 from gankit.metrics.inception_network import inception
 from gankit.metrics.manifolds import coverage, density, precision, recall
@@ -12,11 +14,13 @@ from gankit.metrics.parzen import ParzenLogLikelihood, parzen_log_likelihood
 from gankit.metrics.scores import Better, Evaluator, Score
 
 __all__ = [
+    "FEATURE_METRICS",
     "Better",
     "ClassBalance",
     "Evaluation",
     "Evaluator",
     "Extractor",
+    "FeatureDistance",
     "KernelDistance",
     "MixtureEvaluator",
     "ModeCoverage",
@@ -26,6 +30,7 @@ __all__ = [
     "coverage",
     "density",
     "extract_features",
+    "feature_values",
     "frechet_distance",
     "inception",
     "kernel_distance",
