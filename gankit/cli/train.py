@@ -18,8 +18,7 @@ from gankit.errors import BadArgumentsError, BadValueError, DataError, NonFinite
 from gankit.files import is_new
 from gankit.losses import LossSchedule
 from gankit.presets import Preset
-from gankit.runs import Recipe, Run, check_same_recipe
-from gankit.runs.class_names import with_class_names
+from gankit.runs import Recipe, Run
 from gankit.spec import Spec
 from gankit.training import AdversarialTrainer, Launch, Options, Ranks
 from gankit.training.saving.checkpoint import has_checkpoints
@@ -140,12 +139,7 @@ def _resumed_run(options: argparse.Namespace, ranks: Ranks) -> Run:
             f"{options.resume!r} is a run of the preset {recipe.preset.name!r}, got {options.preset!r}; leave it out"
         )
     preset = recipe.preset.replace(**_preset_changes(recipe.preset, options))
-    recipe = dataclasses.replace(recipe, preset=preset, **given(options, RECIPE_FLAGS))
-    recipe = with_class_names(recipe, run.folder)
-    if not options.override:
-        differences = run.recipe.differences(recipe)
-        check_same_recipe(differences, str(options.resume), decays=preset.learning_rate_decay)
-    return Run(run.folder, recipe)
+    return Run(run.folder, dataclasses.replace(recipe, preset=preset, **given(options, RECIPE_FLAGS)))
 
 
 def _resume_command(run: Run, launch: Launch) -> str:
@@ -195,7 +189,7 @@ def _report(run: Run, trainer: AdversarialTrainer) -> None:
     print(f"{trainer.steps_done} of {run.recipe.preset.steps} steps done")
     for coverage in run.evaluations:
         print(f"modes    {figures_in_words(dataclasses.asdict(coverage))}")
-    if trainer.replicas is not None:
+    if trainer.replicas is not None and trainer.metrics:
         print(_metrics_over_replicas(trainer))
     print(f"samples  {pictures[-1]}" if pictures else "no samples")
     print(f"weights  {run.folder / 'generator.safetensors'}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import platform
 from collections.abc import Generator
@@ -13,13 +12,10 @@ from typing import Any
 import torch
 
 from gankit.devices import resolve_device
-from gankit.errors import BadArgumentsError, GankitError, OutputError
-from gankit.files import not_writable
+from gankit.errors import BadArgumentsError, GankitError
 from gankit.locks import FolderLock
 from gankit.training import Ranks
 from gankit.version import __version__
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def environment(device: str | None) -> dict[str, Any]:
@@ -88,24 +84,3 @@ def locked_folder(folder: Path, ranks: Ranks, *, must_be_new: bool = False) -> G
 
         ranks.first(lock)
         yield
-
-
-@contextlib.contextmanager
-def reporting_full_disk(folder: Path) -> Generator[None]:
-    """Report a full disk in one sentence, whichever callback of a run finds it.
-
-    Raises:
-        OutputError: In place of an `OSError` by which the system reports a full disk.
-
-    Example:
-        >>> with reporting_full_disk(Path("run")):
-        ...     raise OSError(errno.ENOSPC, "No space left on device")
-        Traceback (most recent call last):
-        gankit.errors.OutputError: the run's folder must be writable, got 'run': No space left on device
-    """
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, GankitError) or error.errno not in _FULL:
-            raise
-        raise OutputError(not_writable("the run's folder", folder, error)) from error

@@ -37,7 +37,7 @@ from gankit.pictures import save_animation, save_curves
 from gankit.protocols import Batch
 from gankit.runs.class_names import with_class_names
 from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, real_points
-from gankit.runs.folder import environment, locked_folder, refused_with, reporting_full_disk
+from gankit.runs.folder import environment, locked_folder, refused_with
 from gankit.runs.recipe import Recipe, read_recipe
 from gankit.runs.resuming import changed_fields, check_inside, is_finished
 from gankit.runs.samples import Request, make_samples, recipe_for_sampling, write_samples
@@ -132,9 +132,7 @@ class Run:
         trainer, batches = self._build()
         log, pictures = self._metrics_log(), self._pictures(batches)
         with locked_folder(self.folder, trainer.ranks, must_be_new=True):
-            return self._train_and_write(
-                trainer, batches, log, pictures, progress, begin=lambda: trainer.ranks.first(self._describe)
-            )
+            return self._train_and_write(trainer, batches, log, pictures, progress, begin=self._describe)
 
     def resume(self, *, progress: bool = True, override: bool = False) -> AdversarialTrainer:
         """Continue from the newest undamaged checkpoint, or from the start if there is no checkpoint yet.
@@ -176,8 +174,7 @@ class Run:
             log.resume(trainer)
             if pictures is not None:
                 pictures.resume(trainer)
-            if ranks.is_first:
-                self._describe()
+            self._describe()
 
         return self._train_and_write(
             trainer, batches, log, pictures, progress, begin=begin, save_first=checkpoint is not None and bool(differs)
@@ -205,7 +202,7 @@ class Run:
         begin: Callable[[], None],
         save_first: bool = False,
     ) -> AdversarialTrainer:
-        """Train and write the run; nothing in its folder is changed before `begin` is called."""
+        """Train and write the run. `begin`, which rank 0 calls, writes what a run begins with."""
         recipe, preset = self.recipe, self.recipe.preset
         if isinstance(pictures, PointClouds) and not self._can_plot("pictures of points are missing"):
             pictures = None
@@ -213,13 +210,12 @@ class Run:
         if pictures is not None:
             trainer.callbacks.append(pictures)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(reporting_full_disk(self.folder))
             checkpointer = None
             if recipe.checkpoint_every_steps:  # added as the last callback, so that it saves what the others wrote
                 checkpointer = stack.enter_context(
                     Checkpointer(self.checkpoints, every_steps=recipe.checkpoint_every_steps, recipe=recipe.to_dict())
                 )
-            begin()
+            trainer.ranks.first(begin)
             if checkpointer is not None:
                 must_roll_back = trainer.watch.policy == "rollback" and not has_checkpoints(self.checkpoints)
                 if save_first or must_roll_back:

@@ -6,7 +6,6 @@ With several ranks, only rank 0 acts.
 from __future__ import annotations
 
 import abc
-import contextlib
 import importlib
 import json
 from pathlib import Path
@@ -64,10 +63,14 @@ class MetricsLog:
         """Take over the lines that this training has written before.
 
         Raises:
-            OutputExistsError: For a file with lines of another training, or with something else.
+            OutputExistsError: On every rank, for a file with lines of another training, or with something else.
         """
-        if trainer.ranks.is_first and (self._newest is None or self._newest > trainer.steps_done):
-            self._continue_after(trainer.steps_done, trainer)
+
+        def take_over() -> None:
+            if self._newest is None or self._newest > trainer.steps_done:
+                self._continue_after(trainer.steps_done, trainer)
+
+        trainer.ranks.first(take_over)
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Append one line with the trainer's metrics."""
@@ -386,5 +389,8 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(*() if error is None else (OSError, ValueError)):  # of a terminal that was closed
+        try:
             self._bar.close()
+        except (OSError, ValueError):  # of a terminal that was closed
+            if error is None:
+                raise

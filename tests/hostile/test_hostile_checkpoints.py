@@ -243,6 +243,7 @@ def test_a_state_of_another_training_is_refused_when_it_is_restored(change, newe
     trainer, batches = POINTS(device="cpu"), POINTS.batches(device="cpu")
     said = refused(lambda: found.restore(trainer, batches), CheckpointError)
     assert said.startswith("checkpoints/step_0000004 must hold the state of ")
+    assert trainer.state.resumed_from is None
 
 
 # --- files -----------------------------------------------------------------------------------------------
@@ -255,6 +256,20 @@ def test_a_link_to_another_place_is_not_followed(target, newest):
     (newest / target).unlink()
     (newest / target).symlink_to(Path("elsewhere").resolve())
     assert f"{target} is not a file" in refused(lambda: load_checkpoint(newest), CheckpointError)
+
+
+def test_a_checkpoint_that_is_a_link_is_none_and_is_replaced(newest):
+    shutil.copytree(newest, "precious")
+    shutil.rmtree(newest)
+    newest.symlink_to(Path("precious").resolve())
+    assert load_newest("checkpoints").step == 2
+    trainer, batches = POINTS(device="cpu"), POINTS.batches(device="cpu")
+    load_newest("checkpoints").restore(trainer, batches)
+    with Checkpointer("checkpoints", every_steps=2, keep_last=1) as checkpointer:
+        trainer.callbacks.append(checkpointer)
+        trainer.fit(batches, steps=6)
+    assert [path.name for path in Path("checkpoints").glob("step*")] == ["step_0000006"]
+    assert sorted(path.name for path in Path("precious").iterdir()) == ["manifest.json", "state.json", TENSORS]
 
 
 def test_what_the_next_start_removes_is_in_the_folder_alone(newest):

@@ -83,11 +83,14 @@ def test_a_finished_run_without_checkpoints_is_not_trained_again(replicas):
 
 
 @pytest.mark.filterwarnings("ignore:.*has finished its 4 steps")
-def test_the_command_says_that_a_run_is_finished_and_succeeds(capsys):
-    Run("run", recipe(checkpoint_every_steps=0)).train(progress=False)
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_the_command_says_that_a_run_is_finished_and_succeeds(replicas, capsys):
+    Run("run", recipe(checkpoint_every_steps=0, replicas=replicas)).train(progress=False)
     before = content()
     assert main(["train", "--resume", "run", "--no-progress"]) == 0
-    assert "4 of 4 steps done" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "4 of 4 steps done" in said
+    assert "replicas" not in said
     assert main(["train", "--resume", "run", "--steps", "9", "--no-progress"]) == 2
     says = (
         "must have a checkpoint, got 'run', which has finished its 4 steps, without one; train again in another folder"

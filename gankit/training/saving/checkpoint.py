@@ -184,7 +184,7 @@ class Checkpoint:
                 f"{len(ranks)}"
             )
         own, state = ranks[training.ranks.rank], training.state
-        feed, is_whole = training.feed, state.is_between_steps
+        feed, is_whole, resumed_from = training.feed, state.is_between_steps, state.resumed_from
         kept = {name: part for name, part in on_host(state.state_dict()).items() if name != "optimizers"}
         callbacks = [one for one in training.callbacks if isinstance(one, Stateful)]
         try:
@@ -194,7 +194,7 @@ class Checkpoint:
                 lost += self._restore_callbacks(callbacks)
         except Exception as error:  # a crafted state may raise anything
             training.load_state_dict(kept)
-            training.feed, state.is_between_steps = feed, is_whole
+            training.feed, state.is_between_steps, state.resumed_from = feed, is_whole, resumed_from
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.folder} must hold the state of a trainer like this one: {reason}") from error
         state.training_id = self.training
@@ -403,7 +403,7 @@ def check_same_training(directory: Path, training: str) -> None:
 def find_checkpoints(directory: Path) -> list[tuple[int, Path]]:
     """Return the steps and folders of the checkpoints in a folder, oldest first.
 
-    A file or a folder that only has the name of one, without any file of a checkpoint in it, is none.
+    A file, a link, or a folder without any file of a checkpoint in it only has the name of one.
 
     Example:
         >>> find_checkpoints(Path("nowhere"))
@@ -416,6 +416,8 @@ def find_checkpoints(directory: Path) -> list[tuple[int, Path]]:
 
 
 def _has_parts(folder: Path) -> bool:
+    if folder.is_symlink():  # which would be renamed and removed with a folder elsewhere in its place
+        return False
     try:
         return not {MANIFEST, STATE, TENSORS}.isdisjoint(path.name for path in folder.iterdir())
     except NotADirectoryError:

@@ -110,8 +110,7 @@ class Checkpointer:
         self._checked_for: str | None = None
         self._saved_at = time.monotonic()
         self._lock: FolderLock | None = None
-        if Ranks.present().is_first:  # only rank 0 writes
-            self._take_folder()
+        Ranks.present().first(self._take_folder)  # only rank 0 writes
 
     def _take_folder(self) -> None:
         """Lock the folder, and remove what interrupted writes have left in it."""
@@ -271,7 +270,9 @@ class Checkpointer:
         replaced = temporary.with_name(f"{temporary.name}_replaced")
         try:
             write_checkpoint(temporary, snapshot.ready(), step, training, environment, self._recipe)
-            if final.exists():
+            if final.is_symlink():
+                final.unlink()
+            elif final.exists():
                 final.rename(replaced)
             temporary.rename(final)
             sync_folder(self.directory)

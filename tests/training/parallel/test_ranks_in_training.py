@@ -18,13 +18,15 @@ from gankit.errors import (
     CheckpointError,
     CheckpointWarning,
     DistributedError,
+    GankitError,
     NonFiniteDataError,
     NonFiniteWarning,
 )
 from gankit.latents import Normal
 from gankit.losses import LOSSES
 from gankit.presets import vanilla_mnist
-from gankit.training import AdversarialTrainer, Checkpointer, Ranks, load_newest
+from gankit.runs import Recipe, Run
+from gankit.training import AdversarialTrainer, Checkpointer, MetricsLog, Ranks, load_newest
 from tests.ranks import on_ranks
 from tests.training.parallel.rank_training import (
     POINTS,
@@ -193,6 +195,35 @@ def test_ranks_go_on_from_a_checkpoint_to_the_last_bit_each_with_its_own_noise()
     assert [path.name for path in Path("part").iterdir()] == ["step_0000007"]
     with pytest.raises(CheckpointError, match="as many ranks as there are, 1, got 2"):
         load_newest("part").restore(POINTS(device="cpu"), POINTS.batches(device="cpu"))
+
+
+def refusals_of_rank_0():
+    """The error of each file or folder that rank 0 cannot write."""
+
+    def with_a_log_of_another_training():
+        callbacks = [MetricsLog("other.jsonl", every=1)]
+        POINTS(device="cpu", callbacks=callbacks).fit(POINTS.batches(device="cpu"), steps=1)
+
+    def resumed():
+        Run("run", Recipe(preset=POINTS, device="cpu", ranks=2)).resume(progress=False)
+
+    messages = []
+    for attempt in (with_a_log_of_another_training, lambda: Checkpointer("file", every_steps=1), resumed):
+        try:
+            attempt()
+        except GankitError as error:
+            messages.append(str(error))
+    return messages
+
+
+def test_what_rank_0_cannot_write_is_an_error_on_all():
+    Path("other.jsonl").write_text('{"step": 1}\n')
+    Path("file").write_text("")
+    Path("run/metrics.jsonl").mkdir(parents=True)
+    first, second = on_ranks(2, refusals_of_rank_0, seconds=60)
+    assert first == second
+    for message, says in zip(first, ("another training", "must be writable, got 'file'", "metrics.jsonl"), strict=True):
+        assert says in message
 
 
 def with_nan_on_one(policy):
