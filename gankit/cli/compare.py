@@ -18,8 +18,9 @@ from gankit.training import Launch, Options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `gankit compare` to its parser."""
     parser.description = (
-        "Train each variant of a preset on each seed, print one table of means and standard deviations, and write it "
-        "to a folder with all figures and a picture. Ctrl-C ends the comparison and keeps the trainings that are done."
+        "Train each variant of a preset on each seed and score the samples. Print means and standard deviations, and "
+        "the differences from the first row with their verdicts: better, worse, or cannot tell on so many seeds. "
+        "Ctrl-C ends the comparison and keeps the trainings that are done."
     )
     parser.add_argument("preset", metavar="PRESET", help="A name from `gankit list presets`.")
     entries = parser.add_argument_group("what is compared")
@@ -61,7 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", help="The folder of the comparison. By default, runs/compare_PRESET/TIME."
     )
     parser.add_argument(
-        "--no-progress", dest="progress", action="store_false", help="Print no line after each training."
+        "--no-progress",
+        dest="progress",
+        action="store_false",
+        help="Print no expected duration, and no line after each training.",
     )
 
 
@@ -81,14 +85,43 @@ def run(options: argparse.Namespace) -> int:
     check_count("--seeds", options.seeds)
     folder = output_folder(options, f"compare_{preset.name}")
     comparison = Comparison(folder, preset, entries, seeds=range(options.seeds), device=options.device)
-    total = len(comparison.entries) * options.seeds
+    total = comparison.trainings
+
+    def say(line: str) -> None:
+        if options.progress:
+            print(line, file=sys.stderr, flush=True)
 
     def report(outcome: Outcome) -> None:
         done = f"[{len(comparison.outcomes)}/{total}] {outcome.label}, seed {outcome.seed}, {outcome.seconds:.0f} s"
-        print(f"{done}: {figures_in_words(outcome.figures)}", file=sys.stderr, flush=True)
+        say(f"{done}: {_result_in_words(outcome)}")
+
+    def forecast(seconds: float) -> None:
+        say(f"about {duration_in_words(seconds)} for {total} training{'s' * (total > 1)} with their evaluations")
 
     with stop_on_signal(comparison, "after this step, keeping what is done") as received:
-        comparison.run(report if options.progress else None)
+        comparison.run(report, forecast)
     print(comparison.table(), end="")
     print(f"\n{folder}")
     return 128 + received[0] if received else 0
+
+
+def duration_in_words(seconds: float) -> str:
+    """Return a duration with the unit in which it is a small number.
+
+    Example:
+        >>> [duration_in_words(seconds) for seconds in (1, 89, 90, 5000, 10000)]
+        ['1 second', '89 seconds', '2 minutes', '83 minutes', '2.8 hours']
+    """
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} hours"
+    count, unit = (round(seconds / 60), "minute") if seconds >= 90 else (max(1, round(seconds)), "second")
+    return f"{count} {unit}{'s' * (count > 1)}"
+
+
+def _result_in_words(outcome: Outcome) -> str:
+    """Return the most telling score of a training, or its losses where there is no score."""
+    if outcome.has_diverged:
+        return "diverged"
+    for metric, score in outcome.scores.items():
+        return f"{metric} {score}"
+    return figures_in_words(outcome.figures)

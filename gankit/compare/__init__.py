@@ -1,7 +1,8 @@
 """The comparison of several variants of a model on several seeds."""
 
-from gankit.compare.comparison import Comparison, Outcome
+from gankit.compare.comparison import Comparison
 from gankit.compare.entries import Entry, split_entries
+from gankit.compare.outcomes import Outcome
 from gankit.compare.paired import Difference, Verdict, paired_difference, student_quantile
 
 __all__ = [

@@ -1,6 +1,6 @@
 """A training run on disk: its recipe, its folder, its weights, and the evaluation of its samples."""
 
-from gankit.runs.evaluation import evaluate, evaluation_form, real_points
+from gankit.runs.evaluation import evaluate, evaluation_form, evaluator_for, real_points
 from gankit.runs.folder import environment, refused_with
 from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
 from gankit.runs.run import Run
@@ -13,6 +13,7 @@ __all__ = [
     "environment",
     "evaluate",
     "evaluation_form",
+    "evaluator_for",
     "load_generator",
     "networks_without_memory",
     "read_recipe",

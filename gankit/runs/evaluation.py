@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from gankit.data import DATASETS, Mixture, SampledBatches, TensorBatches
 from gankit.files import finite_or_none
-from gankit.metrics import ModeCoverage, mode_coverage
+from gankit.metrics import Evaluator, MixtureEvaluator, ModeCoverage, mode_coverage
+from gankit.presets import Preset
 from gankit.protocols import Batch
 from gankit.seeds import replica_seeds, stream_seed
 from gankit.spec import Spec
@@ -58,6 +60,30 @@ def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:
         >>> evaluation_form(ModeCoverage(0, 8, 0.0, float("nan"), 2500))["reverse_kl"]
     """
     return finite_or_none(dataclasses.asdict(coverage))
+
+
+def evaluator_for(
+    preset: Preset, batches: Iterable[Batch] | None = None, *, root: str | Path | None = None
+) -> Evaluator | None:
+    """Return what scores the samples of a model, or None for data that nothing in gankit scores.
+
+    - A mixture whose modes are known, such as `ring`: `MixtureEvaluator`.
+
+    Args:
+        preset: The model and the name of its data.
+        batches: The batches that `Preset.batches` returned. None makes those of the preset, unless files may have to be
+            read for them.
+        root: The folder of the data that samples are compared with, where they have one. None takes that of the preset.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> evaluator_for(ring).samples, evaluator_for(ring.replace(data="two_moons"))
+        (2500, None)
+    """
+    if batches is None and not may_read_files(preset.data):
+        batches = preset.batches(device="cpu")
+    mixture = batches.sampler if isinstance(batches, SampledBatches) else None
+    return MixtureEvaluator(mixture) if isinstance(mixture, Mixture) else None
 
 
 def may_read_files(data: str | Spec) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,12 @@ def test_the_command_prints_the_table_and_a_line_after_each_training(capsys):
     assert main(["compare", "ring", *losses, *QUICK, "--seeds", "2", "--out", "out"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith(Path("out/table.md").read_text())
-    assert said.err.count("reverse KL") == 6
+    expected, *lines = said.err.splitlines()
+    assert re.fullmatch(r"about \d+ \w+ for 6 trainings with their evaluations", expected)
+    assert len(lines) == 6
+    assert all(
+        re.search(r"\] .+, seed \d, \d+ s: captured_modes \d \(real 8, higher is better\)$", one) for one in lines
+    )
     content = json.loads(Path("out/results.json").read_text())
     assert content["entries"] == ["minimax", "hinge+none", "f_divergence:divergence=kl"]
     assert content["preset"]["regularizers"] == [{"name": "r1", "weight": 1}]
