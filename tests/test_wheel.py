@@ -42,6 +42,13 @@ class Plus:
 ''',
 }
 
+EVALUATION = """
+import torch
+from gankit.metrics import MnistEvaluator
+evaluate = MnistEvaluator()
+print(evaluate(torch.rand(evaluate.samples, 1, 28, 28))["mnist_classes"].real)
+"""
+
 
 @pytest.mark.slow
 def test_the_wheel_lists_and_trains_with_a_loss_from_another_package(tmp_path):
@@ -60,7 +67,10 @@ def test_the_wheel_lists_and_trains_with_a_loss_from_another_package(tmp_path):
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", "wheels", ROOT, plugin)
     (wheel,) = (tmp_path / "wheels").glob("gankit-*.whl")
     # neither tests, benchmarks nor tools
-    assert {name.partition("/")[0].partition("-")[0] for name in zipfile.ZipFile(wheel).namelist()} == {"gankit"}
+    files = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in files} == {"gankit"}
+    for digits in ("mnist_5k", "mnist_test_2k"):
+        assert [name for name in files if name.endswith(f"licenses/gankit/data/{digits}/NOTICE")]
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     # torch comes from the environment of the tests, as a plain path: its editable gankit does not come along
@@ -75,3 +85,4 @@ def test_the_wheel_lists_and_trains_with_a_loss_from_another_package(tmp_path):
     options = ["--device", "cpu", "--steps", "3", "--no-progress", "--out", "run"]
     run(gankit, "train", "vanilla_mnist", "--loss", "plus:margin=2", *options)
     assert (tmp_path / "run" / "generator.safetensors").exists()
+    assert run(python, "-c", EVALUATION) == "10.0\n"

@@ -10,6 +10,9 @@ from gankit.metrics.inception_network import inception
 from gankit.metrics.manifolds import coverage, density, precision, recall
 from gankit.metrics.mixture_evaluator import MixtureEvaluator
 from gankit.metrics.mixture_modes import ModeCoverage, mode_coverage
+from gankit.metrics.mnist.classifier import MnistClassifier, mnist_classifier
+from gankit.metrics.mnist.evaluator import MnistEvaluator
+from gankit.metrics.mnist.stacked import StackedMnistEvaluator, StackedMnistModes, stacked_mnist_modes
 from gankit.metrics.parzen import ParzenLogLikelihood, parzen_log_likelihood
 from gankit.metrics.scores import Better, Evaluator, Score
 
@@ -23,9 +26,13 @@ __all__ = [
     "FeatureDistance",
     "KernelDistance",
     "MixtureEvaluator",
+    "MnistClassifier",
+    "MnistEvaluator",
     "ModeCoverage",
     "ParzenLogLikelihood",
     "Score",
+    "StackedMnistEvaluator",
+    "StackedMnistModes",
     "class_balance",
     "coverage",
     "density",
@@ -34,8 +41,10 @@ __all__ = [
     "frechet_distance",
     "inception",
     "kernel_distance",
+    "mnist_classifier",
     "mode_coverage",
     "parzen_log_likelihood",
     "precision",
     "recall",
+    "stacked_mnist_modes",
 ]
