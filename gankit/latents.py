@@ -47,10 +47,14 @@ class Normal:
 @LATENTS.register("uniform")
 @dataclass(frozen=True)
 class Uniform(Normal):
-    """Uniform latents in [-1, 1) (Radford et al. 2015, section 4).
+    """Uniform latents, in [-1, 1) unless `limit` says otherwise (Radford et al. 2015, section 4).
 
     Args:
         latent_dim: The length of one latent.
+        limit: The bound: latents are in [-limit, limit). The square root of 3 gives them a variance of 1.
+
+    Raises:
+        BadValueError: If `latent_dim` or `limit` is not positive.
 
     Example:
         >>> z = Uniform(100)(8, generator=None, device=torch.device("cpu"))
@@ -58,9 +62,15 @@ class Uniform(Normal):
         True
     """
 
+    limit: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("limit", self.limit)
+
     def __call__(self, count: int, *, generator: torch.Generator | None, device: torch.device) -> Tensor:
         """Draw latents, `(count, latent_dim)`."""
-        return torch.rand(count, self.latent_dim, generator=generator, device=device) * 2 - 1
+        return torch.rand(count, self.latent_dim, generator=generator, device=device) * (2 * self.limit) - self.limit
 
 
 @LATENTS.register("one_hot_normal")

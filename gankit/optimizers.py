@@ -1,4 +1,4 @@
-"""Optimizers by name: `OPTIMIZERS` contains those of `torch.optim` that suit adversarial training, and `ReplicaAdam`.
+"""Optimizers by name: those of `torch.optim` that suit adversarial training, `ReplicaAdam` and `ScheduledSGD`.
 
 It leaves out those that need a closure (LBFGS) or sparse gradients (SparseAdam), or accept only matrices (Muon).
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, optim
 from typing_extensions import override
 
-from gankit.errors import BadArgumentsError, BadValueError, GankitError, check_positive
+from gankit.errors import BadArgumentsError, BadValueError, GankitError, check_count, check_finite, check_positive
 from gankit.registry import Registry, Spec
 
 OPTIMIZERS = Registry[optim.Optimizer]("optimizer", group="gankit.optimizers")
@@ -41,7 +41,7 @@ for _optimizer in (
 ):
     OPTIMIZERS.register(_optimizer.__name__.lower(), _optimizer)
 
-_CHECKED_IN_CONSTRUCTOR = {"replica_adam"}
+_CHECKED_IN_CONSTRUCTOR = {"replica_adam", "scheduled_sgd"}
 _FUSED = {"cpu": {"adam", "adamw", "adagrad", "sgd"}, "cuda": {"adam", "adamw", "sgd"}}
 
 
@@ -184,3 +184,79 @@ class ReplicaAdam(optim.Optimizer):
                 rate = rate.to(parameter.dtype).view(-1, *[1] * (parameter.ndim - 1))
                 correction = (1 - second_beta**count).sqrt().to(parameter.dtype)
                 parameter.sub_(rate * mean / (square.sqrt() / correction + group["eps"]))
+
+
+@OPTIMIZERS.register("scheduled_sgd")
+class ScheduledSGD(optim.Optimizer):
+    """SGD whose momentum grows linearly and whose learning rate decays exponentially (Goodfellow et al. 2014).
+
+    Formula, with t the number of earlier updates: `v <- m_t v - lr_t g`, `w <- w + v`, where `lr_t = max(lr *
+    lr_decay^-t, min_lr)` and `m_t` goes linearly from `momentum` at t = 0 to `final_momentum` at `t = momentum_steps`,
+    where it stays (Hinton 2010, section 9). Updates are counted on the device, in float64, so that a captured step
+    counts them too, and the counts are part of the state. `lr` in `param_groups` is the rate before its decay.
+
+    Args:
+        parameters: The parameters to update.
+        lr: The learning rate of the first update.
+        lr_decay: The number by which the learning rate is divided after each update.
+        min_lr: The lowest learning rate.
+        momentum: The momentum of the first update.
+        final_momentum: The momentum after `momentum_steps` updates. None keeps the first.
+        momentum_steps: The number of updates in which the momentum changes.
+
+    Raises:
+        BadValueError: If a rate is negative, `lr_decay` is below 1, `momentum_steps` is less than 1, or a momentum is
+            outside [0, 1).
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.zeros(1))
+        >>> optimizer = ScheduledSGD([weight], lr=1.0, lr_decay=2.0, momentum=0.0)
+        >>> for _ in range(3):
+        ...     weight.grad = torch.ones(1)
+        ...     optimizer.step()
+        >>> weight.data  # -(1 + 1/2 + 1/4)
+        tensor([-1.7500])
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Any],
+        lr: float = 0.1,
+        lr_decay: float = 1.0,
+        min_lr: float = 0.0,
+        momentum: float = 0.5,
+        final_momentum: float | None = None,
+        momentum_steps: int = 1,
+    ) -> None:
+        check_positive("lr", lr, zero=True)
+        check_positive("min_lr", min_lr, zero=True)
+        check_finite("lr_decay", lr_decay)
+        check_count("momentum_steps", momentum_steps)
+        if lr_decay < 1:
+            raise BadValueError(f"lr_decay must be 1 or more, got {lr_decay}")
+        last = momentum if final_momentum is None else final_momentum
+        for name, value in (("momentum", momentum), ("final_momentum", last)):
+            if not 0 <= value < 1:
+                raise BadValueError(f"{name} must be in [0, 1), got {value}")
+        schedule = {"lr_decay": lr_decay, "min_lr": min_lr, "momentum": momentum, "final_momentum": last}
+        super().__init__(parameters, {"lr": lr, **schedule, "momentum_steps": momentum_steps})
+
+    @override
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            first, growth = group["momentum"], group["final_momentum"] - group["momentum"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state: dict[str, Tensor] = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros((), dtype=torch.float64, device=parameter.device)
+                    state["velocity"] = torch.zeros_like(parameter)
+                count, velocity = state["step"], state["velocity"]
+                rate = (group["lr"] * group["lr_decay"] ** -count).clamp(min=group["min_lr"]).to(parameter.dtype)
+                momentum = first + growth * (count / group["momentum_steps"]).clamp(max=1)
+                velocity.mul_(momentum.to(parameter.dtype)).addcmul_(parameter.grad, rate, value=-1)
+                parameter.add_(velocity)
+                count += 1

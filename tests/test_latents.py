@@ -111,6 +111,14 @@ def test_uniform_latents_reach_both_ends_and_no_further():
     assert 0.999 < z.max() < 1
 
 
+def test_the_limit_of_uniform_latents_scales_them():
+    wide = build("uniform", latent_dim=3, limit=math.sqrt(3))(5, generator=torch.Generator().manual_seed(0), device=CPU)
+    torch.testing.assert_close(wide, draw("uniform") * math.sqrt(3))
+    assert build("uniform", latent_dim=3, limit=1.0) == build("uniform", latent_dim=3)
+    with pytest.raises(BadValueError, match=r"^limit must be above 0, got 0.0$"):
+        build("uniform", latent_dim=3, limit=0.0)
+
+
 def one_hot(**arguments):
     return OneHotNormal(**({"latent_dim": 7, "categories": 4} | arguments))
 

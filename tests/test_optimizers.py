@@ -11,7 +11,7 @@ from torch import nn, optim
 
 from gankit import OPTIMIZERS, Spec
 from gankit.errors import BadArgumentsError, BadValueError, UnknownNameError
-from gankit.optimizers import ReplicaAdam, build_optimizer, with_fused_update
+from gankit.optimizers import ReplicaAdam, ScheduledSGD, build_optimizer, with_fused_update
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -51,7 +51,7 @@ def test_a_step_changes_every_weight(name):
         assert not torch.equal(old, new)
 
 
-@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS.names()) - {"replica_adam"}))
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS.names()) - {"replica_adam", "scheduled_sgd"}))
 def test_it_is_torchs_class_of_that_name(name):
     factory = OPTIMIZERS.get(name)
     assert factory.__name__.lower() == name
@@ -175,6 +175,48 @@ def test_its_state_goes_on_where_it_was():
 def test_replica_adam_refuses_what_cannot_be(arguments, error, says):
     with pytest.raises(error, match=says):
         ReplicaAdam([nn.Parameter(torch.zeros(3, 2))], **arguments)
+
+
+# --- SGD with schedules of its learning rate and momentum ------------------------------------------------
+
+SCHEDULE = {"lr": 0.1, "lr_decay": 1.1, "min_lr": 0.03, "momentum": 0.5, "final_momentum": 0.7, "momentum_steps": 10}
+
+
+def test_its_rates_are_those_of_the_formula():
+    weights, optimizer = nn.Parameter(torch.ones(3, dtype=torch.float64)), None
+    optimizer = ScheduledSGD([weights], **SCHEDULE)
+    w, v = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for step in range(25):  # beyond momentum_steps, and beyond the floor of the rate at step 13
+        optimizer.zero_grad()
+        weights.square().sum().backward()
+        optimizer.step()
+        momentum = 0.5 + 0.2 * min(step / 10, 1)
+        v = momentum * v - max(0.1 / 1.1**step, 0.03) * 2 * w
+        w = w + v
+        torch.testing.assert_close(weights.data, w, rtol=1e-12, atol=1e-12)
+
+
+def test_without_schedules_it_is_torchs_sgd():
+    ours, theirs = (nn.Parameter(torch.ones(3, 2, dtype=torch.float64)) for _ in range(2))
+    descend(ours, ScheduledSGD([ours], lr=0.01, momentum=0.9))
+    descend(theirs, optim.SGD([theirs], lr=0.01, momentum=0.9))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"lr": -0.1}, "lr must be 0 or more, got -0.1"),
+        ({"min_lr": -0.1}, "min_lr must be 0 or more, got -0.1"),
+        ({"lr_decay": 0.9}, "lr_decay must be 1 or more, got 0.9"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        ({"final_momentum": -0.5}, r"final_momentum must be in \[0, 1\), got -0.5"),
+        ({"momentum_steps": 0}, "momentum_steps must be above 0, got 0"),
+    ],
+)
+def test_scheduled_sgd_refuses_what_cannot_be(arguments, says):
+    with pytest.raises(BadValueError, match=f"^{says}$"):
+        build_optimizer(Spec("scheduled_sgd", **arguments), [nn.Parameter(torch.zeros(3, 2))])
 
 
 @pytest.mark.parametrize(

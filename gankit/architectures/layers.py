@@ -1,4 +1,4 @@
-"""Layers that several architectures offer as options: minibatch standard deviation and spectral normalisation."""
+"""What architectures offer as options: minibatch standard deviation, spectral normalisation, an initial range."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from typing_extensions import override
 
-from gankit.errors import ShapeError, check_count
+from gankit.errors import ShapeError, check_count, check_positive
 
 _TINY = 1e-12  # torch's own bound against a division by zero
 
@@ -103,6 +103,26 @@ class SpectralNorm(nn.Module):
         # copies, because the next use changes the vectors before the gradient of this one is computed
         u, v = self._u.clone(), self._v.clone()
         return weight / u.dot(matrix.mv(v))
+
+
+def initialise_uniformly(network: nn.Module, limit: float) -> None:
+    """Draw the weights of every linear layer uniformly from [-limit, limit), and set its bias to zero.
+
+    Raises:
+        BadValueError: If `limit` is not positive.
+
+    Example:
+        >>> layer = nn.Linear(20, 10)
+        >>> initialise_uniformly(layer, 0.005)
+        >>> bool(layer.weight.abs().max() <= 0.005), layer.bias.count_nonzero().item()
+        (True, 0)
+    """
+    check_positive("initial_range", limit)
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.uniform_(layer.weight, -limit, limit)
+            if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+                nn.init.zeros_(layer.bias)
 
 
 def normalise_spectrally(network: nn.Module) -> None:

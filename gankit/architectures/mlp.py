@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from gankit.architectures.base import Discriminator, Generator, flatten_with_code
 from gankit.architectures.block_stacks import BlockRef, OutputActivation, build_blocks, layer_widths, output_layers
-from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
+from gankit.architectures.layers import MinibatchStandardDeviation, initialise_uniformly, normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
-from gankit.errors import BadArgumentsError
+from gankit.errors import BadArgumentsError, BadValueError
 
 
 @GENERATORS.register("mlp")
@@ -33,6 +33,8 @@ class MLPGenerator(Generator):
         widths: The widths of all blocks, instead of `hidden_dim` and `depth`.
         block: A name in `BLOCKS`, a `Spec`, or a function of two widths.
         output_activation: `sigmoid` for samples in [0, 1], `tanh` for [-1, 1], `identity` for any range.
+        initial_range: The bound of the initial weights, which are drawn uniformly from both sides of zero, with
+            biases of zero. None keeps torch's own.
         num_classes: The number of classes of a conditional generator, which is called as `forward(z, labels)`
             (Mirza & Osindero 2014). None for an unconditional one.
         device: The device on which the weights are created.
@@ -58,6 +60,7 @@ class MLPGenerator(Generator):
         widths: Sequence[int] | None = None,
         block: BlockRef = "linear_bn_relu",
         output_activation: OutputActivation = "sigmoid",
+        initial_range: float | None = None,
         num_classes: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -69,6 +72,8 @@ class MLPGenerator(Generator):
             nn.Linear(hidden[-1], math.prod(self.sample_shape), device=device, dtype=dtype),
             *output_layers(output_activation),
         )
+        if initial_range is not None:
+            initialise_uniformly(self.network, initial_range)
 
 
 @DISCRIMINATORS.register("mlp")
@@ -86,13 +91,18 @@ class MLPDiscriminator(Discriminator):
         block: A name in `BLOCKS`, a `Spec`, or a function of two widths.
         spectral_norm: Divide every weight by its largest singular value (Miyato et al. 2018).
         minibatch_std: Give the last layer the standard deviation of the batch as a feature (Karras et al. 2017).
+        input_dropout: The probability with which a value of the sample is set to zero in train mode (Srivastava et al.
+            2014). The others are divided by the probability that they are kept.
+        dropout: The same probability for the outputs of each block.
+        initial_range: The bound of the initial weights, which are drawn uniformly from both sides of zero, with
+            biases of zero. None keeps torch's own.
         num_classes: The number of classes of a conditional discriminator, which is called as `forward(x, labels)` and
             gets the one-hot code of the label with the sample. None for an unconditional one.
         device: The device on which the weights are created.
         dtype: The data type of the weights.
 
     Raises:
-        BadValueError: If a size is not positive.
+        BadValueError: If a size is not positive, or a probability is not in [0, 1).
         ShapeError: If it is called with samples of another shape.
 
     Example:
@@ -111,6 +121,9 @@ class MLPDiscriminator(Discriminator):
         block: BlockRef = "linear_leaky_relu",
         spectral_norm: bool = False,
         minibatch_std: bool = False,
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+        initial_range: float | None = None,
         num_classes: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -120,11 +133,15 @@ class MLPDiscriminator(Discriminator):
         if widths is None:
             hidden.reverse()
         inputs = math.prod(self.sample_shape) + (num_classes or 0)
+        blocks = build_blocks(block, [inputs, *hidden], device, dtype)
         self.network: nn.Sequential = nn.Sequential(
-            *build_blocks(block, [inputs, *hidden], device, dtype),
+            *_dropout("input_dropout", input_dropout),
+            *(layer for one in blocks for layer in (one, *_dropout("dropout", dropout))),
             *([MinibatchStandardDeviation()] if minibatch_std else []),
             nn.Linear(hidden[-1] + minibatch_std, 1, device=device, dtype=dtype),
         )
+        if initial_range is not None:
+            initialise_uniformly(self.network, initial_range)
         if spectral_norm:
             normalise_spectrally(self.network)
 
@@ -132,6 +149,13 @@ class MLPDiscriminator(Discriminator):
     def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:
         """Flatten the samples and append the code of the label."""
         return flatten_with_code(x, code)
+
+
+def _dropout(name: str, probability: float) -> list[nn.Module]:
+    """Return the layer, or none for a probability of zero, so that the names of the other layers stay as they are."""
+    if not 0 <= probability < 1:
+        raise BadValueError(f"{name} must be a probability in [0, 1), got {probability}")
+    return [nn.Dropout(probability)] if probability else []
 
 
 def load_lecture_state_dict(network: MLPGenerator | MLPDiscriminator, state_dict: Mapping[str, Tensor]) -> None:

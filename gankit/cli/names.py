@@ -71,6 +71,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "replica_adam",
         "rmsprop",
         "rprop",
+        "scheduled_sgd",
         "sgd",
     ),
     "presets": (

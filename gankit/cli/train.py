@@ -28,7 +28,7 @@ OPTION_FLAGS = tuple(field.name for field in dataclasses.fields(Options))
 
 PART_FLAGS = ("generator", "discriminator", "latent", "generator_optimizer", "discriminator_optimizer")
 DATA_FLAGS = ("data", "sample_shape", "batch_size", "num_classes")
-COURSE_FLAGS = ("steps", "learning_rate_decay")
+COURSE_FLAGS = ("steps", "learning_rate_decay", "output_bias_from_data")
 PRESET_FLAGS = (*PART_FLAGS, *DATA_FLAGS, *COURSE_FLAGS)
 """The other fields of a preset that are flags of the same name. `--loss` and `--regularizer` can be repeated."""
 

@@ -21,6 +21,7 @@ from gankit.errors import (
 from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
+from gankit.presets.output_bias import mean_sample, set_output_bias
 from gankit.protocols import Callback, Constraint, HasShape, Latent, Regularizer
 from gankit.registry import Registry, Spec, arguments_of
 from gankit.regularizers import REGULARIZERS
@@ -71,6 +72,10 @@ def build_trainer(
     if replicas is not None:
         check_count("replicas", replicas)
     pairs = [build_networks(fields, latent, own) for own in replica_seeds(seed, replicas)]
+    if fields["output_bias_from_data"]:
+        mean = mean_sample(Spec.of(fields["data"]), tuple(fields["sample_shape"]), fields["sample_range"])
+        for built, _ in pairs:
+            set_output_bias(built, mean)
     generator, discriminator = pairs[0]
     if replicas is not None:
         generator, discriminator = (Stacked(networks) for networks in zip(*pairs, strict=True))

@@ -51,6 +51,7 @@ class PresetChanges(OptionChanges, total=False):
     batch_size: int
     steps: int
     learning_rate_decay: bool
+    output_bias_from_data: bool
 
 
 class Overrides(OptionChanges, total=False):
@@ -67,3 +68,4 @@ class Overrides(OptionChanges, total=False):
     generator_optimizer: Name | torch.optim.Optimizer | Callable[..., torch.optim.Optimizer]
     discriminator_optimizer: Name | torch.optim.Optimizer | Callable[..., torch.optim.Optimizer]
     learning_rate_decay: bool
+    output_bias_from_data: bool

@@ -64,6 +64,8 @@ class Preset(Options):
         batch_size: The number of samples in a batch, for each process where several train together.
         steps: The number of steps of a run.
         learning_rate_decay: Let both learning rates decrease linearly to zero over the steps of the run.
+        output_bias_from_data: Initialise the bias of the generator's last layer so that its first samples have the mean
+            of the preset's data set, which must be in memory (Goodfellow et al. 2014).
 
     Raises:
         BadValueError: For a number out of range.
@@ -98,6 +100,7 @@ class Preset(Options):
     batch_size: int
     steps: int
     learning_rate_decay: bool = False
+    output_bias_from_data: bool = False
 
     @override
     def __post_init__(self) -> None:
@@ -121,10 +124,9 @@ class Preset(Options):
         for field in ("name", "description"):
             if not isinstance(getattr(self, field), str):
                 raise BadArgumentsError(f"a preset's {field} must be text, got {getattr(self, field)!r}")
-        if not isinstance(self.learning_rate_decay, bool):
-            raise BadArgumentsError(
-                f"a preset's learning_rate_decay must be True or False, got {self.learning_rate_decay!r}"
-            )
+        for field in ("learning_rate_decay", "output_bias_from_data"):
+            if not isinstance(getattr(self, field), bool):
+                raise BadArgumentsError(f"a preset's {field} must be True or False, got {getattr(self, field)!r}")
         if self.num_classes is not None:
             check_count("num_classes", self.num_classes)
         check_count("batch_size", self.batch_size)

@@ -241,3 +241,42 @@ def test_mlp_takes_samples_of_any_shape(shape):
     samples = MLPGenerator(LATENT_DIM, shape, hidden_dim=4)(torch.randn(ODD_BATCH, LATENT_DIM))
     assert samples.shape == (ODD_BATCH, *shape)
     assert MLPDiscriminator(shape, hidden_dim=4)(samples).shape == (ODD_BATCH,)
+
+
+# --- initial range and dropout ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build", [lambda **a: MLPGenerator(10, SHAPE, block="linear_relu", **a), lambda **a: MLPDiscriminator(SHAPE, **a)]
+)
+def test_the_initial_range_bounds_the_weights_of_every_layer(build):
+    for layer in build(widths=[50, 40], initial_range=0.05).modules():
+        if isinstance(layer, nn.Linear):
+            assert 0.045 < layer.weight.max() < 0.05
+            assert -0.05 <= layer.weight.min() < -0.045
+            assert not layer.bias.any()
+    with pytest.raises(BadValueError, match=r"^initial_range must be above 0, got 0.0$"):
+        build(initial_range=0.0)
+
+
+def test_dropout_is_before_each_layer_and_scales_what_is_kept():
+    D = MLPDiscriminator(SHAPE, widths=[7, 5], block="maxout", input_dropout=0.2, dropout=0.5)
+    names = ["Dropout", "Maxout", "Dropout", "Maxout", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in D.network] == names
+    assert [layer.p for layer in D.network if isinstance(layer, nn.Dropout)] == [0.2, 0.5, 0.5]
+    kept = D.network[0](torch.ones(10_000))
+    assert kept.unique().tolist() == [0.0, 1.25]  # the paper's scale, 1 / 0.8
+    assert float(kept.mean()) == pytest.approx(1, abs=0.03)
+
+
+def test_without_dropout_the_layers_keep_their_names():
+    plain, zero = MLPDiscriminator(SHAPE), MLPDiscriminator(SHAPE, input_dropout=0.0, dropout=0.0)
+    assert plain.state_dict().keys() == zero.state_dict().keys()
+    assert not any(isinstance(layer, nn.Dropout) for layer in zero.modules())
+
+
+@pytest.mark.parametrize("name", ["input_dropout", "dropout"])
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_an_impossible_dropout_is_refused(name, value):
+    with pytest.raises(BadValueError, match=rf"^{name} must be a probability in \[0, 1\), got {value}$"):
+        MLPDiscriminator(SHAPE, **{name: value})

@@ -29,6 +29,18 @@ CASES = {
     "warm-up and clipping": (POINTS.replace(discriminator_warmup_steps=6, max_gradient_norm=0.1), {}),
     "sharing G's pass": (POINTS.replace(share_generator_forward=True), {}),
     "a conditional model": (DIGITS.replace(num_classes=10, batch_size=1000), {}),
+    "a rate for each replica": (
+        POINTS.replace(generator_optimizer=Spec("replica_adam", lr=(0.1, 0.2)), discriminator_optimizer="replica_adam"),
+        {"replicas": 2},
+    ),
+    "schedules of an optimizer, and dropout": (
+        POINTS.replace(
+            generator_optimizer=(_SGD := Spec("scheduled_sgd", lr_decay=1.5, final_momentum=0.9, momentum_steps=10)),
+            discriminator_optimizer=_SGD,
+            discriminator=Spec("mlp", widths=[8], dropout=0.5),
+        ),
+        {},
+    ),
     "momentum": (POINTS.replace(generator_optimizer="rmsprop", discriminator_optimizer=Spec("sgd", lr=0.1)), {}),
 }
 

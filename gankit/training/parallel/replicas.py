@@ -36,6 +36,7 @@ ELEMENTWISE = {
     "RMSprop",
     "Rprop",
     "ReplicaAdam",
+    "ScheduledSGD",
 }
 
 

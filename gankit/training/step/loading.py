@@ -185,7 +185,10 @@ def load_optimizer(
     """
     check_optimizer_state(name, optimizer, saved, about)
     replaced = replaced_settings(name, optimizer, saved, about)
+    settings = set(optimizer.defaults)
     optimizer.load_state_dict(copy.deepcopy(dict(saved)))  # torch would keep the tensors of the state themselves
+    for added in optimizer.defaults.keys() - settings:  # torch adds "differentiable", which only its own classes have
+        del optimizer.defaults[added]
     for group in optimizer.param_groups:
         if missing := optimizer.defaults.keys() - group.keys():
             raise BadArgumentsError(
