@@ -19,7 +19,6 @@ from gankit.cli import main
 from gankit.optimizers import OPTIMIZERS
 
 
-@OPTIMIZERS.register("pausing_adam")
 class PausingAdam(optim.Adam):
     """Adam with the numbers of `vanilla_mnist` that leaves out some of its updates.
 
@@ -52,6 +51,7 @@ def variants(steps: int) -> list[str]:
 
 
 if __name__ == "__main__":
+    OPTIMIZERS.register("pausing_adam", PausingAdam)
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--steps", type=int, default=1000)
     options, others = parser.parse_known_args()
