@@ -50,7 +50,7 @@ def in_a_new_process(code: str) -> str:
 
 
 def test_importing_gankit_imports_nothing_optional():
-    optional = ["torchvision", "PIL", "matplotlib", "tensorboard", "torchmetrics", "scipy"]
+    optional = ["torchvision", "PIL", "matplotlib", "tensorboard", "torchmetrics", "torch_fidelity", "scipy"]
     code = f"import sys, gankit; print([name for name in {optional} if name in sys.modules])"
     assert in_a_new_process(code) == "[]"
 

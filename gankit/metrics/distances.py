@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gankit.errors import DataError, check_count, check_seed
-from gankit.metrics.pairs import check_features, computing_device, finite_rows
+from gankit.metrics.pairs import blocks, check_features, computing_device, finite_rows
 
 _LINALG: Any = torch.linalg  # whose functions torch does not annotate
 
@@ -28,12 +28,12 @@ def frechet_distance(samples: Tensor, real: Tensor) -> float:
 
     The computation is in float64, on the device of the samples, or on the CPU if that device has no float64. The trace
     of the root is the sum of the singular values of `A_1 A_2^T`, where `A^T A = C`. No root of a matrix is taken, so
-    covariances may be singular, as those of fewer samples than features are. Its memory is that of both sets in
-    float64. No gradient is recorded.
+    covariances may be singular, as those of fewer samples than features are. Only a block of either set is held in
+    float64 at a time. No gradient is recorded.
 
     Args:
-        samples: The features of the generated samples, `(N, d)`, two or more. If one is not finite, neither is the
-            mean, and the result is NaN.
+        samples: The features of the generated samples, `(N, d)`, two or more. If one is not finite, the result is
+            NaN.
         real: The features of real samples, `(M, d)`, two or more.
 
     Raises:
@@ -47,9 +47,11 @@ def frechet_distance(samples: Tensor, real: Tensor) -> float:
         (9.0, 3.0)
     """
     check_features(samples, real, 2)
+    if not finite_rows(samples).all():
+        return math.nan
     with torch.no_grad():
         device = computing_device(samples)
-        (first_mean, first), (second_mean, second) = (_factor(one.to(device).double()) for one in (samples, real))
+        (first_mean, first), (second_mean, second) = (_factor(one, device) for one in (samples, real))
         product = first @ second.T
         if not torch.isfinite(product).all():
             return math.nan
@@ -59,14 +61,15 @@ def frechet_distance(samples: Tensor, real: Tensor) -> float:
         return max(0.0, float(distance))  # rounding may leave a small number below zero
 
 
-def _factor(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean, and a matrix `A` of at most d rows with `A^T A` equal to the covariance."""
-    mean = features.mean(0)
-    centred = (features - mean) / math.sqrt(len(features) - 1)
-    if len(features) > features.shape[1] and torch.isfinite(mean).all():
-        triangle: Tensor = _LINALG.qr(centred, mode="r").R
-        return mean, triangle
-    return mean, centred
+def _factor(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the mean, and a matrix `A` of at most d rows with `A^T A` equal to the covariance, from blocks."""
+    count, dimensions = features.shape
+    size = max(1000, dimensions)
+    mean = sum((block.sum(0) / count for block in blocks(features, size, device)), start=torch.zeros((), device=device))
+    factor = torch.zeros(0, dimensions, dtype=torch.float64, device=device)
+    for block in blocks(features, size, device):
+        factor = _LINALG.qr(torch.cat([factor, block - mean]), mode="r").R
+    return mean, factor / math.sqrt(count - 1)
 
 
 @dataclass(frozen=True)
