@@ -115,7 +115,7 @@ def main() -> None:
         if case == next(iter(CASES)):
             print(row("noise floor", [f"{score.real:.3g}" for score in found[0].values()]), flush=True)
         values = [torch.tensor([one[name].value for one in found]) for name in evaluate.metrics]
-        print(row(case, [f"{one.mean():.3g} ± {one.std():.1g}" for one in values]), flush=True)
+        print(row(case, [f"{one.mean():.3g} ± {float(f'{one.std():.1g}'):g}" for one in values]), flush=True)
 
 
 if __name__ == "__main__":

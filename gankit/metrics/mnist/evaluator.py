@@ -13,8 +13,7 @@ from typing_extensions import override
 from gankit.data.digits import mnist
 from gankit.data.scaling import scaled
 from gankit.metrics.classes import class_balance
-from gankit.metrics.distances import frechet_distance, kernel_distance
-from gankit.metrics.manifolds import coverage, density, precision, recall
+from gankit.metrics.feature_scores import FEATURE_METRICS, feature_values
 from gankit.metrics.mnist.classifier import features_and_labels
 from gankit.metrics.mnist.digits_evaluator import DigitsEvaluator, held_out_digits, training_digits
 from gankit.metrics.parzen import parzen_log_likelihood
@@ -24,17 +23,11 @@ SMALLEST_SHARE = 0.03
 """The share of the samples from which a class counts as generated."""
 
 _METRICS: dict[str, Better] = {
-    "mnist_frechet_distance": "lower",
-    "mnist_kernel_distance": "lower",
-    "mnist_recall": "higher",
-    "mnist_coverage": "higher",
-    "mnist_precision": "higher",
-    "mnist_density": "higher",
+    **{f"mnist_{name}": better for name, better in FEATURE_METRICS.items()},
     "mnist_smallest_class_share": "higher",
     "mnist_classes": "higher",
 }
 _FULL_METRICS: dict[str, Better] = {**_METRICS, "parzen_log_likelihood": "higher"}
-_KERNEL_SUBSET = 2_000
 
 
 class MnistEvaluator(DigitsEvaluator):
@@ -86,7 +79,7 @@ class MnistEvaluator(DigitsEvaluator):
     @override
     def _values(self, images: Tensor) -> Mapping[str, float]:
         reference = _reference(self.root, images.device)
-        return {**_feature_values(images, reference), **_pixel_values(images, reference)}
+        return {**_digit_values(images, reference), **_pixel_values(images, reference)}
 
     @override
     def _real_values(self, device: torch.device) -> Mapping[str, float]:
@@ -114,25 +107,18 @@ def _floor(root: str | None, device: torch.device) -> Mapping[str, float]:
     reference = _reference(root, device)
     images = training_digits(root, len(reference.images)).to(device)
     first = images if root is None else _part_of_mnist(root, 0, 10_000).to(device)
-    return {**_feature_values(images, reference), **_pixel_values(first, reference)}
+    return {**_digit_values(images, reference), **_pixel_values(first, reference)}
 
 
 def _part_of_mnist(root: str, start: int, stop: int) -> Tensor:
     return scaled(mnist(root, start=start, stop=stop, download=False).samples, (0.0, 1.0))
 
 
-def _feature_values(images: Tensor, reference: _Reference) -> dict[str, float]:
+def _digit_values(images: Tensor, reference: _Reference) -> dict[str, float]:
     features, labels = features_and_labels(images)
-    real = reference.features
     balance = class_balance(labels, 10)
-    subsets = len(features) // _KERNEL_SUBSET
     return {
-        "mnist_frechet_distance": frechet_distance(features, real),
-        "mnist_kernel_distance": kernel_distance(features, real, subsets=subsets, subset_size=_KERNEL_SUBSET).mean,
-        "mnist_recall": recall(features, real),
-        "mnist_coverage": coverage(features, real),
-        "mnist_precision": precision(features, real),
-        "mnist_density": density(features, real),
+        **{f"mnist_{name}": value for name, value in feature_values(features, reference.features).items()},
         "mnist_smallest_class_share": balance.smallest_share,
         "mnist_classes": float(sum(share >= SMALLEST_SHARE for share in balance.shares)),
     }
