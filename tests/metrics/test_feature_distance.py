@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from gankit.data.digits import mnist_5k
 from gankit.errors import BadArgumentsError, BadValueError, DataError, NonFiniteDataError, ShapeError
 from gankit.metrics import FEATURE_METRICS, Evaluator, FeatureDistance, feature_values
+from gankit.presets import vanilla_mnist
+from gankit.training import Evaluate
 
 
 def images(count, size=4, seed=0):
@@ -153,3 +156,16 @@ def test_an_evaluation_draws_from_no_generator_of_torch():
     before = torch.get_rng_state()
     FeatureDistance(moments, images(40))(images(20, seed=1))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("replicas", [None, 2])
+def test_a_training_is_evaluated_by_it(replicas):
+    real = mnist_5k().samples[:40]
+    evaluate = Evaluate(FeatureDistance(moments, real, name="moments"), every=2)
+    trainer = vanilla_mnist(replicas=replicas, callbacks=[evaluate], device="cpu")
+    trainer.fit(vanilla_mnist.batches(replicas=replicas, batch_size=8, device="cpu"), steps=4)
+    assert [one.step for one in evaluate.history] == [2, 4]
+    newest = evaluate.history[-1]
+    assert newest.metrics == [f"moments_{metric}" for metric in FEATURE_METRICS]
+    assert newest.mean("moments_coverage").samples == 20
+    assert (newest.spread("moments_frechet_distance") is None) == (replicas is None)
