@@ -98,6 +98,7 @@ def save_array(samples: Tensor, path: str | Path) -> None:
         path: The `.npy` file to write.
 
     Raises:
+        BadValueError: For a file with another ending.
         OutputError: If the file cannot be written.
 
     Example:
@@ -106,9 +107,9 @@ def save_array(samples: Tensor, path: str | Path) -> None:
     import numpy
 
     path = Path(path)
-    if path.suffix != ".npy":
+    if path.suffix.lower() != ".npy":
         raise BadValueError(f"path must end in .npy, got {str(path)!r}")
-    with _replacing(path) as temporary, temporary.open("wb") as file:
+    with _replacing(path, "the array") as temporary, temporary.open("wb") as file:
         numpy.save(file, samples.cpu().numpy())
 
 
@@ -121,7 +122,8 @@ def writes(path: str | Path, *, as_figure: bool) -> bool:
     """
     ending = Path(path).suffix.lower()
     if as_figure:
-        return ending.removeprefix(".") in _figure("figures", (1, 1)).canvas.get_supported_filetypes() and ending != ""
+        canvas = _matplotlib("backend_bases", "figures").FigureCanvasBase
+        return ending.removeprefix(".") in canvas.get_supported_filetypes()
     pillow = _pillow()
     return pillow.registered_extensions().get(ending) in pillow.SAVE
 
@@ -359,11 +361,14 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
 
 
 def _figure(what: str, figsize: tuple[float, float]) -> Any:
+    return _matplotlib("figure", what).Figure(figsize=figsize, layout="constrained")
+
+
+def _matplotlib(module: str, what: str) -> Any:
     try:
-        from matplotlib.figure import Figure
+        return importlib.import_module(f"matplotlib.{module}")
     except ImportError as error:
         raise MissingExtraError(f"{what} need matplotlib: pip install 'gankit[plots]'") from error
-    return Figure(figsize=figsize, layout="constrained")
 
 
 def _pillow() -> ModuleType:
@@ -379,17 +384,17 @@ def _writable(path: str | Path, *, as_figure: bool = False) -> Generator[Path]:
     if not writes(path, as_figure=as_figure):
         writer = "matplotlib" if as_figure else "Pillow"
         raise BadValueError(f"path must end in .png or as another picture that {writer} writes, got {str(path)!r}")
-    with _replacing(Path(path)) as temporary:
+    with _replacing(Path(path), "the picture") as temporary:
         yield temporary
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Generator[Path]:
+def _replacing(path: Path, what: str) -> Generator[Path]:
     """Yield a temporary file to write to, which takes the place of the file, in a folder that is made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(not_writable("the picture", path, error)) from error
+        raise OutputError(not_writable(what, path, error)) from error
     # Pillow reports a picture that is too large for its format by a ValueError
-    with replacing(path, "the picture", errors=(OSError, ValueError)) as temporary:
+    with replacing(path, what, errors=(OSError, ValueError)) as temporary:
         yield temporary

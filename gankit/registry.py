@@ -13,7 +13,6 @@ import re
 import threading
 import types
 import typing
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, overload
 
@@ -26,7 +25,7 @@ from gankit.errors import (
     UnknownNameError,
     did_you_mean,
     is_too_large,
-    printable,
+    warn,
 )
 from gankit.spec import Spec, keywords
 
@@ -248,7 +247,7 @@ Did you mean 'depth'?
                         f"{owner}: the entry point {entry.name!r} = {entry.value!r} in {self.group!r} failed "
                         f"({type(error).__name__}: {error}); this {self.kind} is not available"
                     )
-                    warnings.warn(printable(message), PluginWarning, stacklevel=2)
+                    warn(message, PluginWarning)
 
 
 # --- arguments -------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import torchvision.utils  # noqa: F401 (imported before a test hides pillow, whi
 from PIL import Image
 
 from gankit.errors import BadValueError, DataError, MissingExtraError, OutputError, ShapeError
-from gankit.pictures import save_animation, save_curves, save_grid, save_panels, save_points
+from gankit.pictures import save_animation, save_array, save_curves, save_grid, save_panels, save_points, writes
 
 BORDER = 2  # pixels between samples and around them
 
@@ -364,6 +364,20 @@ def test_no_panels_and_panels_of_nothing_are_refused():
         save_panels({}, "panels.png")
     with pytest.raises(ShapeError):
         save_panels({"volumes": torch.zeros(2, 1, 4, 4, 4)}, "panels.png")
+
+
+def test_the_ending_is_checked_without_a_figure(monkeypatch):
+    monkeypatch.setattr("matplotlib.figure.Figure", None)
+    endings = [writes(f"points.{one}", as_figure=True) for one in ("png", "SVG", "xyz")]
+    assert endings == [True, True, False]
+    assert not writes("points", as_figure=True)
+
+
+def test_an_array_that_cannot_be_written_is_called_an_array():
+    Path("file").write_text("")
+    for path in ("file/samples.NPY", "file/samples.npy"):
+        with pytest.raises(OutputError, match="the array must be writable, got 'file/samples"):
+            save_array(SQUARE, path)
 
 
 def test_points_need_matplotlib(monkeypatch):

@@ -51,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options = build_parser().parse_args(arguments)
             code: int = options.command(options)
+        except SystemExit as error:  # of --help, --version and arguments that are refused
             sys.stdout.flush()
+            if error.code or not printed.is_lost:
+                raise
+            code = 0
         except GankitError as error:
             return _failed(str(error))
         except OSError as error:  # such as a folder that may not be read
@@ -59,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as error:
             print("gankit: interrupted", file=sys.stderr)
             return TERMINATED if isinstance(error, TerminatedError) else INTERRUPTED
-        # a reader that has left, as in `gankit list | head`, has what it wanted
-        if code == 0 and printed.error is not None and not isinstance(printed.error, BrokenPipeError):
+        sys.stdout.flush()
+        if code == 0 and printed.error is not None and printed.is_lost:
             return _failed(f"the standard output must be writable: {printed.error.strerror}")
         return code
 

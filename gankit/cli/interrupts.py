@@ -55,9 +55,10 @@ def stop_on_signal(work: Stoppable, when: str = "after this step", *, is_quiet: 
         received.append(number)
         for one in previous_handlers:
             signal.signal(one, signal.SIG_IGN if one == hang_up else abort)
-        again = "Ctrl-C" if number == signal.SIGINT else "the signal"
+        # a terminal that has closed may send SIGHUP again, which aborts nothing
+        again: dict[int, str] = {signal.SIGINT: "Ctrl-C again to abort", signal.SIGTERM: "the signal again to abort"}
         if not is_quiet:
-            print(f"\nstopping {when}; {again} again to abort", file=sys.stderr)
+            print(f"\nstopping {when}; {again.get(number, 'Ctrl-C or SIGTERM aborts')}", file=sys.stderr)
         work.stop()
 
     hang_up = getattr(signal, "SIGHUP", None)  # not on Windows

@@ -54,6 +54,11 @@ class Printed:
         self._stream: Any = stream
         self.error: OSError | None = None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether something could not be written, though its reader had not left, as in `gankit list | head`."""
+        return self.error is not None and not isinstance(self.error, BrokenPipeError)
+
     def write(self, text: str) -> int:
         """Write a text that the stream can show."""
         shown = "\r".join(map(printable, text.split("\r")))  # a progress bar returns to the start of its line

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw the samples that the options ask for."""
-    trained = Run.open(options.run)
+    trained = Run.open(expanded(options.run))
     path, is_folder = _target(options.out)
     check_target(path, trained.recipe.preset.sample_shape, is_folder=is_folder)
     if not is_folder and exists(path) and not options.force:

@@ -25,6 +25,9 @@ from gankit.spec import Spec
 _FORMAT = 1
 _MOST_RECIPE_BYTES = 1 << 16
 
+MAY_CHANGE = {"checkpoint_every_steps", "check_every_steps"}
+"""The fields of a recipe that decide nothing about the results, so that a run may be continued with other ones."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -148,7 +151,7 @@ def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *,
     refused = {
         name: (own, given)
         for name, (own, given) in differences.items()
-        if name not in ("checkpoint_every_steps", "check_every_steps") and (name != "steps" or decays or given < own)
+        if name not in MAY_CHANGE and (name != "steps" or decays or given < own)
     }
     if refused:
         changes = ", ".join(

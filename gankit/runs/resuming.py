@@ -6,11 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gankit.errors import CheckpointNotFoundError, OutputError, RecipeDiffersError
-from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
+from gankit.runs.recipe import MAY_CHANGE, Recipe, check_same_recipe, read_recipe
 from gankit.training import Checkpoint
 from gankit.training.metrics_file import read_metrics
-
-_MAY_CHANGE = {"checkpoint_every_steps", "check_every_steps"}
 
 
 def check_inside(*folders: Path) -> None:
@@ -80,9 +78,9 @@ def is_finished(folder: Path, changed: Collection[str]) -> bool:
     saved = read_recipe(folder)
     steps = saved.preset.steps
     last_step = max((row["step"] for row in read_metrics(folder / "metrics.jsonl")), default=0)
-    # the last step is always drawn, and logged if it is one of every `log_every_steps`
+    # the last step is always logged; earlier versions may only have drawn it
     has_finished = last_step >= steps or (folder / "samples" / f"step_{steps:07d}.png").exists()
-    if has_finished and not set(changed) - _MAY_CHANGE:
+    if has_finished and not set(changed) - MAY_CHANGE:
         return True
     if has_finished or not saved.checkpoint_every_steps:
         what = f"which has finished its {steps} steps" if has_finished else "which was interrupted"

@@ -31,6 +31,20 @@ def test_a_terminal_that_closes_ends_work_once_and_aborts_nothing(first):
     assert signal.getsignal(signal.SIGHUP) == before
 
 
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (signal.SIGINT, "Ctrl-C again to abort"),
+        (signal.SIGTERM, "the signal again to abort"),
+        (signal.SIGHUP, "Ctrl-C or SIGTERM aborts"),
+    ],
+)
+def test_the_message_names_what_aborts(number, says, capsys):
+    with stop_on_signal(Work()):
+        signal.raise_signal(number)
+    assert capsys.readouterr().err == f"\nstopping after this step; {says}\n"
+
+
 def test_after_a_terminal_has_closed_another_signal_aborts():
     with stop_on_signal(Work(), is_quiet=True):
         signal.raise_signal(signal.SIGHUP)

@@ -71,9 +71,10 @@ def test_an_escape_sequence_in_the_name_of_a_folder_is_written_out(capsys):
     assert Path("a\x1b[2Jb/generator.safetensors").exists()
 
 
-def test_a_full_disk_behind_the_output_is_one_sentence():
+@pytest.mark.parametrize("argument", ["list", "--help", "--version"])
+def test_a_full_disk_behind_the_output_is_one_sentence(argument):
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*COMMAND, "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([*COMMAND, argument], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "gankit: error: the standard output must be writable: No space left on device\n"
 

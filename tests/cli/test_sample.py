@@ -76,6 +76,7 @@ def test_an_existing_picture_is_kept_unless_asked_for(flag, capsys):
     ("run", "new/folder/GRID.PNG", "new/folder/GRID.PNG"),
     ("run", "grid.jpg", "grid.jpg"),
     ("points", "cloud.svg", "cloud.svg"),
+    ("points", "CLOUD.NPY", "CLOUD.NPY"),
     ("run", "~/grid.png", "home/grid.png"),
 ])  # fmt: skip
 def test_the_ending_says_what_is_written_and_png_is_added(run, given, written, capsys, monkeypatch):
@@ -84,6 +85,11 @@ def test_the_ending_says_what_is_written_and_png_is_added(run, given, written, c
     assert capsys.readouterr().out.strip() == written
     assert Path(written).stat().st_size
     assert "got" in one_sentence(capsys, run, "--count", "4", "--out", given)  # the name with the ending counts
+
+
+def test_a_run_in_the_home_folder_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert main(["sample", "~/run", "--count", "4"]) == 0
 
 
 @pytest.mark.parametrize("out", ["there", "new/"])

@@ -75,11 +75,15 @@ NO_FILES = [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")]
 
 @pytest.mark.parametrize("make", NO_FILES)
 @pytest.mark.parametrize("name", ["metrics.jsonl", "curves.png"])
-def test_what_is_no_file_is_an_error_at_once(run, name, make):
+def test_what_is_no_file_is_an_error_that_names_it(run, name, make, capsys):
     (run / name).unlink()
     make(run / name)
     code = main(["train", "--resume", "run", "--steps", "6", "--override", "--no-progress"])
     assert code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gankit: error: ")
+    assert f"run/{name}" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("make", NO_FILES)

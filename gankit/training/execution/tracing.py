@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import chain
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.stateless import _reparametrize_module  # pyright: ignore[reportPrivateUsage]
@@ -26,6 +25,7 @@ from typing_extensions import override
 from gankit.context import StepContext
 from gankit.errors import CannotCompileError
 from gankit.protocols import Half
+from gankit.training.parallel.replicas import named_tensors
 from gankit.training.step.constants import counts_refused
 from gankit.training.step.derivatives import gradients_of
 from gankit.training.step.dry_run import unchanged
@@ -191,7 +191,7 @@ class TracedHalf:
     def _module_tensors(self) -> list[Tensor]:
         """Return every parameter and buffer that the half can read, once and without a graph."""
         modules = self._state.modules()
-        tensors = {id(tensor): tensor for module in modules for tensor in _tensors(module).values()}
+        tensors = {id(tensor): tensor for module in modules for _, tensor in named_tensors(module)}
         return [tensor.detach() for tensor in tensors.values()]
 
     def _run(self, *inputs: Tensor) -> list[Tensor | None]:
@@ -208,7 +208,7 @@ class TracedHalf:
             stack.enter_context(self._step.only_trained(self._half, trainable))
             are_leaves = {id(parameter) for parameter in trainable}
             stand_ins: dict[int, Tensor] = {}  # one for each tensor, even if several names or networks share it
-            placed = [(module, _tensors(module)) for module in state.modules()]
+            placed = [(module, dict(named_tensors(module))) for module in state.modules()]
             for module, own in placed:
                 for name, tensor in own.items():
                     if id(tensor) not in stand_ins:
@@ -226,7 +226,7 @@ class TracedHalf:
             total, results = self._step.terms(self._half, real, condition, latent, make_context=make_context)
             gradients = gradients_of(total, leaves, self._half)
             for module, own in placed:
-                for name, tensor in _tensors(module).items():
+                for name, tensor in named_tensors(module):
                     if tensor is not own[name]:
                         raise CannotCompileError(
                             f"{type(module).__name__} puts another tensor in the place of its {name!r} instead of "
@@ -235,20 +235,6 @@ class TracedHalf:
         self.names = list(results)
         # None for a parameter without influence
         return [*(None if one is None else one.detach() for one in gradients), *results.values()]
-
-
-def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Return every parameter and buffer by name; under several names if a layer or several layers share it."""
-    found: dict[str, Tensor] = {}
-    # each layer once, whatever the number of its names
-    layers: list[tuple[str, nn.Module]] = list(network.named_modules())  # pyright: ignore[reportUnknownArgumentType]
-    for path, layer in layers:
-        own = chain(
-            layer.named_parameters(recurse=False, remove_duplicate=False),
-            layer.named_buffers(recurse=False, remove_duplicate=False),
-        )
-        found |= {f"{path}.{name}" if path else name: tensor for name, tensor in own}
-    return found
 
 
 @contextmanager

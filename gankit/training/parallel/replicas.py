@@ -149,7 +149,7 @@ class Stacked(nn.Module):
                 f"{self.replicas} replicas need inputs of shape ({self.replicas}, N, ...), got {tuple(x.shape)}"
             )
         self._tree.training = self.training
-        state = {prefix + name: tensor for name, tensor in _places(self._tree)}
+        state = {prefix + name: tensor for name, tensor in named_tensors(self._tree)}
         arguments = (x,) if condition is None else (x, condition)
 
         def call(state: dict[str, Tensor], *arguments: Tensor) -> Tensor:
@@ -196,8 +196,16 @@ def _first(error: Exception) -> str:
     return re.split(r"[.;\n]\s", str(error), maxsplit=1)[0]
 
 
-def _places(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Return every parameter and buffer of every module under one name, also one that several modules share."""
+def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every parameter and buffer of every module by name; one that several modules share under each of its names.
+
+    A module with several names is named once.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> [name for name, _ in named_tensors(nn.Sequential(layer, layer))]
+        ['0.weight', '0.bias']
+    """
     for path, layer in _layers(network):
         own = chain(
             layer.named_parameters(recurse=False, remove_duplicate=False),

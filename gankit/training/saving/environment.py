@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import sys
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,8 +15,12 @@ import torch
 from gankit.training.feed import Feed
 from gankit.training.step.state import TrainingState
 
-_KNOWN_BY_VERSION = ("gankit", "torch", "torchvision", "builtins")
+_KNOWN_BY_VERSION = {"gankit", "torch", "torchvision", *sys.stdlib_module_names}
 """Packages whose code is recognised by their versions, and not by its text."""
+
+_DATA_PARTS = ("batches", "dataset", "sampler", "batch_sampler", "collate_fn", "transform", "target_transform")
+_LISTS_OF_DATA_PARTS = ("datasets", "transforms")
+"""The attributes in which loaders, data sets and transforms hold what they are made of, the latter often as a list."""
 
 _DATA, _SOURCE = "data: ", "source of "
 _sources: weakref.WeakKeyDictionary[Any, str | None] = weakref.WeakKeyDictionary()
@@ -50,16 +55,18 @@ def environment_of(state: TrainingState, feed: Feed | None) -> dict[str, str | i
 
 
 def _parts_of_data(batches: object) -> list[object]:
-    """Return the objects that batches are made of: a loader, its data set, samplers and transform."""
-    found: dict[int, object] = {id(batches): batches}
+    """Return the objects that batches are made of: a loader, its data sets, samplers and transforms."""
+    found: dict[int, object] = {}
     waiting = [batches]
     while waiting:
         source = waiting.pop()
-        for name in ("batches", "dataset", "sampler", "batch_sampler", "collate_fn", "transform"):
-            part = getattr(source, name, None)
-            if part is not None and id(part) not in found:
-                found[id(part)] = part
-                waiting.append(part)
+        if source is None or id(source) in found:
+            continue
+        found[id(source)] = source
+        waiting += [getattr(source, name, None) for name in _DATA_PARTS]
+        for name in _LISTS_OF_DATA_PARTS:
+            parts = getattr(source, name, None)
+            waiting += cast("Sequence[object]", parts) if isinstance(parts, (list, tuple)) else [parts]
     return list(found.values())
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch import nn
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
 from gankit.architectures import GENERATORS
 from gankit.data import TensorData, image_folder, make_batches
@@ -21,6 +24,7 @@ from gankit.presets import ring, vanilla_mnist
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
 from gankit.training import Checkpointer, load_newest
+from gankit.training.saving.environment import _parts_of_data, sources_of
 from tests.training.steps import SHAPE
 
 pytestmark = pytest.mark.filterwarnings("ignore:the (data|batches) are expected to have")  # of one colour
@@ -296,6 +300,33 @@ def test_data_are_read_once_for_all_saves(make_trainer, batches, monkeypatch):
     with Checkpointer("checkpoints", every_steps=1) as checkpointer:
         make_trainer(callbacks=[checkpointer]).fit(batches, steps=3)
     assert len(read) == 1
+
+
+class Added:
+    """A transform of the user's."""
+
+
+def own(x):
+    return x
+
+
+def names_in(sources):
+    return sorted((name.rpartition(".")[2] for name in sources), key=str.lower)
+
+
+def test_all_data_sets_and_transforms_are_looked_at():
+    dataset = Listed()
+    dataset.target_transform, dataset.transforms = own, SimpleNamespace(transforms=[nn.Identity(), Added()])
+    loader = DataLoader(ConcatDataset([TensorDataset(torch.zeros(2)), dataset]))
+    assert names_in(sources_of(_parts_of_data(loader))) == ["Added", "Listed", "own"]
+
+
+class Decorates(contextlib.ContextDecorator):
+    """A part of the user's."""
+
+
+def test_code_of_the_standard_library_is_known_by_its_version():
+    assert names_in(sources_of([Decorates()])) == ["Decorates"]
 
 
 class Broken(Dataset):
