@@ -111,7 +111,7 @@ def damaged_part(draw, registry: Registry[Any], part: Spec | None = None) -> Spe
     known = sorted(set(inspect.signature(registry.get(name)).parameters) - {"self", "params", "parameters"})
     chosen = draw(st.lists(st.sampled_from([*known, "nothing"]), min_size=1, max_size=2, unique=True))
     arguments = part.arguments if part and part.name == name else {}
-    if name in ("mnist", "fashion_mnist"):
+    if name in ("mnist", "fashion_mnist", "stacked_mnist"):
         arguments["download"] = False  # nothing is fetched here
     for key in chosen:
         values = [*WRONG, *NESTED, *("meta", "cuda", "float32", "x" * 5000) * (key in ("device", "dtype", "root"))]

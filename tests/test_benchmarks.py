@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import gankit
-from benchmarks import checkouts, saving
+from benchmarks import checkouts, saving, stacked_mnist
 from benchmarks.checkouts import COUNTED, differences, ratio_of
 from benchmarks.floors import Peaks, Work, arithmetic_floor, memory_floor, step_bytes, step_flops, update_bytes
 from benchmarks.policies import answer_to, measure_under, policies_for
@@ -25,9 +25,10 @@ from benchmarks.rows import Effort, Measured, TooSlowError, all_rows, cpu_rows, 
 from benchmarks.saving import Saving
 from benchmarks.scripts import Networks, tutorial
 from benchmarks.timing import DEFAULT, PASSIVE, interleaved, order, ratios
-from gankit import AdversarialTrainer
+from gankit import PRESETS, AdversarialTrainer, Spec
 from gankit.latents import Normal
 from gankit.losses import LOSSES, NonSaturating
+from gankit.metrics import StackedMnistModes
 from gankit.presets import ring
 from gankit.regularizers import R1, REGULARIZERS
 from gankit.training import Ranks
@@ -409,6 +410,37 @@ def test_the_command_writes_what_it_measured(tmp_path, capsys):
     assert written["versions"].keys() == {"Python", "torch", "gankit"}
     assert "| time lost |" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+# --- seconds to all modes of StackedMNIST ----------------------------------------------------------------
+
+
+def test_a_seed_is_trained_until_it_has_all_modes(monkeypatch):
+    small = {"generator": Spec("dcgan", hidden_dim=1), "discriminator": Spec("dcgan", hidden_dim=1), "batch_size": 4}
+    preset = PRESETS.get("stacked_mnist").replace(**small)
+    found = iter([(999, 0.01), (1000, 0.09), (1000, 0.08), (1000, 0.01)])
+    monkeypatch.setattr(stacked_mnist, "stacked_mnist_modes", lambda x: StackedMnistModes(*next(found), len(x)))
+    course = stacked_mnist.measure(preset, CPU, 0, every_steps=1, steps=9, samples=5, root=None)
+    assert (course.steps, course.modes, course.kl) == ([1, 2, 3], [999, 1000, 1000], [0.01, 0.09, 0.08])
+    assert course.seconds == sorted(course.seconds)
+    text = stacked_mnist.to_markdown([course, dataclasses.replace(course, modes=[998])])
+    assert "1 of 2 seeds have 1,000 modes and a reverse KL of at most 0.08; seconds: " in text
+
+
+def test_the_command_for_stacked_mnist_writes_its_courses(tmp_path, capsys):
+    out = tmp_path / "stacked.json"
+    few = ["--seeds", "1", "--steps", "1", "--samples", "3"]
+    assert stacked_mnist.main(["--device", "cpu", *few, "--out", str(out)]) == 0
+    (course,) = json.loads(out.read_text(encoding="utf-8"))["courses"]
+    assert (course["seed"], course["steps"]) == (0, [1])
+    assert 1 <= course["modes"][0] <= 3
+    assert "0 of 1 seeds" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_without_a_gpu_the_command_for_stacked_mnist_says_so(capsys):
+    assert stacked_mnist.main([]) == 1
+    assert "there is no GPU here; --device cpu" in capsys.readouterr().out
 
 
 def test_a_short_run_has_a_name_of_its_own():

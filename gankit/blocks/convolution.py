@@ -34,6 +34,31 @@ def conv_bn_leaky_relu(
     )
 
 
+@BLOCKS.register("conv_leaky_relu")
+def conv_leaky_relu(
+    in_channels: int,
+    out_channels: int,
+    *,
+    negative_slope: float = 0.2,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Sequential:
+    """Strided convolution, LeakyReLU(0.2): halves the picture without BatchNorm (Gulrajani et al. 2017, section 4).
+
+    The kernel is 4x4 with stride 2 and padding 1. A discriminator with gradient penalties should not join the samples
+    of a batch, as BatchNorm does.
+
+    Example:
+        >>> conv_leaky_relu(64, 128)(torch.randn(2, 64, 14, 14)).shape
+        torch.Size([2, 128, 7, 7])
+    """
+    check_finite("negative_slope", negative_slope)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 4, 2, 1, device=device, dtype=dtype),
+        nn.LeakyReLU(negative_slope),
+    )
+
+
 @BLOCKS.register("conv_transpose_bn_relu")
 def conv_transpose_bn_relu(
     in_channels: int,

@@ -12,6 +12,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "blocks": (
         "conv_bn_leaky_relu",
+        "conv_leaky_relu",
         "conv_transpose_bn_relu",
         "linear_bn_relu",
         "linear_leaky_relu",
@@ -26,6 +27,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "mnist",
         "mnist_5k",
         "ring",
+        "stacked_mnist",
         "swiss_roll",
         "two_moons",
     ),
@@ -78,6 +80,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "dcgan_mnist",
         "grid",
         "ring",
+        "stacked_mnist",
         "vanilla_mnist",
     ),
     "regularizers": (

@@ -7,6 +7,7 @@ from gankit.data.picture_folder import PictureFiles, image_folder
 from gankit.data.registry import DATASETS
 from gankit.data.resident import TensorBatches, TensorData
 from gankit.data.sampled import Mixture, SampledBatches, Sampler
+from gankit.data.stacked import StackedDigits, stacked_mnist
 from gankit.data.streams import StreamBatches
 from gankit.data.toy import GaussianMixture, SwissRoll, TwoMoons, grid, ring
 
@@ -17,6 +18,7 @@ __all__ = [
     "PictureFiles",
     "SampledBatches",
     "Sampler",
+    "StackedDigits",
     "StreamBatches",
     "SwissRoll",
     "TensorBatches",
@@ -31,4 +33,5 @@ __all__ = [
     "mnist_5k",
     "mnist_test_2k",
     "ring",
+    "stacked_mnist",
 ]

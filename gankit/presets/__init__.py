@@ -3,6 +3,7 @@
 from gankit.presets.changes import OptionChanges, Overrides, PresetChanges
 from gankit.presets.dcgan import dcgan_mnist
 from gankit.presets.preset import PRESETS, Preset
+from gankit.presets.stacked import stacked_mnist
 from gankit.presets.toy import grid, ring
 from gankit.presets.vanilla import vanilla_mnist
 
@@ -15,5 +16,6 @@ __all__ = [
     "dcgan_mnist",
     "grid",
     "ring",
+    "stacked_mnist",
     "vanilla_mnist",
 ]

@@ -10,6 +10,7 @@ from gankit import BLOCKS
 from gankit.blocks import (
     Maxout,
     conv_bn_leaky_relu,
+    conv_leaky_relu,
     conv_transpose_bn_relu,
     linear_bn_relu,
     linear_leaky_relu,
@@ -134,6 +135,7 @@ def test_misspelt_and_ill_typed_arguments_are_refused(name):
         (linear_leaky_relu(10, 128), [nn.Linear, nn.LeakyReLU]),
         (linear_relu(10, 128), [nn.Linear, nn.ReLU]),
         (conv_bn_leaky_relu(10, 128), [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]),
+        (conv_leaky_relu(10, 128), [nn.Conv2d, nn.LeakyReLU]),
         (conv_transpose_bn_relu(10, 128), [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU]),
     ],
 )
@@ -151,7 +153,7 @@ def test_the_generators_block_has_a_bias_and_normalises_its_output_width():
     assert norm.track_running_stats
 
 
-@pytest.mark.parametrize("block", [linear_leaky_relu, conv_bn_leaky_relu])
+@pytest.mark.parametrize("block", [linear_leaky_relu, conv_bn_leaky_relu, conv_leaky_relu])
 def test_the_leaky_slope_is_a_fifth_and_can_be_chosen(block):
     assert block(3, 5)[-1].negative_slope == 0.2
     assert block(3, 5, negative_slope=0.1)[-1].negative_slope == 0.1
@@ -215,6 +217,7 @@ def test_maxout_without_pieces_is_refused(pieces):
 def test_the_convolutional_pair_halves_and_doubles_the_picture(size):
     x = torch.randn(2, 3, size, 2 * size)
     assert conv_bn_leaky_relu(3, 5)(x).shape == (2, 5, size // 2, size)
+    assert conv_leaky_relu(3, 5)(x).shape == (2, 5, size // 2, size)
     assert conv_transpose_bn_relu(3, 5)(x).shape == (2, 5, 2 * size, 4 * size)
 
 
