@@ -40,7 +40,7 @@ LAYOUT = {
         ["others"],
         ["rows"],
         ["policies", "report"],
-        ["ranks", "saving", "checkouts", "checkout_worker"],
+        ["ranks", "saving", "stacked_mnist", "checkouts", "checkout_worker"],
         ["conftest"],
         ["test_overhead", "test_speed"],
     ],
