@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 
 from gankit.cli.arguments import add_flags, given, named_preset, output_folder, spec
 from gankit.cli.figures import figures_in_words
@@ -92,12 +93,16 @@ def run(options: argparse.Namespace) -> int:
             print(line, file=sys.stderr, flush=True)
 
     def report(outcome: Outcome) -> None:
-        done = f"[{len(comparison.outcomes)}/{total}] {outcome.label}, seed {outcome.seed}, {outcome.seconds:.0f} s"
-        say(f"{done}: {_result_in_words(outcome)}")
+        done = len(comparison.outcomes)
+        left = (time.perf_counter() - started) / done * (total - done)
+        place = f"[{done}/{total}, about {duration_in_words(left)} left]" if done < total else f"[{done}/{total}]"
+        result = _result_in_words(outcome)
+        say(f"{place} {outcome.label}, seed {outcome.seed}, {outcome.seconds:.0f} s: {result}")
 
     def forecast(seconds: float) -> None:
         say(f"about {duration_in_words(seconds)} for {total} training{'s' * (total > 1)} with their evaluations")
 
+    started = time.perf_counter()
     with stop_on_signal(comparison, "after this step, keeping what is done") as received:
         comparison.run(report, forecast)
     print(comparison.table(), end="")
