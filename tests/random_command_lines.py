@@ -81,11 +81,15 @@ def resumptions(draw) -> list[str]:
 
 @st.composite
 def others(draw) -> list[str]:
-    command = draw(st.sampled_from(["list", "show", "sample", "compare", "compare"]))
+    command = draw(st.sampled_from(["list", "show", "sample", "evaluate", "compare", "compare"]))
     if command in ("list", "show"):
         kind = draw(st.one_of(st.sampled_from([*REGISTRIES]), words))
         names = REGISTRIES[kind].names() if kind in REGISTRIES else ["a"]
         return [command, kind, draw(st.one_of(st.sampled_from(names), words))][: draw(st.integers(2, 3))]
+    if command == "evaluate":
+        run = draw(st.sampled_from(["run", "run", "unfinished", "empty", "nowhere"]))
+        options = draw(st.sampled_from([[], ["--seed", "-1"], ["--root", "nowhere"], ["--device", "gpu"]]))
+        return ["evaluate", run, *options]
     if command == "sample":
         run = draw(st.sampled_from(["run", "run", "unfinished", "empty", "nowhere"]))
         out = draw(st.sampled_from(["samples.png", "file", "file/x.png", "x.nothing", "x" * 300 + ".png"]))

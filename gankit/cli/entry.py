@@ -22,6 +22,7 @@ from gankit.version import __version__
 COMMANDS = {
     "train": "Train a preset.",
     "sample": "Draw samples from a run.",
+    "evaluate": "Score the samples of a run.",
     "compare": "Compare losses, or variants of any part, on several seeds.",
     "list": "List registered parts.",
     "show": "Show the arguments and the documentation of one part.",

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gankit.cli.arguments import add_flags, expanded, given, named_preset, output_folder, spec
-from gankit.cli.figures import figures_in_words
 from gankit.cli.interrupts import stop_on_signal
 from gankit.data import DATASETS
 from gankit.errors import BadArgumentsError, BadValueError, DataError, NonFiniteError, RecipeDiffersError
 from gankit.files import is_new
 from gankit.losses import LossSchedule
-from gankit.presets import Preset
+from gankit.presets import PRESETS, Preset
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
 from gankit.training import AdversarialTrainer, Launch, Options, Ranks
@@ -35,7 +34,10 @@ PRESET_FLAGS = (*PART_FLAGS, *DATA_FLAGS, *COURSE_FLAGS)
 RECIPE_FLAGS = tuple(field.name for field in dataclasses.fields(Recipe) if field.name not in ("preset", "ranks"))
 """The fields of a recipe that are flags. The launcher decides the number of ranks."""
 
-_OUTPUT_FLAGS = ("log_every_steps", "sample_every_steps", "checkpoint_every_steps")
+_OUTPUT_FLAGS = ("log_every_steps", "sample_every_steps", "evaluate_every_steps", "checkpoint_every_steps")
+
+_BETTER = {"vanilla_mnist": "vanilla_mnist_tuned"}
+"""For a preset another one of the same networks that gives better samples."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -187,15 +189,18 @@ def _loss(stages: Sequence[tuple[int, Spec]]) -> Spec | LossSchedule:
 def _report(run: Run, trainer: AdversarialTrainer) -> None:
     pictures = sorted((run.folder / "samples").glob("*.png"))
     print(f"{trainer.steps_done} of {run.recipe.preset.steps} steps done")
-    for coverage in run.evaluations:
-        print(f"modes    {figures_in_words(dataclasses.asdict(coverage))}")
+    if run.evaluations:
+        print(run.evaluations[-1].table())
     if trainer.replicas is not None and trainer.metrics:
         print(_metrics_over_replicas(trainer))
     print(f"samples  {pictures[-1]}" if pictures else "no samples")
     print(f"weights  {run.folder / 'generator.safetensors'}")
-    file = "samples.png" if run.evaluations else "grid.png"
-    count = "" if run.evaluations else "--count 64 "
-    print(f"more     gankit sample {shlex.quote(_as_argument(run.folder))} {count}--out {file}")
+    are_points = run.recipe.preset.sample_shape == (2,)
+    how = "--out samples.png" if are_points else "--count 64 --out grid.png"
+    print(f"more     gankit sample {shlex.quote(_as_argument(run.folder))} {how}")
+    better = _BETTER.get(run.recipe.preset.name)
+    if better in PRESETS:
+        print(f"better   gankit train {better}")
 
 
 def _metrics_over_replicas(trainer: AdversarialTrainer) -> str:

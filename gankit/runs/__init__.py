@@ -1,6 +1,7 @@
 """A training run on disk: its recipe, its folder, its weights, and the evaluation of its samples."""
 
-from gankit.runs.evaluation import evaluate, evaluation_form, evaluator_for, real_points
+from gankit.runs.evaluated import evaluate_run
+from gankit.runs.evaluation import evaluator_for, real_points
 from gankit.runs.folder import environment, refused_with
 from gankit.runs.recipe import Recipe, check_same_recipe, read_recipe
 from gankit.runs.run import Run
@@ -11,8 +12,7 @@ __all__ = [
     "Run",
     "check_same_recipe",
     "environment",
-    "evaluate",
-    "evaluation_form",
+    "evaluate_run",
     "evaluator_for",
     "load_generator",
     "networks_without_memory",

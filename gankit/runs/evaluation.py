@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from gankit.data import DATASETS, Mixture, SampledBatches, TensorBatches
-from gankit.files import finite_or_none
-from gankit.metrics import Evaluator, MixtureEvaluator, ModeCoverage, mode_coverage
+from gankit.errors import BadValueError
+from gankit.metrics import Evaluator, MixtureEvaluator
 from gankit.presets import Preset
 from gankit.protocols import Batch
-from gankit.seeds import replica_seeds, stream_seed
+from gankit.runs.recipe import Recipe
 from gankit.spec import Spec
-from gankit.training import AdversarialTrainer
+from gankit.training import Evaluate
 
 POINTS = 2000
 """The number of points in a picture of points in the plane."""
-
-
-def evaluate(
-    trainer: AdversarialTrainer, batches: Iterable[Batch], *, samples: int = 2500, seed: int = 0
-) -> list[ModeCoverage]:
-    """Count the modes of the data that each trained generator captures, where the modes are known.
-
-    The latents come from a stream of their own, so that they are not those of any other samples.
-
-    Args:
-        trainer: The trainer, whose averaged generator is evaluated, or its generator if there is no average.
-        batches: The batches that `Preset.batches` returned.
-        samples: The number of samples to generate; 2,500 as in Lin et al. 2018.
-        seed: The seed of the latents. Replica i is evaluated as a single model with the seed `seed + i` is.
-
-    Returns:
-        One coverage, or one for each replica. An empty list for data whose modes are not known.
-
-    Example:
-        >>> from gankit.presets import ring
-        >>> batches = ring.batches(device="cpu")
-        >>> [one.modes for one in evaluate(ring(device="cpu").fit(batches, steps=2), batches)]
-        [8]
-    """
-    mixture = batches.sampler if isinstance(batches, SampledBatches) else None
-    if not isinstance(mixture, Mixture):
-        return []
-    seeds = [stream_seed(one, "evaluation") for one in replica_seeds(seed, trainer.replicas)]
-    generated = trainer.sample(samples, seed=seeds)
-    each = [generated] if trainer.replicas is None else generated
-    return [mode_coverage(one, mixture.modes, mixture.standard_deviation) for one in each]
-
-
-def evaluation_form(coverage: ModeCoverage) -> dict[str, Any]:
-    """Return a coverage in plain containers that JSON can hold. A value that is not finite becomes None.
-
-    Example:
-        >>> evaluation_form(ModeCoverage(0, 8, 0.0, float("nan"), 2500))["reverse_kl"]
-    """
-    return finite_or_none(dataclasses.asdict(coverage))
 
 
 def evaluator_for(
@@ -84,6 +42,35 @@ def evaluator_for(
         batches = preset.batches(device="cpu")
     mixture = batches.sampler if isinstance(batches, SampledBatches) else None
     return MixtureEvaluator(mixture) if isinstance(mixture, Mixture) else None
+
+
+def evaluation_of(recipe: Recipe, batches: Iterable[Batch], folder: Path) -> Evaluate | None:
+    """Return the callback that evaluates a run every `evaluate_every_steps`, or None for data that nothing scores.
+
+    With 0 steps, it is for the evaluation at the end only, and writes no file.
+
+    Raises:
+        BadValueError: For evaluations of data that nothing scores.
+
+    Example:
+        >>> from gankit.presets import ring
+        >>> recipe = Recipe(preset=ring, evaluate_every_steps=200)
+        >>> evaluation_of(recipe, ring.batches(device="cpu"), Path("run")).path.as_posix()
+        'run/evaluations.jsonl'
+    """
+    preset, every = recipe.preset, recipe.evaluate_every_steps
+    evaluator = evaluator_for(preset, batches)
+    if evaluator is None:
+        if every:
+            raise BadValueError(f"evaluate_every_steps must be 0 for data that nothing scores, got {every}")
+        return None
+    return Evaluate(
+        evaluator,
+        every=every or preset.steps,
+        path=folder / "evaluations.jsonl" if every else None,
+        condition=preset.labels(evaluator.samples),
+        seed=recipe.seed,
+    )
 
 
 def may_read_files(data: str | Spec) -> bool:

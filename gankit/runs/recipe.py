@@ -44,6 +44,8 @@ class Recipe:
             a single model.
         log_every_steps: The number of steps between two lines of metrics.
         sample_every_steps: The number of steps between two pictures of samples.
+        evaluate_every_steps: The number of steps between two evaluations of the samples, for data that an evaluator
+            scores. 0 evaluates at the end only.
         checkpoint_every_steps: The number of steps between two checkpoints, from which a run can be resumed. 0 writes
             none.
         check_every_steps: The number of steps between two checks for NaN and infinity. None checks as often as
@@ -63,6 +65,7 @@ class Recipe:
     replicas: int | None = None
     log_every_steps: int = 39
     sample_every_steps: int = 195
+    evaluate_every_steps: int = 0
     checkpoint_every_steps: int = 100
     check_every_steps: int | None = None
     ranks: int = 1
@@ -78,6 +81,7 @@ class Recipe:
             check_count("replicas", self.replicas)
         check_count("log_every_steps", self.log_every_steps)
         check_count("sample_every_steps", self.sample_every_steps)
+        check_count("evaluate_every_steps", self.evaluate_every_steps, zero=True)
         check_count("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
         if self.check_every_steps is not None:
             check_count("check_every_steps", self.check_every_steps)

@@ -58,6 +58,16 @@ def changed_fields(folder: Path, recipe: Recipe, checkpoint: Checkpoint | None, 
     return set(differences)
 
 
+def last_logged_step(folder: Path) -> int:
+    """Return the step of the last line of a run's metrics, or 0 if there is none.
+
+    Example:
+        >>> last_logged_step(Path("nowhere"))
+        0
+    """
+    return max((int(row["step"]) for row in read_metrics(folder / "metrics.jsonl")), default=0)
+
+
 def is_finished(folder: Path, changed: Collection[str]) -> bool:
     """Return whether a run without checkpoints has finished. If False, it begins with its recipe.
 
@@ -77,7 +87,7 @@ def is_finished(folder: Path, changed: Collection[str]) -> bool:
         return False
     saved = read_recipe(folder)
     steps = saved.preset.steps
-    last_step = max((row["step"] for row in read_metrics(folder / "metrics.jsonl")), default=0)
+    last_step = last_logged_step(folder)
     # the last step is always logged; earlier versions may only have drawn it
     has_finished = last_step >= steps or (folder / "samples" / f"step_{steps:07d}.png").exists()
     if has_finished and not set(changed) - MAY_CHANGE:

@@ -8,7 +8,8 @@ samples/                pictures of samples from the same latents, every sample_
 samples.gif             an animation of these pictures
 curves.png              losses, D(x) and D(G(z)) over the steps
 checkpoints/            from which an interrupted run is resumed
-evaluation.json         if the data has modes: how many of them the generator captures, and how well
+evaluation.json         if there is an evaluator for the data: the scores of the samples, beside those of real ones
+evaluations.jsonl       one line of scores every evaluate_every_steps
 generator.safetensors, averaged_generator.safetensors (with averaging), discriminator.safetensors
 ```
 """
@@ -32,12 +33,13 @@ from gankit.errors import (
     warn,
 )
 from gankit.files import write_text
-from gankit.metrics import ModeCoverage
+from gankit.metrics import Evaluation
 from gankit.pictures import save_animation, save_curves
 from gankit.protocols import Batch
 from gankit.runs.class_names import with_class_names
-from gankit.runs.evaluation import POINTS, evaluate, evaluation_form, real_points
+from gankit.runs.evaluation import evaluation_of
 from gankit.runs.folder import environment, locked_folder, refused_with
+from gankit.runs.pictures import can_plot, pictures_of
 from gankit.runs.recipe import Recipe, read_recipe
 from gankit.runs.resuming import changed_fields, check_inside, is_finished
 from gankit.runs.samples import Request, make_samples, recipe_for_sampling, write_samples
@@ -45,6 +47,7 @@ from gankit.runs.weights import networks_without_memory, read_weights, write_wei
 from gankit.training import (
     AdversarialTrainer,
     Checkpointer,
+    Evaluate,
     MetricsLog,
     PointClouds,
     ProgressBar,
@@ -67,7 +70,8 @@ class Run:
         folder: The folder.
         recipe: The recipe of the run.
         trainer: The trainer, or None before `train` and `resume`.
-        evaluations: The modes that each generator captures, after `train` and `resume`. Empty if the data has none.
+        evaluations: The evaluations of the run, after `train` and `resume`; the last one is that of the last step.
+            Empty for data that nothing scores.
 
     Example:
         >>> from gankit.presets import vanilla_mnist
@@ -81,7 +85,8 @@ class Run:
         self.folder: Path = Path(folder)
         self.recipe: Recipe = recipe
         self.trainer: AdversarialTrainer | None = None
-        self.evaluations: list[ModeCoverage] = []
+        self.evaluations: list[Evaluation] = []
+        self._evaluate: Evaluate | None = None
         self._stopping = False
 
     @property
@@ -131,6 +136,8 @@ class Run:
         self.recipe = with_class_names(self.recipe)
         trainer, batches = self._build()
         log, pictures = self._metrics_log(), self._pictures(batches)
+        if (evaluate := self._evaluate) is not None and self.recipe.evaluate_every_steps:
+            trainer.ranks.first(lambda: evaluate.evaluate_untrained(trainer))
         with locked_folder(self.folder, trainer.ranks, must_be_new=True):
             return self._train_and_write(trainer, batches, log, pictures, progress, begin=self._describe)
 
@@ -174,6 +181,8 @@ class Run:
             log.resume(trainer)
             if pictures is not None:
                 pictures.resume(trainer)
+            if self._evaluate is not None:
+                self._evaluate.resume(trainer)
             self._describe()
 
         return self._train_and_write(
@@ -189,7 +198,11 @@ class Run:
             raise BadValueError(
                 f"the recipe's ranks must be the number of processes, {trainer.ranks.size}, got {recipe.ranks}"
             )
-        return trainer, recipe.preset.batches(device=trainer.device, seed=recipe.seed, replicas=recipe.replicas)
+        batches = recipe.preset.batches(device=trainer.device, seed=recipe.seed, replicas=recipe.replicas)
+        self._evaluate = self._evaluation(batches)
+        if self._evaluate is not None and recipe.evaluate_every_steps:
+            trainer.callbacks.append(self._evaluate)
+        return trainer, batches
 
     def _train_and_write(
         self,
@@ -204,7 +217,7 @@ class Run:
     ) -> AdversarialTrainer:
         """Train and write the run. `begin`, which rank 0 calls, writes what a run begins with."""
         recipe, preset = self.recipe, self.recipe.preset
-        if isinstance(pictures, PointClouds) and not self._can_plot("pictures of points are missing"):
+        if isinstance(pictures, PointClouds) and not can_plot("pictures of points are missing"):
             pictures = None
         trainer.callbacks.append(log)
         if pictures is not None:
@@ -233,10 +246,10 @@ class Run:
                     checkpointer.save(trainer)
         if not trainer.ranks.is_first:
             return trainer
-        self.evaluations = evaluate(trainer, batches, seed=recipe.seed)
-        if self.evaluations:
-            forms = [evaluation_form(one) for one in self.evaluations]
-            self._write_json("evaluation.json", forms[0] if recipe.replicas is None else {"replicas": forms})
+        if self._evaluate is not None:
+            last = self._evaluate.evaluate(trainer)
+            self.evaluations = [*(one for one in self._evaluate.history if one.step < last.step), last]
+            self._write_json("evaluation.json", last.to_dict())
         return trainer
 
     def _finish(self, trainer: AdversarialTrainer, pictures: SampleGrids | PointClouds | None) -> None:
@@ -277,22 +290,10 @@ class Run:
         return MetricsLog(self.metrics_file, every=self.recipe.log_every_steps)
 
     def _pictures(self, batches: Iterable[Batch]) -> SampleGrids | PointClouds | None:
-        recipe, folder = self.recipe, self.folder / "samples"
-        every, seed = recipe.sample_every_steps, recipe.seed
-        points = real_points(batches, seed)
-        if points is not None and recipe.preset.num_classes is None:
-            return PointClouds(folder, points, every=every, count=POINTS, seed=seed)
-        if len(recipe.preset.sample_shape) != 3 or recipe.preset.sample_shape[0] not in (1, 3):
-            return None
-        return SampleGrids(folder, every=every, condition=recipe.preset.labels(64), seed=seed)
+        return pictures_of(self.recipe, batches, self.folder / "samples")
 
-    def _can_plot(self, what: str) -> bool:
-        try:
-            import matplotlib.figure  # noqa: F401  # pyright: ignore[reportUnusedImport]
-        except ImportError:
-            warn(f"{what}: they need matplotlib: pip install 'gankit[plots]'", GankitWarning)
-            return False
-        return True
+    def _evaluation(self, batches: Iterable[Batch]) -> Evaluate | None:
+        return evaluation_of(self.recipe, batches, self.folder)
 
     def _describe(self) -> None:
         if not (self.folder / "environment.json").exists():

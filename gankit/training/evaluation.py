@@ -54,7 +54,7 @@ def score_generator(
 
 
 class Evaluate:
-    """Score the generator's samples every few steps: its own weights, and the averaged ones if there are any.
+    """Score the generator's samples before the first step and then every few steps, raw and averaged weights both.
 
     Training is to the last bit what it is without evaluations: samples come from streams of their own, and are the same
     latents at every step. With replicas, each is scored by itself. With several ranks, rank 0 evaluates.
@@ -83,7 +83,7 @@ class Evaluate:
         >>> evaluate = Evaluate(MixtureEvaluator(batches.sampler), every=10)
         >>> _ = ring(device="cpu", callbacks=[evaluate]).fit(batches, steps=20)
         >>> [one.step for one in evaluate.history], evaluate.history[-1].metrics
-        ([10, 20], ['captured_modes', 'high_quality_share', 'reverse_kl'])
+        ([0, 10, 20], ['captured_modes', 'high_quality_share', 'reverse_kl'])
     """
 
     def __init__(
@@ -106,13 +106,22 @@ class Evaluate:
         self._newest: int | None = None
 
     def begin_fit(self, trainer: AdversarialTrainer) -> None:
-        """Take over the lines that this training has written before.
+        """Take over the lines that this training has written before, and evaluate the untrained generator.
 
         Raises:
             OutputExistsError: For a file with lines of another training, or with something else.
         """
-        if trainer.ranks.is_first and (self._newest is None or self._newest > trainer.steps_done):
+        trainer.ranks.first(lambda: self._begin(trainer))
+
+    def _begin(self, trainer: AdversarialTrainer) -> None:
+        if self._newest is None or self._newest > trainer.steps_done:
             self._continue_after(trainer.steps_done, trainer)
+            if not trainer.steps_done and not self.history:
+                self(trainer)
+
+    def evaluate_untrained(self, trainer: AdversarialTrainer) -> None:
+        """Evaluate the untrained generator before `fit` does, so that a mistake shows before anything is written."""
+        self.history.append(self.evaluate(trainer))
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Evaluate the present step."""
@@ -135,8 +144,7 @@ class Evaluate:
     def resume(self, trainer: AdversarialTrainer) -> None:
         """Make the file hold the history of a trainer that continues from a checkpoint, whatever it held before."""
         if trainer.ranks.is_first and self.path is not None:
-            lines = [json.dumps(one.row()) + "\n" for one in self.history]
-            write_text(self.path, "".join(lines), "the log of the evaluations")
+            self._write({one.step: one.row() for one in self.history}, self.path)
             trainer.state.metrics.logs.add(self.path.resolve())
             self._newest = trainer.steps_done
 
@@ -157,12 +165,18 @@ class Evaluate:
         self.history, self._newest = evaluations, None
 
     def _continue_after(self, step: int, trainer: AdversarialTrainer) -> None:
-        """Forget later steps, and remove their lines from the file, if it is that of this training."""
+        """Forget later steps, and make the file hold the others, if it is that of this training."""
+        known: dict[float, dict[str, Any]] = {one.step: one.row() for one in self.history}
         if self.path is not None:
             state, path = trainer.state, self.path.resolve()
-            known: dict[float, dict[str, Any]] = {one.step: one.row() for one in self.history}
             is_own, was_resumed = path in state.metrics.logs, state.resumed_from is not None
-            lines_until(self.path, step, known, is_own=is_own, was_resumed=was_resumed)
+            lines = lines_until(self.path, step, known, is_own=is_own, was_resumed=was_resumed)
+            rows: dict[float, dict[str, Any]] = {line.row["step"]: line.row for line in lines}
+            if missing := {one: row for one, row in known.items() if one <= step and one not in rows}:
+                self._write(rows | missing, self.path)
             state.metrics.logs.add(path)
         self.history[:] = [one for one in self.history if one.step <= step]
         self._newest = step
+
+    def _write(self, rows: Mapping[float, Mapping[str, Any]], path: Path) -> None:
+        write_text(path, "".join(json.dumps(rows[step]) + "\n" for step in sorted(rows)), "the log of the evaluations")

@@ -68,7 +68,7 @@ def test_training_is_to_the_last_bit_what_it_is_without_evaluations(kind, make_t
 
     evaluate = Evaluate(Moments(), every=2)
     with_it, without = trained(evaluate), trained()
-    assert [one.step for one in evaluate.history] == [2, 4, 6]
+    assert [one.step for one in evaluate.history] == [0, 2, 4, 6]
     assert everything(with_it) == everything(without)
     assert torch.equal(with_it.sample(3), without.sample(3))
 
@@ -98,6 +98,13 @@ def test_a_replica_is_scored_as_a_model_with_its_seed():
     score_generator(trainer, together, seed=8)
     score_generator(TINY(device="cpu", seed=5, averaging_decay=None), alone, seed=9)
     assert together.seen[1].allclose(alone.seen[0], atol=1e-6)
+
+
+def test_the_latents_of_an_evaluation_are_not_those_of_other_samples(make_trainer):
+    evaluator, trainer = Moments(), make_trainer()
+    score_generator(trainer, evaluator, seed=0)
+    for others in (trainer.sample(7), trainer.sample(7, seed=0)):
+        assert not torch.equal(evaluator.seen[0], others)
 
 
 def test_the_evaluator_sees_no_gradient_and_draws_the_same_numbers_each_time(make_trainer):
@@ -132,7 +139,7 @@ def test_a_conditional_generator_is_given_the_condition(make_trainer):
     pairs = [(torch.randn(6, *SHAPE, generator=random), torch.arange(6)) for _ in range(2)]
     trainer = make_trainer(Conditional(), Judge(), callbacks=[Evaluate(evaluator, every=1, condition=labels)])
     trainer.fit(pairs, steps=1)
-    assert torch.equal(evaluator.seen[0], trainer.sample(7, labels))
+    assert torch.equal(evaluator.seen[-1], trainer.sample(7, labels))
 
 
 def test_an_evaluation_every_zero_steps_is_refused():
@@ -152,7 +159,7 @@ def test_each_evaluation_has_a_line(make_trainer, batches):
     trainer, evaluate = evaluating(make_trainer)
     trainer.fit(batches, steps=5)
     assert logged() == [one.row() for one in evaluate.history]
-    assert [row["step"] for row in logged()] == [2, 4]
+    assert [row["step"] for row in logged()] == [0, 2, 4]
     assert logged()[0].keys() == {"step", "raw/mean", "raw/mean/real", "averaged/mean", "averaged/mean/real"}
 
 
@@ -168,9 +175,9 @@ def test_a_training_that_continues_from_a_checkpoint_has_each_line_once(end, mak
         file.write(end)
     resumed, evaluate = evaluating(make_trainer)
     load_newest("checkpoints").restore(resumed, batches)
-    assert [one.step for one in evaluate.history] == [2, 4, 6]
+    assert [one.step for one in evaluate.history] == [0, 2, 4, 6]
     resumed.fit(batches, steps=6)
-    assert [row["step"] for row in logged()] == [2, 4, 6]
+    assert [row["step"] for row in logged()] == [0, 2, 4, 6]
     resumed.fit(batches, steps=10)
     assert Path("evaluations.jsonl").read_text() == wanted
     assert evaluate.history == history.history
@@ -182,7 +189,7 @@ def test_a_state_that_is_loaded_into_the_same_trainer_cuts_history_and_file(make
     trainer.fit(batches, steps=8)
     trainer.load_state_dict(state)
     trainer.fit(batches, steps=6)
-    assert [one.step for one in evaluate.history] == [row["step"] for row in logged()] == [2, 4, 6]
+    assert [one.step for one in evaluate.history] == [row["step"] for row in logged()] == [0, 2, 4, 6]
 
 
 def test_the_file_of_another_training_is_refused_before_the_first_step(make_trainer, batches):
