@@ -6,3 +6,12 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # the suite occupies the cores with processes, and the tests' networks are too small for several threads
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _digits_are_not_scored(request, monkeypatch):
+    """Leave out the scores of digits, which take seconds, except in the pages, which show them."""
+    if request.path.name != "test_docs.py":
+        monkeypatch.setattr("gankit.runs.evaluation.digits_evaluator", lambda preset, root: None)

@@ -9,7 +9,7 @@ import torch
 
 from gankit.data import DATASETS, Mixture, SampledBatches, TensorBatches
 from gankit.errors import BadValueError
-from gankit.metrics import Evaluator, MixtureEvaluator
+from gankit.metrics import Evaluator, MixtureEvaluator, MnistEvaluator, StackedMnistEvaluator
 from gankit.presets import Preset
 from gankit.protocols import Batch
 from gankit.runs.recipe import Recipe
@@ -26,6 +26,9 @@ def evaluator_for(
     """Return what scores the samples of a model, or None for data that nothing in gankit scores.
 
     - A mixture whose modes are known, such as `ring`: `MixtureEvaluator`.
+    - `mnist` and `mnist_5k` in 28 x 28 pixels: `MnistEvaluator`, which compares with the test digits in the folder of
+      `mnist`, or with those that come with gankit.
+    - `stacked_mnist`: `StackedMnistEvaluator`.
 
     Args:
         preset: The model and the name of its data.
@@ -38,10 +41,31 @@ def evaluator_for(
         >>> evaluator_for(ring).samples, evaluator_for(ring.replace(data="two_moons"))
         (2500, None)
     """
+    digits = digits_evaluator(preset, root)
+    if digits is not None:
+        return digits
     if batches is None and not may_read_files(preset.data):
         batches = preset.batches(device="cpu")
     mixture = batches.sampler if isinstance(batches, SampledBatches) else None
     return MixtureEvaluator(mixture) if isinstance(mixture, Mixture) else None
+
+
+def digits_evaluator(preset: Preset, root: str | Path | None = None) -> Evaluator | None:
+    """Return what scores generated digits, or None for other data.
+
+    Example:
+        >>> from gankit.presets import vanilla_mnist
+        >>> digits_evaluator(vanilla_mnist).samples, digits_evaluator(vanilla_mnist, root="data").samples
+        (2000, 10000)
+    """
+    data, scale = Spec.of(preset.data), preset.sample_range
+    if root is None:
+        root = data.arguments.get("root", "data" if data.name == "mnist" else None)
+    if data.name in ("mnist", "mnist_5k") and preset.sample_shape == (1, 28, 28) and scale is not None:
+        return MnistEvaluator(root, sample_range=scale)
+    if data.name == "stacked_mnist" and preset.sample_shape == (3, 28, 28) and scale is not None:
+        return StackedMnistEvaluator(root, sample_range=scale)
+    return None
 
 
 def evaluation_of(recipe: Recipe, batches: Iterable[Batch], folder: Path) -> Evaluate | None:

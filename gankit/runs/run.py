@@ -26,6 +26,7 @@ import torch
 
 from gankit.errors import (
     BadValueError,
+    DataError,
     DataNotFoundError,
     GankitWarning,
     MissingExtraError,
@@ -246,11 +247,19 @@ class Run:
                     checkpointer.save(trainer)
         if not trainer.ranks.is_first:
             return trainer
-        if self._evaluate is not None:
-            last = self._evaluate.evaluate(trainer)
-            self.evaluations = [*(one for one in self._evaluate.history if one.step < last.step), last]
-            self._write_json("evaluation.json", last.to_dict())
+        self._evaluate_last(trainer)
         return trainer
+
+    def _evaluate_last(self, trainer: AdversarialTrainer) -> None:
+        if self._evaluate is None:
+            return
+        try:
+            last = self._evaluate.evaluate(trainer)
+        except DataError as error:  # such as test digits that are not there; the training is done and written
+            warn(f"the samples are not scored: {error}", GankitWarning)
+            return
+        self.evaluations = [*(one for one in self._evaluate.history if one.step < last.step), last]
+        self._write_json("evaluation.json", last.to_dict())
 
     def _finish(self, trainer: AdversarialTrainer, pictures: SampleGrids | PointClouds | None) -> None:
         if not trainer.ranks.is_first:

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from gankit.data import DATASETS, TensorData
-from gankit.errors import BadArgumentsError, BadValueError, DataNotFoundError, OutputError
+from gankit.errors import BadArgumentsError, BadValueError, DataNotFoundError, GankitWarning, OutputError
 from gankit.locks import FolderLock
-from gankit.metrics import Evaluation, MixtureEvaluator
-from gankit.presets import ring
+from gankit.metrics import Evaluation, MixtureEvaluator, MnistEvaluator, StackedMnistEvaluator
+from gankit.presets import ring, vanilla_mnist
 from gankit.runs import Recipe, Run, evaluate_run, evaluated, evaluator_for
+from gankit.runs.evaluation import digits_evaluator
 from gankit.spec import Spec
 
 TINY = ring.replace(
@@ -56,6 +57,53 @@ def test_samples_of_a_mixture_are_scored_by_its_modes(data):
 
 def test_data_that_nothing_scores_have_no_evaluator():
     assert evaluator_for(TINY.replace(data="two_moons")) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "root", "expected"),
+    [
+        ("mnist_5k", None, None),
+        ("mnist_5k", "given", "given"),
+        ("mnist", None, "data"),
+        (Spec("mnist", root="own", stop=50_000), None, "own"),
+        (Spec("mnist", root="own"), "given", "given"),
+    ],
+)
+def test_digits_are_compared_with_those_in_their_folder(data, root, expected):
+    preset = vanilla_mnist.replace(data=data, sample_range=(-1.0, 1.0))
+    evaluator = digits_evaluator(preset, root)
+    assert isinstance(evaluator, MnistEvaluator)
+    assert (evaluator.root, evaluator.sample_range) == (expected, (-1.0, 1.0))
+    assert evaluator.samples == (2_000 if expected is None else 10_000)
+
+
+def test_stacked_digits_are_scored_by_their_modes():
+    preset = vanilla_mnist.replace(data="stacked_mnist", sample_shape=(3, 28, 28))
+    assert isinstance(digits_evaluator(preset), StackedMnistEvaluator)
+
+
+@pytest.mark.parametrize("changes", [{"data": "fashion_mnist"}, {"sample_shape": (1, 32, 32)}, {"sample_range": None}])
+def test_other_pictures_are_not_scored(changes):
+    assert digits_evaluator(vanilla_mnist.replace(**changes)) is None
+
+
+def test_a_run_on_digits_is_scored_at_its_end(monkeypatch):
+    monkeypatch.setattr("gankit.runs.evaluation.digits_evaluator", digits_evaluator)
+    tiny = vanilla_mnist.replace(generator=Spec("mlp", widths=[8]), discriminator=Spec("mlp", widths=[8]), steps=1)
+    (found,) = train(preset=tiny).evaluations
+    assert found.metrics[0] == "mnist_frechet_distance"
+    assert found.mean("mnist_classes").real == 10
+
+
+def test_a_training_is_written_though_its_samples_cannot_be_scored(monkeypatch):
+    def missing(self, samples):
+        raise DataNotFoundError("the test digits are missing")
+
+    monkeypatch.setattr(MixtureEvaluator, "__call__", missing)
+    with pytest.warns(GankitWarning, match="the samples are not scored: the test digits are missing"):
+        run = train()
+    assert run.evaluations == []
+    assert Path("run/generator.safetensors").exists()
 
 
 def test_no_file_is_read_to_find_an_evaluator():
