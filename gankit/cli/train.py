@@ -20,7 +20,7 @@ from gankit.presets import PRESETS, Preset
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
 from gankit.training import AdversarialTrainer, Launch, Options, Ranks
-from gankit.training.saving.checkpoint import has_checkpoints
+from gankit.training.saving.folder import has_checkpoints
 
 OPTION_FLAGS = tuple(field.name for field in dataclasses.fields(Options))
 """The options of a training step: each of them is a flag."""

@@ -57,7 +57,7 @@ from gankit.training import (
     load_newest,
 )
 from gankit.training.metrics_file import read_metrics
-from gankit.training.saving.checkpoint import has_checkpoints
+from gankit.training.saving.folder import has_checkpoints
 
 
 class Run:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from gankit.training.parallel.launch import Launch
     from gankit.training.parallel.ranks import Ranks
     from gankit.training.parallel.replicas import Stacked
-    from gankit.training.saving.checkpoint import Checkpoint, load_checkpoint, load_newest
+    from gankit.training.saving.checkpoint import Checkpoint
     from gankit.training.saving.checkpointer import Checkpointer
+    from gankit.training.saving.folder import load_checkpoint, load_newest
     from gankit.training.step.averaging import WeightAverage
     from gankit.training.step.options import (
         EXECUTIONS,
@@ -54,8 +55,8 @@ else:  # hidden from type checkers, which would take any name for an attribute o
             "SynchronizedBatchNorm": "gankit.training.parallel.batch_norm:SynchronizedBatchNorm",
             "TensorBoardLog": "gankit.training.callbacks:TensorBoardLog",
             "WeightAverage": "gankit.training.step.averaging:WeightAverage",
-            "load_checkpoint": "gankit.training.saving.checkpoint:load_checkpoint",
-            "load_newest": "gankit.training.saving.checkpoint:load_newest",
+            "load_checkpoint": "gankit.training.saving.folder:load_checkpoint",
+            "load_newest": "gankit.training.saving.folder:load_newest",
             "score_generator": "gankit.training.evaluation:score_generator",
             "synchronize_batch_norm": "gankit.training.parallel.batch_norm:synchronize_batch_norm",
         },

@@ -16,7 +16,6 @@ from safetensors.torch import save
 from gankit.cli import main
 from gankit.errors import CheckpointWarning, GankitWarning, OutputError
 from gankit.training import Checkpointer, load_newest
-from gankit.training.saving import checkpoint
 from tests.faults.checkpoints import POINTS
 
 
@@ -74,7 +73,10 @@ def test_a_failed_write_raises_an_error_and_leaves_the_previous_checkpoint(after
         return {"bytes": len(content), "sha256": ""}
 
     def fill(patch):
-        patch.setattr(checkpoint, "write_tensors", lambda path, tensors: write_to_a_full_disk(path, save(tensors)))
+        patch.setattr(
+            "gankit.training.saving.folder.write_tensors",
+            lambda path, tensors: write_to_a_full_disk(path, save(tensors)),
+        )
 
     refused = pytest.raises(OutputError, match=r"'checkpoints/step_0000002': No space left on device")
     with monkeypatch.context() as patch, refused:

@@ -18,7 +18,7 @@ from gankit.presets import ring, vanilla_mnist
 from gankit.runs import Recipe, Run
 from gankit.spec import Spec
 from gankit.training import load_newest
-from gankit.training.saving.checkpoint import find_checkpoints
+from gankit.training.saving.folder import find_checkpoints
 
 POINTS = ring.replace(
     generator=Spec("mlp", widths=[8], block="linear_relu"),

@@ -17,15 +17,9 @@ from gankit.errors import BadArgumentsError, BadValueError, CheckpointWarning, O
 from gankit.files import not_writable, sync_folder
 from gankit.locks import FolderLock
 from gankit.training.parallel.ranks import Ranks
-from gankit.training.saving.checkpoint import (
-    Resumable,
-    check_same_training,
-    find_checkpoints,
-    load_newest,
-    whole_state,
-    write_checkpoint,
-)
+from gankit.training.saving.checkpoint import Resumable, whole_state
 from gankit.training.saving.environment import environment_of
+from gankit.training.saving.folder import check_same_training, find_checkpoints, load_newest, write_checkpoint
 from gankit.training.saving.snapshot import Snapshot
 
 _TEMPORARY = ".unfinished_"

@@ -21,7 +21,7 @@ from gankit.errors import (
 )
 from gankit.training import Checkpointer, load_checkpoint, load_newest
 from gankit.training.saving import checkpointer as checkpointer_module
-from gankit.training.saving.checkpoint import has_checkpoints
+from gankit.training.saving.folder import has_checkpoints
 from gankit.training.saving.snapshot import Snapshot
 from gankit.training.saving.tree import flatten, unflatten
 
