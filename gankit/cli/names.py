@@ -78,6 +78,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "presets": (
         "dcgan_mnist",
+        "goodfellow_2014_mnist",
         "grid",
         "ring",
         "stacked_mnist",

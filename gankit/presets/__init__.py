@@ -2,6 +2,7 @@
 
 from gankit.presets.changes import OptionChanges, Overrides, PresetChanges
 from gankit.presets.dcgan import dcgan_mnist
+from gankit.presets.goodfellow import goodfellow_2014_mnist
 from gankit.presets.preset import PRESETS, Preset
 from gankit.presets.stacked import stacked_mnist
 from gankit.presets.toy import grid, ring
@@ -14,6 +15,7 @@ __all__ = [
     "Preset",
     "PresetChanges",
     "dcgan_mnist",
+    "goodfellow_2014_mnist",
     "grid",
     "ring",
     "stacked_mnist",
