@@ -21,9 +21,8 @@ def test_the_command_prints_the_table_and_a_line_after_each_training(capsys):
     expected, *lines = said.err.splitlines()
     assert re.fullmatch(r"about \d+ \w+ for 6 trainings with their evaluations", expected)
     assert len(lines) == 6
-    assert all(
-        re.search(r"\] .+, seed \d, \d+ s: captured_modes \d \(real 8, higher is better\)$", one) for one in lines
-    )
+    result = r"\[(\d/6, about \d+ \w+ left|6/6)\] .+, seed \d, \d+ s: captured_modes \d \(real 8, higher is better\)"
+    assert all(re.fullmatch(result, one) for one in lines)
     content = json.loads(Path("out/results.json").read_text())
     assert content["entries"] == ["minimax", "hinge+none", "f_divergence:divergence=kl"]
     assert content["preset"]["regularizers"] == [{"name": "r1", "weight": 1}]
