@@ -3,11 +3,13 @@
     OMP_NUM_THREADS=1 python -m tools.compare_broken_variants --seeds 5 --out runs/broken
 
 One variant has a generator of half the width, and in the other one D is not updated in the second half of the steps.
-They are trained for 1,000 steps with batches of 32. Further flags are those of `gankit compare`.
+They are trained for 1,000 steps with batches of 32. `--loss` is the loss of all three; further flags are those of
+`gankit compare`.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
@@ -45,5 +47,9 @@ class StoppingAdam(optim.Adam):
 
 if __name__ == "__main__":
     OPTIMIZERS.register("stopping_adam", StoppingAdam)
-    variants = [word for variant in VARIANTS for word in ("--variant", variant)]
-    sys.exit(main(["compare", "vanilla_mnist", *variants, "--steps", str(STEPS), "--batch-size", "32", *sys.argv[1:]]))
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--loss", default="unchanged")
+    options, flags = parser.parse_known_args()
+    entries = [options.loss, *(f"{options.loss}+{variant}" for variant in VARIANTS)]
+    variants = [word for entry in entries for word in ("--variant", entry)]
+    sys.exit(main(["compare", "vanilla_mnist", *variants, "--steps", str(STEPS), "--batch-size", "32", *flags]))

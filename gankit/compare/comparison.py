@@ -10,6 +10,7 @@ comparison.png    samples of the first seed, one panel per entry
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ from gankit.runs import environment, evaluator_for, real_points
 from gankit.training import AdversarialTrainer, score_generator
 
 _FORMAT = 2
+_TITLE_WIDTH = 36  # of a panel, in characters
 _FIGURES = ("discriminator_loss", "generator_loss", "real_score", "fake_score")
 
 
@@ -251,8 +253,7 @@ class Comparison:
             return
         done = {outcome.label for outcome in self.outcomes}
         labels = [label for label in self._labels if label in done]
-        # a long title continues in a second line
-        panels = {label if len(label) < 35 else label.replace("+", "\n+", 1): self._panels[label] for label in labels}
+        panels = {textwrap.fill(label, _TITLE_WIDTH): self._panels[label] for label in labels}
         path = self.folder / "comparison.png"
         try:
             save_panels(panels, path, real=self._real, sample_range=self.preset.sample_range)
