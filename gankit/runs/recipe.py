@@ -139,7 +139,7 @@ def check_same_recipe(differences: Mapping[str, tuple[Any, Any]], where: str, *,
 
     Args:
         differences: The differences that `Recipe.differences` returned.
-        where: The run or the checkpoint that holds the recipe, for the error.
+        where: The folder of the run, for the error.
         decays: Whether the learning rates depend on the number of steps, so that more steps count as a difference.
 
     Raises:

@@ -47,14 +47,14 @@ def changed_fields(folder: Path, recipe: Recipe, checkpoint: Checkpoint | None, 
     if checkpoint is not None and steps < checkpoint.step:
         raise RecipeDiffersError(f"steps must be {checkpoint.step} or more, which are done, got {steps}")
     if checkpoint is not None and checkpoint.recipe is not None:
-        saved, where = Recipe.from_dict(checkpoint.recipe), checkpoint.folder
+        saved = Recipe.from_dict(checkpoint.recipe)
     elif checkpoint is None and (folder / "recipe.json").exists():
-        saved, where = read_recipe(folder), folder
+        saved = read_recipe(folder)
     else:
         return set()
     differences = saved.differences(recipe)
     if not override:
-        check_same_recipe(differences, str(where), decays=recipe.preset.learning_rate_decay)
+        check_same_recipe(differences, str(folder), decays=recipe.preset.learning_rate_decay)
     return set(differences)
 
 

@@ -98,7 +98,7 @@ class TracedContext(StepContext):
     """A `StepContext` whose random numbers come from a tape, and which refuses what a compiled half cannot contain.
 
     Example:
-        >>> context = TracedContext(Tape(), discriminator=nn.Flatten(0), real=torch.zeros(2, 1))
+        >>> context = TracedContext(Tape(), discriminator=torch.nn.Flatten(0), real=torch.zeros(2, 1))
         >>> context.normal_like(context.real).shape
         torch.Size([2, 1])
     """
