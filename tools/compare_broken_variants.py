@@ -45,11 +45,17 @@ class StoppingAdam(optim.Adam):
         return None
 
 
-if __name__ == "__main__":
-    OPTIMIZERS.register("stopping_adam", StoppingAdam)
+def arguments(words: list[str]) -> list[str]:
+    """Return the arguments of `gankit` for those of this command."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--loss", default="unchanged")
-    options, flags = parser.parse_known_args()
-    entries = [options.loss, *(f"{options.loss}+{variant}" for variant in VARIANTS)]
-    variants = [word for entry in entries for word in ("--variant", entry)]
-    sys.exit(main(["compare", "vanilla_mnist", *variants, "--steps", str(STEPS), "--batch-size", "32", *flags]))
+    options, flags = parser.parse_known_args(words)
+    entries = ["--loss", options.loss]
+    for variant in VARIANTS:
+        entries += ["--variant", f"{options.loss}+{variant}"]
+    return ["compare", "vanilla_mnist", *entries, "--steps", str(STEPS), "--batch-size", "32", *flags]
+
+
+if __name__ == "__main__":
+    OPTIMIZERS.register("stopping_adam", StoppingAdam)
+    sys.exit(main(arguments(sys.argv[1:])))
