@@ -83,6 +83,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "ring",
         "stacked_mnist",
         "vanilla_mnist",
+        "vanilla_mnist_tuned",
     ),
     "regularizers": (
         "balanced_consistency",

@@ -55,8 +55,8 @@ def part_names(kind: str) -> list[str]:
     parts since.
 
     Example:
-        >>> part_names("presets")
-        ['dcgan_mnist', 'grid', 'ring', 'vanilla_mnist']
+        >>> part_names("blocks")[:3]
+        ['conv_bn_leaky_relu', 'conv_leaky_relu', 'conv_transpose_bn_relu']
     """
     is_imported = _HOMES[kind].partition(":")[0] in sys.modules
     if is_imported or importlib.metadata.entry_points(group=f"gankit.{kind}"):

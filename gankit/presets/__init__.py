@@ -6,7 +6,7 @@ from gankit.presets.goodfellow import goodfellow_2014_mnist
 from gankit.presets.preset import PRESETS, Preset
 from gankit.presets.stacked import stacked_mnist
 from gankit.presets.toy import grid, ring
-from gankit.presets.vanilla import vanilla_mnist
+from gankit.presets.vanilla import vanilla_mnist, vanilla_mnist_tuned
 
 __all__ = [
     "PRESETS",
@@ -20,4 +20,5 @@ __all__ = [
     "ring",
     "stacked_mnist",
     "vanilla_mnist",
+    "vanilla_mnist_tuned",
 ]
