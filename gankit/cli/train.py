@@ -34,7 +34,7 @@ PRESET_FLAGS = (*PART_FLAGS, *DATA_FLAGS, *COURSE_FLAGS)
 RECIPE_FLAGS = tuple(field.name for field in dataclasses.fields(Recipe) if field.name not in ("preset", "ranks"))
 """The fields of a recipe that are flags. The launcher decides the number of ranks."""
 
-_OUTPUT_FLAGS = ("log_every_steps", "sample_every_steps", "evaluate_every_steps", "checkpoint_every_steps")
+_OUTPUT_FLAGS = ("log_every_steps", "sample_every_steps", "evaluate_every_steps", "keep_best", "checkpoint_every_steps")
 
 _BETTER = {"vanilla_mnist": "vanilla_mnist_tuned"}
 """For a preset another one of the same networks that gives better samples."""
@@ -195,6 +195,8 @@ def _report(run: Run, trainer: AdversarialTrainer) -> None:
         print(_metrics_over_replicas(trainer))
     print(f"samples  {pictures[-1]}" if pictures else "no samples")
     print(f"weights  {run.folder / 'generator.safetensors'}")
+    if run.recipe.keep_best is not None:
+        print(f"best     {run.folder / 'best'}")
     are_points = run.recipe.preset.sample_shape == (2,)
     how = "--out samples.png" if are_points else "--count 64 --out grid.png"
     print(f"more     gankit sample {shlex.quote(_as_argument(run.folder))} {how}")

@@ -94,6 +94,8 @@ def evaluation_of(recipe: Recipe, batches: Iterable[Batch], folder: Path) -> Eva
         path=folder / "evaluations.jsonl" if every else None,
         condition=preset.labels(evaluator.samples),
         seed=recipe.seed,
+        metric=recipe.keep_best,
+        patience=recipe.patience,
     )
 
 

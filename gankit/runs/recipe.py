@@ -46,6 +46,10 @@ class Recipe:
         sample_every_steps: The number of steps between two pictures of samples.
         evaluate_every_steps: The number of steps between two evaluations of the samples, for data that an evaluator
             scores. 0 evaluates at the end only.
+        keep_best: The name of a metric such as `mnist_frechet_distance`: the weights of the best step by it are kept in
+            `best`. None keeps those of the last step only.
+        patience: The number of evaluations in a row without a better `keep_best` after which training stops. None never
+            stops.
         checkpoint_every_steps: The number of steps between two checkpoints, from which a run can be resumed. 0 writes
             none.
         check_every_steps: The number of steps between two checks for NaN and infinity. None checks as often as
@@ -66,6 +70,8 @@ class Recipe:
     log_every_steps: int = 39
     sample_every_steps: int = 195
     evaluate_every_steps: int = 0
+    keep_best: str | None = None
+    patience: int | None = None
     checkpoint_every_steps: int = 100
     check_every_steps: int | None = None
     ranks: int = 1
@@ -82,6 +88,15 @@ class Recipe:
         check_count("log_every_steps", self.log_every_steps)
         check_count("sample_every_steps", self.sample_every_steps)
         check_count("evaluate_every_steps", self.evaluate_every_steps, zero=True)
+        if not isinstance(self.keep_best, str | None):
+            raise BadArgumentsError(
+                f"a recipe's keep_best must be the name of a metric, or None, got {self.keep_best!r}"
+            )
+        if self.patience is not None:
+            check_count("patience", self.patience)
+        for name in ("keep_best", "patience"):
+            if getattr(self, name) is not None and not self.evaluate_every_steps:
+                raise BadValueError(f"evaluate_every_steps must be above 0 with {name}, got 0")
         check_count("checkpoint_every_steps", self.checkpoint_every_steps, zero=True)
         if self.check_every_steps is not None:
             check_count("check_every_steps", self.check_every_steps)

@@ -10,6 +10,7 @@ curves.png              losses, D(x) and D(G(z)) over the steps
 checkpoints/            from which an interrupted run is resumed
 evaluation.json         if there is an evaluator for the data: the scores of the samples, beside those of real ones
 evaluations.jsonl       one line of scores every evaluate_every_steps
+best/                   a run with the weights of the best step by the metric keep_best
 generator.safetensors, averaged_generator.safetensors (with averaging), discriminator.safetensors
 ```
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from gankit.files import write_text
 from gankit.metrics import Evaluation
 from gankit.pictures import save_animation, save_curves
 from gankit.protocols import Batch
+from gankit.runs.best import BestRun, networks_of
 from gankit.runs.class_names import with_class_names
 from gankit.runs.evaluation import evaluation_of
 from gankit.runs.folder import environment, locked_folder, refused_with
@@ -165,7 +167,7 @@ class Run:
             return self._resume(ranks, progress, override)
 
     def _resume(self, ranks: Ranks, progress: bool, override: bool) -> AdversarialTrainer:
-        ranks.first(lambda: check_inside(self.checkpoints, self.folder / "samples"))
+        ranks.first(lambda: check_inside(self.checkpoints, self.folder / "samples", self.folder / "best"))
         checkpoint = ranks.first(lambda: load_newest(self.checkpoints) if has_checkpoints(self.checkpoints) else None)
         self.recipe = with_class_names(self.recipe, self.folder)
         differs = ranks.first(lambda: changed_fields(self.folder, self.recipe, checkpoint, override=override))
@@ -203,6 +205,8 @@ class Run:
         self._evaluate = self._evaluation(batches)
         if self._evaluate is not None and recipe.evaluate_every_steps:
             trainer.callbacks.append(self._evaluate)
+            if recipe.keep_best is not None:
+                trainer.callbacks.append(BestRun(self.folder / "best", recipe, self._evaluate))
         return trainer, batches
 
     def _train_and_write(
@@ -227,7 +231,12 @@ class Run:
             checkpointer = None
             if recipe.checkpoint_every_steps:  # added as the last callback, so that it saves what the others wrote
                 checkpointer = stack.enter_context(
-                    Checkpointer(self.checkpoints, every_steps=recipe.checkpoint_every_steps, recipe=recipe.to_dict())
+                    Checkpointer(
+                        self.checkpoints,
+                        every_steps=recipe.checkpoint_every_steps,
+                        keep_best=None if recipe.keep_best is None else self._evaluate,
+                        recipe=recipe.to_dict(),
+                    )
                 )
             trainer.ranks.first(begin)
             if checkpointer is not None:
@@ -333,7 +342,7 @@ class Run:
 
     def save_weights(self, trainer: AdversarialTrainer) -> None:
         """Write the weights of all networks as safetensors, unless they are NaN or infinite; see `write_weights`."""
-        write_weights(self.folder, dict(_networks(trainer)), trainer.replicas)
+        write_weights(self.folder, dict(networks_of(trainer)), trainer.replicas)
 
     def load_trainer(self, device: torch.device | str | None = None) -> AdversarialTrainer:
         """Build the trainer of the recipe with the weights of the run, for sampling.
@@ -358,17 +367,10 @@ class Run:
                 states[name] = read_weights(file, expected[name == "discriminator"], self.recipe.replicas)
         with refused_with(f"{self.folder / 'recipe.json'} must describe a model that can be built"):
             trainer = Run(self.folder, recipe_for_sampling(self.recipe, device)).build_trainer()
-        for name, network in _networks(trainer):
+        for name, network in networks_of(trainer):
             with refused_with(f"{self.folder / f'{name}.safetensors'} must hold the recipe's {name}"):
                 network.load_state_dict(states[name])
         return trainer
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         write_text(self.folder / name, json.dumps(content, indent=2) + "\n", "the run's folder")
-
-
-def _networks(trainer: AdversarialTrainer) -> Iterator[tuple[str, torch.nn.Module]]:
-    yield "generator", trainer.generator
-    yield "discriminator", trainer.discriminator
-    if trainer.averaged_generator is not None:
-        yield "averaged_generator", trainer.averaged_generator

@@ -69,12 +69,19 @@ class Evaluate:
             exist. None writes none.
         condition: The condition of each sample, for conditional networks: one entry for each of `evaluator.samples`.
         seed: The seed of the latents.
+        metric: The name of the metric that says which step is the best one, such as `parzen_log_likelihood/validation`.
+            The weights that `sample` uses count, and the mean over replicas. A step that is chosen by the data with
+            which results are reported makes these look better than they are, so None takes the first metric whose name
+            ends in `/validation`, or the first one if there is none.
+        patience: The number of evaluations in a row without a better `metric` after which `fit` stops. None never
+            stops.
 
     Attributes:
         history: The `Evaluation`s, in the order of their steps.
 
     Raises:
-        BadValueError: If `every` is less than 1.
+        BadValueError: If `every` or `patience` is less than 1, and, before the first step, for a `metric` that the
+            evaluator does not have.
 
     Example:
         >>> from gankit.metrics import MixtureEvaluator
@@ -94,14 +101,20 @@ class Evaluate:
         path: str | Path | None = None,
         condition: Tensor | None = None,
         seed: int = 0,
+        metric: str | None = None,
+        patience: int | None = None,
     ) -> None:
         check_count("every", every)
+        if patience is not None:
+            check_count("patience", patience)
         check_seed(seed)
         self.evaluator = evaluator
         self.every = every
         self.path: Path | None = None if path is None else Path(path)
         self.condition = condition
         self.seed = seed
+        self.metric = metric
+        self.patience = patience
         self.history: list[Evaluation] = []
         self._newest: int | None = None
 
@@ -117,11 +130,18 @@ class Evaluate:
         if self._newest is None or self._newest > trainer.steps_done:
             self._continue_after(trainer.steps_done, trainer)
             if not trainer.steps_done and not self.history:
-                self(trainer)
+                self.evaluate_untrained(trainer)
+                self._continue_after(0, trainer)
 
     def evaluate_untrained(self, trainer: AdversarialTrainer) -> None:
-        """Evaluate the untrained generator before `fit` does, so that a mistake shows before anything is written."""
-        self.history.append(self.evaluate(trainer))
+        """Evaluate the untrained generator before `fit` does, so that a mistake shows before anything is written.
+
+        Raises:
+            BadValueError: For a `metric` that the evaluator does not have.
+        """
+        found = self.evaluate(trainer)
+        found.mean(self._metric_of(found))
+        self.history.append(found)
 
     def __call__(self, trainer: AdversarialTrainer) -> None:
         """Evaluate the present step."""
@@ -134,6 +154,26 @@ class Evaluate:
         self._newest = step
         if self.path is not None:
             append_line(self.path, json.dumps(self.history[-1].row()), "the log of the evaluations")
+        best = self.best_step
+        if self.patience is not None and sum(one.step > (best or 0) for one in self.history) >= self.patience:
+            trainer.stop()
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the best `metric` so far, the earliest of several; None before training has been evaluated."""
+        best = None
+        for one in self.history:
+            # the untrained generator is evaluated too, but it is nothing that training has reached
+            if one.step and (best is None or self._score(one).is_better_than(self._score(best))):
+                best = one
+        return None if best is None else best.step
+
+    def _score(self, evaluation: Evaluation) -> Score:
+        return evaluation.mean(self._metric_of(evaluation))
+
+    def _metric_of(self, evaluation: Evaluation) -> str:
+        names = evaluation.metrics
+        return self.metric or next((name for name in names if name.endswith("/validation")), names[0])
 
     def evaluate(self, trainer: AdversarialTrainer) -> Evaluation:
         """Return the evaluation of the present step: that of the history, or a new one, which is not kept."""

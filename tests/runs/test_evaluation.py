@@ -7,9 +7,16 @@ import pytest
 import torch
 
 from gankit.data import DATASETS, TensorData
-from gankit.errors import BadArgumentsError, BadValueError, DataNotFoundError, GankitWarning, OutputError
+from gankit.errors import (
+    BadArgumentsError,
+    BadValueError,
+    CheckpointNotFoundError,
+    DataNotFoundError,
+    GankitWarning,
+    OutputError,
+)
 from gankit.locks import FolderLock
-from gankit.metrics import Evaluation, MixtureEvaluator, MnistEvaluator, StackedMnistEvaluator
+from gankit.metrics import Evaluation, MixtureEvaluator, MnistEvaluator, Score, StackedMnistEvaluator
 from gankit.presets import ring, vanilla_mnist
 from gankit.runs import Recipe, Run, evaluate_run, evaluated, evaluator_for
 from gankit.runs.evaluation import digits_evaluator
@@ -192,6 +199,58 @@ def test_an_evaluator_that_fails_does_so_before_a_folder_is_made(monkeypatch):
     monkeypatch.setattr(MixtureEvaluator, "__call__", missing)
     with pytest.raises(DataNotFoundError, match="the test digits are missing"):
         train(evaluate_every_steps=2)
+    assert not Path("run").exists()
+
+
+# --- the best step -------------------------------------------------------------------------------------------
+
+
+def scripted(monkeypatch, *values):
+    """Let the reverse KL of the evaluations be these values, the untrained generator's first."""
+    left = list(values)
+
+    def score(self, samples):
+        return {"reverse_kl": Score(left[0] if len(left) == 1 else left.pop(0), 0.0, "lower", 2500)}
+
+    monkeypatch.setattr(MixtureEvaluator, "__call__", score)
+
+
+BEST = {"evaluate_every_steps": 2, "keep_best": "reverse_kl", "checkpoint_every_steps": 3}
+RAW = TINY.replace(averaging_decay=None, learning_rate_decay=False)  # so that each evaluation takes one value
+
+
+def test_the_best_step_of_a_run_is_a_run_itself(monkeypatch):
+    scripted(monkeypatch, 9.0, 1.0, 3.0, 2.0)
+    train(preset=RAW, **BEST)
+    other = train("other", preset=RAW.replace(steps=2))
+    for name in ("generator", "discriminator"):
+        weights = [Path(folder, f"{name}.safetensors").read_bytes() for folder in ("run/best", "other", "run")]
+        assert weights[0] == weights[1] != weights[2]
+    assert torch.equal(Run.open("run/best").load_trainer().sample(5, seed=1), other.trainer.sample(5, seed=1))
+    assert written("run/best").step == 2
+    assert evaluate_run("run/best").step == 2
+    kept = sorted(path.name for path in Path("run/checkpoints").iterdir())
+    assert kept == ["step_0000002", "step_0000003", "step_0000006"]
+    with pytest.raises(CheckpointNotFoundError, match="without one"):
+        Run.open("run/best").resume(progress=False)
+
+
+def test_a_run_ends_early_when_its_metric_does_not_improve(monkeypatch):
+    scripted(monkeypatch, 9.0, 1.0, 2.0, 0.5)
+    run = train(preset=RAW, patience=1, **BEST)
+    assert run.trainer.steps_done == 4
+    assert written("run/best").step == 2
+
+
+@pytest.mark.parametrize("option", [{"keep_best": "reverse_kl"}, {"patience": 2}])
+def test_a_best_step_needs_evaluations(option):
+    with pytest.raises(BadValueError, match="evaluate_every_steps must be above 0 with (keep_best|patience), got 0"):
+        Recipe(preset=TINY, **option)
+
+
+def test_a_metric_that_is_not_scored_is_refused_before_a_folder_is_made():
+    with pytest.raises(BadValueError, match=r"metric must be one of captured_modes, .* got 'reverse'"):
+        train(evaluate_every_steps=2, keep_best="reverse")
     assert not Path("run").exists()
 
 

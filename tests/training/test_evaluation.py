@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from torch import nn
 from gankit.errors import BadValueError, CheckpointError, OutputExistsError
 from gankit.metrics import Score
 from gankit.presets import ring
-from gankit.training import Checkpointer, Evaluate, callbacks, load_newest, score_generator
+from gankit.training import Checkpointer, Evaluate, callbacks, load_checkpoint, load_newest, score_generator
+from gankit.training.saving.folder import find_checkpoints
 from tests.training.conftest import small_generator
 from tests.training.steps import SHAPE
 
@@ -212,3 +214,114 @@ def test_a_history_that_is_none_is_refused_with_the_checkpoint(make_trainer, bat
     with pytest.raises(CheckpointError, match="an evaluation must have a step"):
         checkpoint.restore(fresh, batches)
     assert (fresh.steps_done, evaluate.history) == (0, [])
+
+
+# --- the best step -------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """An evaluator that gives the next of some values at each evaluation, the untrained generator's first."""
+
+    samples = 2
+
+    def __init__(self, *values, better="lower", name="distance"):
+        self.values, self.better, self.name = list(values), better, name
+
+    def __call__(self, samples):
+        first = Score(0.0, real=0.0, better="higher", samples=2)
+        return {"first": first, self.name: Score(self.values.pop(0), real=0.0, better=self.better, samples=2)}
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "expected"),
+    [
+        ([0, 5, 3, 4], "lower", 2),
+        ([9, 5, 3, 7], "higher", 3),
+        ([0, 5, 3, 3], "lower", 2),  # the earlier of two
+        ([0, math.nan, 3, math.nan], "lower", 2),
+        ([0, math.nan, math.nan, math.nan], "higher", 1),
+    ],
+)
+def test_the_best_step_is_that_of_the_metric(values, better, expected, make_trainer, batches):
+    evaluate = Evaluate(Scripted(*values, better=better), every=1, metric="distance")
+    assert evaluate.best_step is None
+    make_trainer(callbacks=[evaluate]).fit(batches, steps=3)
+    assert evaluate.best_step == expected
+
+
+def test_without_a_metric_one_of_validation_data_counts(make_trainer, batches):
+    evaluate = Evaluate(Scripted(0, 5, 3, 4, name="distance/validation"), every=1)
+    make_trainer(callbacks=[evaluate]).fit(batches, steps=3)
+    assert evaluate.best_step == 2
+    evaluate = Evaluate(Scripted(0, 5, 3, 4), every=1)
+    make_trainer(callbacks=[evaluate]).fit(batches, steps=3)
+    assert evaluate.best_step == 1  # the first metric is always 0
+
+
+def test_a_metric_that_the_evaluator_lacks_is_refused_before_the_first_step(make_trainer, batches):
+    trainer = make_trainer(callbacks=[Evaluate(Scripted(0), every=1, metric="distanc", path="evaluations.jsonl")])
+    with pytest.raises(BadValueError, match=r"metric must be one of first, distance, got 'distanc'"):
+        trainer.fit(batches, steps=3)
+    assert trainer.steps_done == 0
+    assert not Path("evaluations.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("patience", "values", "stopped_at"),
+    [
+        (1, [0, 5, 4, 4, 1], 3),
+        (2, [0, 5, 4, 6, 4, 1], 4),
+        (2, [0, 5, 6, 4, 5, 3, 4], 6),
+        (None, [0, 1, 2, 3, 4, 5, 6], 6),
+    ],
+)
+def test_training_stops_when_the_metric_has_not_improved(patience, values, stopped_at, make_trainer, batches):
+    evaluate = Evaluate(Scripted(*values), every=1, metric="distance", patience=patience)
+    assert make_trainer(callbacks=[evaluate]).fit(batches, steps=6).steps_done == stopped_at
+
+
+def test_patience_is_exact_after_a_resume(make_trainer, batches):
+    def evaluating(*values):
+        return Evaluate(Scripted(*values), every=1, metric="distance", patience=3)
+
+    with Checkpointer("checkpoints", every_steps=3) as checkpointer:
+        make_trainer(callbacks=[evaluating(0, 5, 4, 6), checkpointer]).fit(batches, steps=3)
+    evaluate = evaluating(5, 7, 1)
+    resumed = make_trainer(callbacks=[evaluate])
+    load_newest("checkpoints").restore(resumed, batches)
+    assert (resumed.fit(batches, steps=9).steps_done, evaluate.best_step) == (5, 2)
+
+
+def kept():
+    return [step for step, _ in find_checkpoints(Path("checkpoints"))]
+
+
+def test_the_checkpoint_of_the_best_step_is_kept_whenever_it_is(make_trainer, batches):
+    evaluate = Evaluate(Scripted(0, 5, 3, 9, 4, 6), every=2, metric="distance")
+    with Checkpointer("checkpoints", every_steps=3, keep_last=1, keep_best=evaluate) as checkpointer:
+        assert checkpointer.every == 1
+        trainer = make_trainer(callbacks=[evaluate, checkpointer])
+        trainer.fit(batches, steps=5)
+        checkpointer.flush()
+        assert kept() == [4]  # 2 was the best one before; 3 is older
+        trainer.fit(batches, steps=10)
+        checkpointer.flush()
+        assert kept() == [4, 9]
+    assert evaluate.best_step == 4
+
+
+def test_the_best_checkpoint_is_kept_after_a_resume(make_trainer, batches):
+    def checkpointing(*values):
+        evaluate = Evaluate(Scripted(*values), every=1, metric="distance")
+        checkpointer = Checkpointer("checkpoints", every_steps=1, keep_last=1, keep_best=evaluate)
+        return make_trainer(callbacks=[evaluate, checkpointer]), checkpointer
+
+    trainer, checkpointer = checkpointing(0, 5, 1, 4)
+    with checkpointer:
+        trainer.fit(batches, steps=3)
+    resumed, checkpointer = checkpointing(6, 2)
+    load_newest("checkpoints").restore(resumed, batches)
+    with checkpointer:
+        resumed.fit(batches, steps=5)
+    assert kept() == [2, 5]
+    assert load_checkpoint("checkpoints/step_0000002").step == 2

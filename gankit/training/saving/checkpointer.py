@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shutil
 import time
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from gankit.errors import BadArgumentsError, BadValueError, CheckpointWarning, OutputError, check_positive, warn
 from gankit.files import not_writable, sync_folder
@@ -25,6 +26,20 @@ from gankit.training.saving.snapshot import Snapshot
 _TEMPORARY = ".unfinished_"
 _open_checkpointers: weakref.WeakValueDictionary[Path, Checkpointer] = weakref.WeakValueDictionary()
 """The newest checkpointer of each folder in this process."""
+
+
+class FindsBestStep(Protocol):
+    """A callback that knows which step of a training is the best one so far, such as `Evaluate`."""
+
+    @property
+    def every(self) -> int:
+        """The number of steps between two steps that can be the best one."""
+        ...
+
+    @property
+    def best_step(self) -> int | None:
+        """The best step so far, or None."""
+        ...
 
 
 class Checkpointer:
@@ -46,13 +61,16 @@ class Checkpointer:
         every_seconds: The number of seconds between two checkpoints.
         keep_last: How many of the newest checkpoints are kept. None keeps all.
         keep_every_steps: Checkpoints of every so many steps are kept as well.
+        keep_best: A callback such as `Evaluate`, whose best step is saved and kept as well. It must come before the
+            checkpointer among the trainer's callbacks, so that its history is saved with the step.
         recipe: What the training was made from, in plain containers that JSON can hold. It is saved with the state.
         on_failure: What happens if a checkpoint cannot be written. `raise` an `OutputError` in the training thread,
             the next time that the checkpointer is called, or `warn` by a `CheckpointWarning` and continue without it.
 
     Attributes:
         directory: As given.
-        every: 1 with `every_seconds`, and `every_steps` otherwise.
+        every: The number of steps between two calls: 1 with `every_seconds`; with `keep_best` the largest number of
+            which both distances are multiples; and `every_steps` otherwise.
 
     Raises:
         BadValueError: For neither `every_steps` nor `every_seconds`, or a number that is out of range.
@@ -75,6 +93,7 @@ class Checkpointer:
         every_seconds: float | None = None,
         keep_last: int | None = 2,
         keep_every_steps: int | None = None,
+        keep_best: FindsBestStep | None = None,
         recipe: Mapping[str, Any] | None = None,
         on_failure: Literal["raise", "warn"] = "raise",
     ) -> None:
@@ -92,6 +111,9 @@ class Checkpointer:
             raise BadValueError(f"on_failure must be 'raise' or 'warn', got {on_failure!r}")
         self.directory: Path = Path(directory)
         self.every: int = 1 if every_steps is None or every_seconds is not None else every_steps
+        if keep_best is not None:
+            self.every = math.gcd(self.every, keep_best.every)
+        self._keep_best = keep_best
         self._every_steps = every_steps
         self._every_seconds = every_seconds
         self._keep_last = keep_last
@@ -146,8 +168,15 @@ class Checkpointer:
             )
         by_steps = self._every_steps is not None and trainer.steps_done % self._every_steps == 0
         by_time = self._every_seconds is not None and time.monotonic() - self._saved_at >= self._every_seconds
-        if by_steps or by_time:
+        if by_steps or by_time or self._is_best(trainer):
             self.save(trainer)
+
+    def _is_best(self, trainer: Resumable) -> bool:
+        """Return whether the present step was found to be the best one, which only rank 0 knows. This is collective."""
+        finder = self._keep_best
+        if finder is None or trainer.steps_done % finder.every:
+            return False
+        return trainer.ranks.first(lambda: finder.best_step == trainer.steps_done)
 
     def save(self, trainer: Resumable) -> None:
         """Save a checkpoint of the present step. It is written in the background, by rank 0.
@@ -182,6 +211,7 @@ class Checkpointer:
                 trainer.steps_done,
                 trainer.state.training_id,
                 environment_of(trainer.state, trainer.feed),
+                None if self._keep_best is None else self._keep_best.best_step,
             )
             self._saved_at = time.monotonic()
         self._saved = trainer.steps_done
@@ -258,7 +288,9 @@ class Checkpointer:
 
     # --- in the writing thread -------------------------------------------------------------------------------
 
-    def _write(self, snapshot: Snapshot, step: int, training: str, environment: Mapping[str, str | int]) -> None:
+    def _write(
+        self, snapshot: Snapshot, step: int, training: str, environment: Mapping[str, str | int], best: int | None
+    ) -> None:
         final = self.directory / f"step_{step:07d}"
         temporary = self.directory / f"{_TEMPORARY}{final.name}_{os.getpid()}"
         replaced = temporary.with_name(f"{temporary.name}_replaced")
@@ -271,19 +303,19 @@ class Checkpointer:
             temporary.rename(final)
             sync_folder(self.directory)
             shutil.rmtree(replaced, ignore_errors=True)
-            self._prune(step)
+            self._prune(step, best)
         except OSError as error:
             raise OutputError(not_writable("the checkpoint", final, error)) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _prune(self, newest: int) -> None:
+    def _prune(self, newest: int, best: int | None) -> None:
         """Remove the checkpoints that are not kept; those of later steps are neither counted nor removed."""
         if self._keep_last is None:
             return
         older = [(step, path) for step, path in find_checkpoints(self.directory) if step <= newest]
         for step, path in older[: -self._keep_last]:
-            if self._keep_every_steps is None or step % self._keep_every_steps:
+            if step != best and (self._keep_every_steps is None or step % self._keep_every_steps):
                 removed = path.with_name(f"{_TEMPORARY}{path.name}_removed")
                 path.rename(removed)  # first, so that no half of it is ever found
                 shutil.rmtree(removed)
