@@ -83,12 +83,14 @@ def steps_that_fit(seconds: float, budget: float, least: int, most: int) -> int:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the first quartile, the median and the third quartile.
+    """Return the first quartile, the median and the third quartile. Those of a single value are the value.
 
     Example:
-        >>> spread([4.0, 1.0, 2.0, 3.0, 5.0])
-        (2.0, 3.0, 4.0)
+        >>> spread([4.0, 1.0, 2.0, 3.0, 5.0]), spread([4.0])
+        ((2.0, 3.0, 4.0), (4.0, 4.0, 4.0))
     """
+    if len(values) == 1:  # which Python refuses before 3.13
+        return values[0], values[0], values[0]
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return low, middle, high
 

@@ -159,6 +159,8 @@ def sound_drafts(draw) -> Draft:
         changes["generator"] = Spec("mlp", widths=draw(widths), block=block)
         changes["discriminator"] = draw(sound_discriminators())
     joins = not convolutional and not _mixes(changes["discriminator"])
+    if _drops_out(changes["discriminator"]):
+        replicas = None  # replicas cannot draw dropout from generators of their own
     if pictures and changes["discriminator"].name != "packed" and draw(st.booleans()):
         changes["num_classes"] = draw(st.integers(10, 12))
     if not pictures:
@@ -189,6 +191,11 @@ def sound_drafts(draw) -> Draft:
 
 # of torch's optimizers: which of its implementations updates
 _SWITCHES = ("foreach", "fused", "capturable", "differentiable", "nesterov")
+
+
+def _drops_out(part: Spec) -> bool:
+    inner = part.arguments.get("discriminator", part)
+    return any(inner.arguments.get(name) for name in ("dropout", "input_dropout"))
 
 
 def _mixes(part: Spec) -> bool:

@@ -22,6 +22,10 @@ def project(tmp_path: Path) -> Path:
     for folder in ("tests", "gankit"):
         (tmp_path / folder).mkdir()
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests" / "conftest.py")
+    (tmp_path / "gankit" / "runs").mkdir()
+    for package in ("gankit", "gankit/runs"):
+        (tmp_path / package / "__init__.py").write_text("")
+    (tmp_path / "gankit" / "runs" / "evaluation.py").write_text("def digits_evaluator(preset, root): ...\n")
     (tmp_path / "torch.py").write_text("def manual_seed(seed): ...\n")
     return tmp_path
 

@@ -126,7 +126,14 @@ class Checkpointer:
         self._checked_for: str | None = None
         self._saved_at = time.monotonic()
         self._lock: FolderLock | None = None
-        Ranks.present().first(self._take_folder)  # only rank 0 writes
+        self._refusal: OutputError | None = None
+        if Ranks.present().is_first:  # only rank 0 writes
+            try:
+                self._take_folder()
+            except OutputError as error:
+                if Ranks.present().size == 1:
+                    raise
+                self._refusal = error  # raised on every rank when `fit` begins, so that none waits for this one
 
     def _take_folder(self) -> None:
         """Lock the folder, and remove what interrupted writes have left in it."""
@@ -155,8 +162,13 @@ class Checkpointer:
         """
         training = trainer.state.training_id
         if self._checked_for != training:
-            trainer.ranks.first(lambda: check_same_training(self.directory, training))
+            trainer.ranks.first(lambda: self._check_folder(training))
             self._checked_for = training
+
+    def _check_folder(self, training: str) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        check_same_training(self.directory, training)
 
     def __call__(self, trainer: Resumable) -> None:
         """Save a checkpoint if one is due, and report an earlier one that could not be written."""

@@ -201,14 +201,19 @@ def refusals_of_rank_0():
     """The error of each file or folder that rank 0 cannot write."""
 
     def with_a_log_of_another_training():
-        callbacks = [MetricsLog("other.jsonl", every=1)]
-        POINTS(device="cpu", callbacks=callbacks).fit(POINTS.batches(device="cpu"), steps=1)
+        train_with(MetricsLog("other.jsonl", every=1))
+
+    def with_a_file_for_a_folder():
+        train_with(Checkpointer("file", every_steps=1))
+
+    def train_with(callback):
+        POINTS(device="cpu", callbacks=[callback]).fit(POINTS.batches(device="cpu"), steps=1)
 
     def resumed():
         Run("run", Recipe(preset=POINTS, device="cpu", ranks=2)).resume(progress=False)
 
     messages = []
-    for attempt in (with_a_log_of_another_training, lambda: Checkpointer("file", every_steps=1), resumed):
+    for attempt in (with_a_log_of_another_training, with_a_file_for_a_folder, resumed):
         try:
             attempt()
         except GankitError as error:
