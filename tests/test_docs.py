@@ -74,8 +74,8 @@ def run_commands(block: Block, where: str) -> None:
 
 
 def read_commands(block: Block) -> None:
-    for line in block.body.splitlines():
-        program, *arguments = shlex.split(line.removeprefix("$ "), comments=True) or [""]
+    for line in block.body.replace("\\\n", "").splitlines():
+        program, *arguments = shlex.split(line.strip().removeprefix("$ "), comments=True) or [""]
         if program == "gankit":
             cli.build_parser().parse_args(arguments)
 
