@@ -74,7 +74,8 @@ class Checkpointer:
 
     Raises:
         BadValueError: For neither `every_steps` nor `every_seconds`, or a number that is out of range.
-        OutputError: For a folder that cannot be written to, or that another process writes into.
+        OutputError: For a folder that cannot be written to, or that another process writes into. With several ranks, it
+            is raised on each of them when `fit` begins.
 
     Example:
         >>> from gankit.presets import ring
