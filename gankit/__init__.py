@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         regularizers,
         training,
     )
+    from gankit.answers import Answer
     from gankit.architectures import DISCRIMINATORS, GENERATORS
     from gankit.augmentations import AUGMENTATIONS
     from gankit.blocks import BLOCKS
@@ -52,6 +53,7 @@ else:  # hidden from type checkers, which would take any name for an attribute o
             "PRESETS": "gankit.presets:PRESETS",
             "REGULARIZERS": "gankit.regularizers:REGULARIZERS",
             "AdversarialTrainer": "gankit.training:AdversarialTrainer",
+            "Answer": "gankit.answers:Answer",
             "GankitError": "gankit.errors:GankitError",
             "LossSchedule": "gankit.losses:LossSchedule",
             "Preset": "gankit.presets:Preset",
@@ -74,6 +76,7 @@ __all__ = [
     "PRESETS",
     "REGULARIZERS",
     "AdversarialTrainer",
+    "Answer",
     "GankitError",
     "LossSchedule",
     "Preset",

@@ -5,7 +5,7 @@ LAYOUT = {
         ["_lazy", "errors", "network_modes", "seeds", "version"],
         ["files", "spec", "devices", "workers"],
         ["registry", "locks"],
-        ["protocols"],
+        ["answers", "protocols"],
         ["fingerprints"],
         ["context"],
         ["pictures"],

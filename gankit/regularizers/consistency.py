@@ -26,11 +26,12 @@ class _ConsistencyPenalty(Penalty):
         super().__post_init__()
         object.__setattr__(self, "_built", build_augmentation(self.augment))  # the dataclasses are frozen
 
-    def _logit_change(self, context: StepContext, which: Source) -> Tensor:
-        """Return `D(x) - D(T(x))` for the real or the fake samples."""
+    def _squared_change(self, context: StepContext, which: Source) -> Tensor:
+        """Return `(D(x) - D(T(x)))^2` of each real sample or of each fake, `(..., N)`."""
         samples = context.real if which == "real" else context.fake
         changed = context.changed(samples.detach(), self._built)
-        return context.logits(which) - context.discriminate(changed)
+        pairs = zip(context.heads(which), context.heads(changed), strict=True)
+        return context.per_sample(which, [(before - after).square() for before, after in pairs])
 
 
 @REGULARIZERS.register("consistency")
@@ -66,7 +67,7 @@ class Consistency(_ConsistencyPenalty):
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
-        return self.weight * self._logit_change(context, "real").square()
+        return self.weight * self._squared_change(context, "real")
 
 
 @REGULARIZERS.register("balanced_consistency")
@@ -106,6 +107,6 @@ class BalancedConsistency(_ConsistencyPenalty):
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each pair of a real sample and a fake, `(..., N)`."""
-        real, fake = self._logit_change(context, "real"), self._logit_change(context, "fake")
+        real, fake = self._squared_change(context, "real"), self._squared_change(context, "fake")
         check_same_batch(real, fake)
-        return self.real_weight * real.square() + self.fake_weight * fake.square()
+        return self.real_weight * real + self.fake_weight * fake

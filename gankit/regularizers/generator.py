@@ -8,9 +8,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
-from gankit.context import StepContext, widened
+from gankit.answers import widened
+from gankit.context import StepContext
 from gankit.errors import BadArgumentsError, BadValueError
 from gankit.protocols import GradientInput, Half
 from gankit.regularizers.gradient import lengths
@@ -23,7 +25,8 @@ from gankit.regularizers.registry import REGULARIZERS
 class FeatureMatching(Penalty):
     """Feature matching: fakes should have the mean features of real samples (Salimans et al. 2016, section 3.1).
 
-    Formula: `weight * |mean f(x) - mean f(G(z))|^2`, with means over the batch, where f is D's `features`. It is one
+    Formula: `weight * |mean f(x) - mean f(G(z))|^2`, with means over the batch, where f is D's `features`, or what
+    its `Answer` has as features; several tensors of features are added. It is one
     number for the whole batch, which every sample is given. No gradient flows through the real side. It costs one
     pass of D's features on real and one on fake samples. In the paper this term replaces the loss; here it is added
     to the loss.
@@ -52,11 +55,14 @@ class FeatureMatching(Penalty):
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the term of the whole batch for each fake, `(..., N)`."""
-        real, fake = context.features("real").detach(), context.features("fake")
-        logits = context.logits("fake")
-        real, fake = (one.unsqueeze(-1).flatten(logits.ndim) for one in (real, fake))
-        gap = real.mean(-2) - fake.mean(-2)
-        return self.weight * gap.square().sum(-1, keepdim=True).expand(logits.shape)
+        real, fake = (tree_leaves(context.features(which)) for which in ("real", "fake"))
+        batch = len(context.batch_shape)
+        gaps: list[Tensor] = []
+        for ours, theirs in zip(real, fake, strict=True):
+            ours, theirs = (one.unsqueeze(-1).flatten(batch) for one in (ours.detach(), theirs))
+            gaps.append((ours.mean(-2) - theirs.mean(-2)).square().sum(-1, keepdim=True))
+        first, *others = gaps
+        return self.weight * sum(others, first).expand(context.batch_shape)
 
 
 @REGULARIZERS.register("mode_seeking")
@@ -95,9 +101,9 @@ class ModeSeeking(Penalty):
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the term of each fake and its partner, `(..., N)`."""
-        fake, latent, logits = context.fake, _latent("mode_seeking", context).detach(), context.logits("fake")
-        batch = logits.ndim - 1
-        if logits.shape[batch] < 2:
+        fake, latent, leading = context.fake, _latent("mode_seeking", context).detach(), len(context.batch_shape)
+        batch = leading - 1
+        if context.batch_size < 2:
             raise BadValueError("mode_seeking pairs the samples of a batch, so it needs 2 or more, got 1")
         other_latent = latent.roll(1, batch)
         if context.condition is None:
@@ -106,8 +112,8 @@ class ModeSeeking(Penalty):
             raise BadArgumentsError("mode_seeking with a condition needs the StepContext's generator=, got None")
         else:
             other = widened(context.generator(other_latent, context.condition))
-        apart = (fake - other).abs().flatten(logits.ndim).mean(-1)
-        latents_apart = (latent - other_latent).abs().flatten(logits.ndim).mean(-1)
+        apart = (fake - other).abs().flatten(leading).mean(-1)
+        latents_apart = (latent - other_latent).abs().flatten(leading).mean(-1)
         # 1 / (apart / latents_apart + 1e-5), in a form that is 0 for equal latents
         scale = (apart + 1e-5 * latents_apart).clamp_min(torch.finfo(apart.dtype).tiny)
         return self.weight * (latents_apart / scale)
@@ -160,16 +166,16 @@ class PathLength(AveragingPenalty):
     @override
     def forward(self, context: StepContext) -> Tensor:
         """Return the term of each fake, `(..., N)`."""
-        fake, latent, logits = context.fake, _latent("path_length", context), context.logits("fake")
+        fake, latent, batch = context.fake, _latent("path_length", context), len(context.batch_shape)
         if not latent.requires_grad:
             raise BadArgumentsError(
                 "path_length needs latents that require a gradient, got others; call latent.requires_grad_() before G"
             )
-        shape = fake.shape[logits.ndim :]
+        shape = fake.shape[batch:]
         pixels = math.prod(shape[1:] if len(shape) > 1 else shape)
         noise = context.normal_like(fake) / math.sqrt(pixels)
         (gradient,) = torch.autograd.grad((fake * noise).sum(), latent, create_graph=True)
-        length = lengths(widened(gradient), logits.ndim)
+        length = lengths(widened(gradient), batch)
         mean = length.detach().mean(-1)
         average = self.fit_buffer("average", mean)
         if self.training:

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from gankit.context import StepContext, widened
-from gankit.errors import BadArgumentsError, ShapeError, check_positive
-from gankit.protocols import GradientInput, check_same_batch
+from gankit.answers import Reduction, widened
+from gankit.context import StepContext
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_positive
+from gankit.protocols import GradientInput, Source, check_same_batch
 from gankit.regularizers.penalty import Penalty
 from gankit.regularizers.registry import REGULARIZERS
 
@@ -96,16 +97,35 @@ def _interpolated(context: StepContext) -> Tensor:
             f"real and fake must have the same shape to be interpolated, got {tuple(real.shape)} and "
             f"{tuple(fake.shape)}"
         )
-    # the loss needs these logits anyway, and their shape tells how many dimensions precede those of one sample
-    logits = context.logits("real")
-    epsilon = context.uniform_like(logits.detach()).to(real.dtype)
-    epsilon = epsilon.reshape(*logits.shape, *[1] * (real.ndim - logits.ndim))
+    # the loss needs these logits anyway, in whose type one number is drawn for each sample
+    logits = context.heads("real")[0].detach()
+    if logits.shape != context.batch_shape:
+        logits = logits.new_empty(context.batch_shape)
+    epsilon = context.uniform_like(logits).to(real.dtype)
+    epsilon = epsilon.reshape(*epsilon.shape, *[1] * (real.ndim - epsilon.ndim))
     return torch.lerp(fake, real, epsilon).requires_grad_()
+
+
+class _GradientPenalty(Penalty):
+    """A penalty on the gradient of one number per sample: the mean or the sum of its judgements."""
+
+    reduction: Reduction
+
+    @override
+    def check_arguments(self) -> None:
+        """Raise `BadValueError` if a weight is negative, `every` is less than 1, or the reduction is unknown."""
+        super().check_arguments()
+        if self.reduction not in ("mean", "sum"):
+            raise BadValueError(f"reduction must be 'mean' or 'sum', got {self.reduction!r}")
+
+    def _logits(self, context: StepContext, which: Source | Tensor) -> Tensor:
+        """Return the number of each sample that is differentiated, `(..., N)`."""
+        return context.sample_logits(which, self.reduction)
 
 
 @REGULARIZERS.register("r1")
 @dataclass(frozen=True)
-class R1(Penalty):
+class R1(_GradientPenalty):
     """R1: zero-centred gradient penalty on real samples (Mescheder et al. 2018, eq. 9).
 
     Formula: `weight / 2 * |grad_x D(x)|^2` at real x, where D is the logit. It reuses the forward pass of the loss,
@@ -115,6 +135,7 @@ class R1(Penalty):
         weight: The paper's gamma.
         every: Apply the penalty only in every `every`-th step, `every` times as strong (Karras et al. 2020, lazy
             regularization).
+        reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
 
     Raises:
         BadValueError: If `weight` is negative or `every` is less than 1.
@@ -130,17 +151,18 @@ class R1(Penalty):
 
     weight: float = 10.0
     every: int = 1
+    reduction: Reduction = "mean"
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"real"})
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
-        return self.weight / 2 * squared_gradient_norm(context.logits("real"), context.real)
+        return self.weight / 2 * squared_gradient_norm(self._logits(context, "real"), context.real)
 
 
 @REGULARIZERS.register("r2")
 @dataclass(frozen=True)
-class R2(Penalty):
+class R2(_GradientPenalty):
     """R2: zero-centred gradient penalty on generated samples (Mescheder et al. 2018, eq. 10).
 
     Formula: `weight / 2 * |grad_x D(x)|^2` at x = G(z), where D is the logit. G receives no gradient. It reuses the
@@ -149,6 +171,7 @@ class R2(Penalty):
     Args:
         weight: The paper's gamma.
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
+        reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
 
     Raises:
         BadValueError: If `weight` is negative or `every` is less than 1.
@@ -164,17 +187,18 @@ class R2(Penalty):
 
     weight: float = 10.0
     every: int = 1
+    reduction: Reduction = "mean"
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"fake"})
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each fake, `(..., N)`."""
-        return self.weight / 2 * squared_gradient_norm(context.logits("fake"), context.fake)
+        return self.weight / 2 * squared_gradient_norm(self._logits(context, "fake"), context.fake)
 
 
 @REGULARIZERS.register("r1_r2")
 @dataclass(frozen=True)
-class R1R2(Penalty):
+class R1R2(_GradientPenalty):
     """R1 + R2: both zero-centred penalties in one backward pass (Huang et al. 2024, R3GAN, section 2).
 
     Formula: `weight / 2 * (|grad_x D(x)|^2 + |grad_y D(y)|^2)` at real x and fake y. This is the sum of `r1` and `r2`,
@@ -183,6 +207,7 @@ class R1R2(Penalty):
     Args:
         weight: The paper's gamma, the same for both penalties.
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
+        reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
 
     Raises:
         BadValueError: If `weight` is negative or `every` is less than 1.
@@ -201,12 +226,13 @@ class R1R2(Penalty):
 
     weight: float = 10.0
     every: int = 1
+    reduction: Reduction = "mean"
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"real", "fake"})
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each pair of a real sample and a fake, `(..., N)`."""
-        logits = [context.logits("real"), context.logits("fake")]
+        logits = [self._logits(context, "real"), self._logits(context, "fake")]
         check_same_batch(*logits)
         real, fake = _gradients(logits, [context.real, context.fake])
         squares = real.square().flatten(logits[0].ndim).sum(-1) + fake.square().flatten(logits[0].ndim).sum(-1)
@@ -215,7 +241,7 @@ class R1R2(Penalty):
 
 @REGULARIZERS.register("wasserstein_gradient_penalty")
 @dataclass(frozen=True)
-class WassersteinGradientPenalty(Penalty):
+class WassersteinGradientPenalty(_GradientPenalty):
     """WGAN-GP: a gradient norm of 1 between real and fake samples (Gulrajani et al. 2017, eq. 3).
 
     Formula: `weight * (|grad_y D(y)| - 1)^2` at `y = e x + (1 - e) G(z)`, where e is drawn for each sample, uniform in
@@ -227,6 +253,7 @@ class WassersteinGradientPenalty(Penalty):
         weight: The paper's lambda.
         one_sided: Penalise only norms above 1 (section 4 of the paper).
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
+        reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
 
     Raises:
         BadValueError: If `weight` is negative or `every` is less than 1.
@@ -244,18 +271,19 @@ class WassersteinGradientPenalty(Penalty):
     weight: float = 10.0
     one_sided: bool = False
     every: int = 1
+    reduction: Reduction = "mean"
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty at a random point between each real sample and its fake, `(..., N)`."""
         samples = _interpolated(context)
-        excess = gradient_norm(context.discriminate(samples), samples) - 1
+        excess = gradient_norm(self._logits(context, samples), samples) - 1
         return self.weight * (F.relu(excess) if self.one_sided else excess).square()
 
 
 @REGULARIZERS.register("dragan")
 @dataclass(frozen=True)
-class DRAGAN(Penalty):
+class DRAGAN(_GradientPenalty):
     """DRAGAN: a gradient norm of 1 around real samples (Kodali et al. 2017, alg. 1).
 
     Formula: `weight * (|grad_y D(y)| - target)^2` at `y = x + noise`, where x is real and the noise is normal with
@@ -267,6 +295,7 @@ class DRAGAN(Penalty):
         noise_scale: The standard deviation of the noise in units of the batch's standard deviation, which is the
             square root of the paper's c in those units.
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
+        reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
 
     Raises:
         BadValueError: If `weight`, `target` or `noise_scale` is negative, or `every` is less than 1.
@@ -283,6 +312,7 @@ class DRAGAN(Penalty):
     target: float = 1.0
     noise_scale: float = 0.5
     every: int = 1
+    reduction: Reduction = "mean"
 
     @override
     def check_arguments(self) -> None:
@@ -295,15 +325,15 @@ class DRAGAN(Penalty):
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty at a random point near each real sample, `(..., N)`."""
         real = context.real.detach()
-        own = tuple(range(context.logits("real").ndim - 1, real.ndim))  # every dimension except that of the replicas
+        own = tuple(range(len(context.batch_shape) - 1, real.ndim))  # every dimension except that of the replicas
         deviation = real.std(dim=own, correction=0, keepdim=True)
         samples = (real + self.noise_scale * deviation * context.normal_like(real)).requires_grad_()
-        return self.weight * (gradient_norm(context.discriminate(samples), samples) - self.target).square()
+        return self.weight * (gradient_norm(self._logits(context, samples), samples) - self.target).square()
 
 
 @REGULARIZERS.register("zero_centered_interpolated")
 @dataclass(frozen=True)
-class ZeroCenteredInterpolated(Penalty):
+class ZeroCenteredInterpolated(_GradientPenalty):
     """0-GP: zero-centred gradient penalty between real and fake samples (Thanh-Tung et al. 2019).
 
     Formula: `weight * |grad_y D(y)|^2` at `y = e x + (1 - e) G(z)`, where D is the logit and e is drawn for each
@@ -312,6 +342,7 @@ class ZeroCenteredInterpolated(Penalty):
     Args:
         weight: The paper's lambda.
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
+        reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
 
     Raises:
         BadValueError: If `weight` is negative or `every` is less than 1.
@@ -328,9 +359,10 @@ class ZeroCenteredInterpolated(Penalty):
 
     weight: float = 10.0
     every: int = 1
+    reduction: Reduction = "mean"
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty at a random point between each real sample and its fake, `(..., N)`."""
         samples = _interpolated(context)
-        return self.weight * squared_gradient_norm(context.discriminate(samples), samples)
+        return self.weight * squared_gradient_norm(self._logits(context, samples), samples)

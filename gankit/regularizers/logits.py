@@ -41,7 +41,7 @@ class LogitDrift(Penalty):
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
-        return self.weight * context.logits("real").square()
+        return self.weight * context.per_sample("real", [logits.square() for logits in context.heads("real")])
 
 
 @REGULARIZERS.register("lecam")
@@ -64,7 +64,8 @@ class Lecam(AveragingPenalty):
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
 
     Attributes:
-        real_average: `alpha_R`, a buffer, 0-d or with one value per replica.
+        real_average: `alpha_R`, a buffer, 0-d or with one value per replica. With several heads, each has averages of
+            its own, in a leading dimension.
         fake_average: `alpha_F`, a buffer of the same shape.
         updates_done: The number of updates of the averages, a buffer.
 
@@ -95,11 +96,18 @@ class Lecam(AveragingPenalty):
     @override
     def forward(self, context: StepContext) -> Tensor:
         """Return the penalty of each pair of a real sample and a fake, `(..., N)`."""
-        real, fake = context.logits("real"), context.logits("fake")
-        check_same_batch(real, fake)
-        self._update(real.detach().mean(-1), fake.detach().mean(-1))
-        squares = (real - self.fake_average.unsqueeze(-1)).square() + (fake - self.real_average.unsqueeze(-1)).square()
-        return self.weight * squares
+        heads = list(zip(context.heads("real"), context.heads("fake"), strict=True))
+        for real, fake in heads:
+            check_same_batch(real, fake)
+        self._update(_means([real for real, _ in heads]), _means([fake for _, fake in heads]))
+        squares: list[Tensor] = []
+        for index, (real, fake) in enumerate(heads):
+            averages = [self.fake_average, self.real_average]
+            if len(heads) > 1:
+                averages = [one[index] for one in averages]
+            from_fake, from_real = (one.unsqueeze(-1) for one in averages)
+            squares.append((real - from_fake).square() + (fake - from_real).square())
+        return self.weight * context.per_sample("real", squares)
 
     def _update(self, real: Tensor, fake: Tensor) -> None:
         self.fit_buffer("real_average", real)
@@ -113,3 +121,9 @@ class Lecam(AveragingPenalty):
         self.real_average.lerp_(real, 1 - kept)
         self.fake_average.lerp_(fake, 1 - kept)
         self.updates_done += 1
+
+
+def _means(heads: list[Tensor]) -> Tensor:
+    """Return the mean logit of the only head, or those of all heads in a new first dimension, without a graph."""
+    means = [one.detach().mean(-1) for one in heads]
+    return means[0] if len(means) == 1 else torch.stack(means)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from gankit.context import widened
+from gankit.answers import widened
 from gankit.protocols import Half, Regularizer
 from gankit.testing.tensors import standard_normal
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from gankit import AdversarialTrainer, StepContext
-from gankit.context import widened
 from gankit.latents import Normal
 from gankit.losses import NonSaturating
 
@@ -147,9 +146,6 @@ class FixedContext(StepContext):
 
     noise: Tensor
 
-    def discriminate(self, samples: Tensor) -> Tensor:
-        return widened(self.discriminator(samples))
-
     def normal_like(self, x: Tensor) -> Tensor:
         assert x.shape == self.noise.shape
         return self.noise
@@ -181,6 +177,7 @@ def fixed_context(penalty, a: Tensor, b: Tensor, g: Tensor, real: Tensor, latent
         fake=fake if penalty.half == "generator" else fake.detach(),
         latent=latent,
         gradient_inputs=penalty.gradient_inputs if penalty.half == "discriminator" else (),
+        replicas=None if b.ndim == 1 else len(b),
     )
     context.noise = noise
     return context

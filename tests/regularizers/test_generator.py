@@ -76,7 +76,8 @@ def test_feature_matching_gives_the_real_side_no_graph():
 def test_feature_matching_needs_a_discriminator_with_features():
     context = StepContext(discriminator=Critic(), real=torch.zeros(2, 3), fake=torch.zeros(2, 3))
     with pytest.raises(
-        BadArgumentsError, match=r"must have features\(x, condition\) for this term, got a Critic without"
+        BadArgumentsError,
+        match=r"must have features\(x, condition\), or return an Answer with features=.* got a Critic without",
     ):
         FeatureMatching()(context)
 

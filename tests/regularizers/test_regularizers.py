@@ -87,7 +87,8 @@ def test_a_negative_or_undefined_weight_is_refused(name):
 def test_misspelt_arguments_are_refused_with_the_signature():
     with pytest.raises(
         BadArgumentsError,
-        match=r"regularizer 'r1'\(weight: float = 10.0, every: int = 1\) got an unexpected argument 'wieght'\. "
+        match=r"regularizer 'r1'\(weight: float = 10.0, every: int = 1, reduction: Reduction = 'mean'\) got an "
+        r"unexpected argument 'wieght'\. "
         r"Did you mean 'weight'\?",
     ):
         REGULARIZERS.build("r1", wieght=1.0)

@@ -119,5 +119,5 @@ def test_a_loss_that_reduces_is_refused(make_trainer, batches):
         def generator_loss(self, fake_logits, real_logits=None):
             return super().generator_loss(fake_logits).mean()
 
-    with pytest.raises(ShapeError, match=r"generator_loss must have the logits' shape \(6,\).*leave the mean"):
+    with pytest.raises(ShapeError, match=r"generator_loss must have one value per .* \(6,\), got \(\); leave the mean"):
         make_trainer(loss=Mean()).step(batches[0])

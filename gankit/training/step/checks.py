@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parameter import is_lazy
 
-from gankit.context import one_tensor, wrong_logits
+from gankit.answers import Judgements
+from gankit.context import one_tensor
 from gankit.errors import BadArgumentsError, BadValueError, DataError, DeviceError, GankitError, ShapeError, check_count
 from gankit.protocols import MixesSamples, batch_multiple_of
 from gankit.training.parallel.batch_norm import SynchronizedBatchNorm
@@ -79,29 +80,30 @@ def check_shapes(
     samples = _answer(mode, "generator", generator, latents, condition, has_batch)
     if samples is None:
         return None
+    samples = one_tensor("generator", samples)
     if samples.ndim < 2 or samples.shape[0] != count:
         raise ShapeError(
             f"the generator must return samples of shape ({count}, *sample_shape) for {count} latents, "
             f"got {tuple(samples.shape)}"
         )
-    logits = _answer(mode, "discriminator", discriminator, samples, condition, has_batch)
-    if logits is None:
+    answer = _answer(mode, "discriminator", discriminator, samples, condition, has_batch)
+    if answer is None:
         return None
-    if logits.shape != (count,):
-        raise wrong_logits(logits, (count,), f"{count} samples")
+    with mode:
+        Judgements(answer, (count,))
     return tuple(samples.shape[1:])
 
 
 def _answer(
     mode: FakeTensorMode, role: str, network: nn.Module, inputs: Tensor, condition: Tensor | None, has_batch: bool
-) -> Tensor | None:
+) -> object:
     """Return what a network answers to fake tensors, or None if they do not show it."""
     if any(isinstance(layer, torch.jit.ScriptModule) for layer in network.modules()):
         return None  # what its forward pass stores could not be put back
     arguments = (inputs,) if condition is None else (inputs, mode.from_tensor(condition))
     label = f"the {role} {type(network).__name__}"
     try:
-        answer = dry_run(mode, network, *arguments)
+        return dry_run(mode, network, *arguments)
     except BadArgumentsError:
         if condition is None and not has_batch:
             return None  # a network of gankit's own says that it needs a condition
@@ -124,7 +126,6 @@ def _answer(
         if isinstance(error, (RuntimeError, ValueError, IndexError)) and _ABOUT_SHAPES.search(reason):
             raise ShapeError(f"{label} does not fit inputs of shape {tuple(inputs.shape)}: {reason}") from error
         return None  # it takes a condition, and none is known yet, or it reads values, which fakes do not have
-    return one_tensor(role, answer)
 
 
 def is_about_arguments(error: Exception) -> bool:

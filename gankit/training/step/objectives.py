@@ -6,9 +6,11 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, cast, get_args
 
+import torch
 from torch import Tensor, nn
 
-from gankit.context import StepContext, widened
+from gankit.answers import check_head_weights, widened
+from gankit.context import StepContext
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.protocols import (
     AdversarialLoss,
@@ -144,7 +146,10 @@ class Objectives:
         return {one for _, part in self.due_penalties(half, step) for one in part.gradient_inputs}
 
     def terms(self, half: Half, context: StepContext, step: int) -> dict[str, Tensor]:
-        """Return the terms of one half by name, each `(..., N)`. Their means over the batch are added and minimised.
+        """Return the terms of one half by name. Their means over the batch are added and minimised.
+
+        A term has one value per sample, `(..., N)`, or one per judgement. The loss of a discriminator with several
+        heads has one term for each of them: `generator_loss/head0` and so on.
 
         Args:
             half: Whose objective it is.
@@ -153,12 +158,14 @@ class Objectives:
         """
         loss = self.loss_at(step)
         if half == "discriminator":
-            terms = {"discriminator_loss": loss.discriminator_loss(context.logits("real"), context.logits("fake"))}
+            pairs = zip(context.heads("real"), context.heads("fake"), strict=True)
+            losses = [loss.discriminator_loss(real, fake) for real, fake in pairs]
         else:
-            fake_logits = context.logits("fake")
+            fakes = context.heads("fake")
             # D is frozen in this half, so that D(real) has no graph
-            real_logits = context.logits("real") if loss.needs_real_logits else None
-            terms = {"generator_loss": loss.generator_loss(fake_logits, real_logits)}
+            reals = context.heads("real") if loss.needs_real_logits else [None] * len(fakes)
+            losses = [loss.generator_loss(fake, real) for fake, real in zip(fakes, reals, strict=True)]
+        terms = _by_head(f"{half}_loss", losses)
         for name, part in self.due_penalties(half, step):
             # `every` times as strong in every `every`-th step, so that its mean strength does not depend on `every`
             terms[f"penalty/{name}"] = part(context) * part.every
@@ -174,16 +181,29 @@ class Objectives:
         return {name: value / factors[name] if name in factors else value for name, value in results.items()}
 
     def scores(self, context: StepContext, step: int) -> dict[str, Tensor]:
-        """Return D(x) and D(G(z)) as means over the batch, and with log-odds the accuracies."""
-        real, fake = context.logits("real").detach(), context.logits("fake").detach()
-        if not has_log_odds(self.loss_at(step)):
-            return {"real_score": real.mean(-1), "fake_score": fake.mean(-1)}
-        return {
-            "real_score": real.sigmoid().mean(-1),
-            "fake_score": fake.sigmoid().mean(-1),
-            "real_accuracy": (real > 0).float().mean(-1),
-            "fake_accuracy": (fake < 0).float().mean(-1),
-        }
+        """Return D(x) and D(G(z)) as means over the judgements, and with log-odds the accuracies.
+
+        With several heads, each has scores of its own, such as `real_score/head0`, and the scores under the usual names
+        are their means, weighted like the heads.
+        """
+        reals, fakes = ([one.detach() for one in context.heads(which)] for which in ("real", "fake"))
+        values = {"real_score": reals, "fake_score": fakes}
+        if has_log_odds(self.loss_at(step)):
+            values = {
+                "real_score": [one.sigmoid() for one in reals],
+                "fake_score": [one.sigmoid() for one in fakes],
+                "real_accuracy": [(one > 0).float() for one in reals],
+                "fake_accuracy": [(one < 0).float() for one in fakes],
+            }
+        scores: dict[str, Tensor] = {}
+        for name, heads in values.items():
+            means = {key: one.mean(-1) for key, one in _by_head(name, heads).items()}
+            if len(heads) > 1:
+                shares = normalized(context.head_weights, len(heads))
+                first, *others = [share * mean for share, mean in zip(shares, means.values(), strict=True)]
+                scores[name] = sum(others, first)
+            scores |= means
+        return scores
 
     def constrain(self, discriminator: nn.Module, step: int) -> None:
         """Apply the constraints that are due to D, after its update."""
@@ -222,36 +242,80 @@ class Objectives:
             part.load_state_dict(state[name])
 
 
-def reduce_terms(terms: Mapping[str, Tensor], logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def reduce_terms(terms: Mapping[str, Tensor], context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the objective and the means to record: each term's mean over the batch, added, and summed over replicas.
 
+    Terms of heads, such as `generator_loss/head0`, are weighted like the heads, and their sum is recorded as well,
+    under the name without the head.
+
     Args:
-        terms: The terms by name, each of the shape of the logits.
-        logits: D's logits on the fakes, `(..., N)`.
+        terms: The terms by name, each with one value per sample or one per judgement of a head.
+        context: The context that the terms were computed from.
 
     Returns:
         The objective, 0-d, and the mean of each term, 0-d or `(R,)`, without a graph.
 
     Raises:
-        ShapeError: for a term that is not one value per sample.
+        ShapeError: for a term that has another shape.
+        BadValueError: for weights of heads that are not one for each head.
 
     Example:
         >>> import torch
-        >>> reduce_terms({"loss": torch.tensor([1.0, 3.0])}, torch.zeros(2))
+        >>> context = StepContext(discriminator=nn.Flatten(0), fake=torch.zeros(2, 1))
+        >>> reduce_terms({"loss": torch.tensor([1.0, 3.0])}, context)
         (tensor(2.), {'loss': tensor(2.)})
     """
     means: dict[str, Tensor] = {}
+    sums: dict[str, list[Tensor]] = {}
     for name, term in terms.items():
-        if term.shape != logits.shape:
-            raise ShapeError(
-                f"{name} must have the logits' shape {tuple(logits.shape)}, one value per sample, got "
-                f"{tuple(term.shape)}; leave the mean to the trainer"
-            )
+        _check_term(name, term, context)
         term = widened(term)
-        means[name] = term.mean() if term.ndim == 1 else term.mean(-1)
-    first, *others = means.values()
+        mean = term.mean() if term.ndim == 1 else term.mean(-1)
+        means[name] = mean
+        whole, slash, head = name.rpartition("/head")
+        if slash and head.isdigit():
+            weights = context.head_weights
+            check_head_weights(weights, len(context.heads("fake")))
+            mean = mean if weights is None or weights[int(head)] == 1 else weights[int(head)] * mean
+            sums.setdefault(whole, []).append(mean)
+        else:
+            sums[name] = [mean]
+    totals = {name: sum(others, first) for name, (first, *others) in sums.items()}
+    first, *others = totals.values()
     total = sum(others, first)
-    return total.sum() if total.ndim else total, {name: mean.detach() for name, mean in means.items()}
+    results = {name: mean.detach() for name, mean in (totals | means).items()}
+    return total.sum() if total.ndim else total, results
+
+
+def _by_head(name: str, values: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return the values of each head by a name of its own, or by the name alone if there is one head."""
+    return {name: values[0]} if len(values) == 1 else {f"{name}/head{i}": one for i, one in enumerate(values)}
+
+
+def normalized(weights: Sequence[float] | None, heads: int) -> list[float]:
+    """Return the share of each head in a weighted mean.
+
+    Example:
+        >>> normalized([1.0, 3.0], 2), normalized(None, 2)
+        ([0.25, 0.75], [0.5, 0.5])
+    """
+    check_head_weights(weights, heads)
+    values = [1.0] * heads if weights is None else list(weights)
+    whole = sum(values)
+    return [one / whole if whole else 1 / heads for one in values]
+
+
+def _check_term(name: str, term: Tensor, context: StepContext) -> None:
+    *replicas, count = context.batch_shape
+    if term.shape == context.batch_shape:
+        return
+    shapes = [head.shape for head in context.heads("fake")]
+    if term.shape not in shapes:
+        wanted = " or ".join(str(tuple(one)) for one in dict.fromkeys([torch.Size((*replicas, count)), *shapes]))
+        raise ShapeError(
+            f"{name} must have one value per sample or per judgement, {wanted}, got {tuple(term.shape)}; leave the "
+            "mean to the trainer"
+        )
 
 
 def part_name(part: object) -> str:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gankit.context import StepContext, one_tensor, widened
+from gankit.answers import widened
+from gankit.context import StepContext, one_tensor
 from gankit.errors import ShapeError
 from gankit.network_modes import tf32
 from gankit.protocols import Half
@@ -206,7 +207,7 @@ class Step:
             )
             objective = self._objective_of[half]
             terms = self.objectives.terms(half, context, state.steps_done) if objective is None else objective(context)
-            total, results = reduce_terms(terms, context.logits("fake"))
+            total, results = reduce_terms(terms, context)
             results = self.objectives.without_every(results)
             return total, results | (self.objectives.scores(context, state.steps_done) if is_discriminator else {})
 

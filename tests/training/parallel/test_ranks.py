@@ -257,7 +257,7 @@ DIFFERENCES = {
     "the seed": ({"seed": 1}, "seed 0 on rank 0 and 1 on rank 1"),
     "a penalty": (
         {"regularizers": {"r1": REGULARIZERS.build("r1")}},
-        "regularizer r1 missing on rank 0 and R1(weight=10.0, every=1) on rank 1",
+        "regularizer r1 missing on rank 0 and R1(weight=10.0, every=1, reduction='mean') on rank 1",
     ),
     "the number of steps": ({"steps": 3}, "steps 2 on rank 0 and 3 on rank 1"),
     "a checkpoint that one rank has loaded": ({"resumed": 1}, "steps_done 0 on rank 0 and 1 on rank 1"),

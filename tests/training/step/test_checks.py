@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gankit import AdversarialTrainer
+from gankit.answers import Answer
 from gankit.errors import BadArgumentsError, BadValueError, DeviceError, ShapeError
 from gankit.latents import Normal
 from gankit.losses import NonSaturating
@@ -27,16 +28,16 @@ def test_networks_that_do_not_fit_each_other_are_refused_at_construction(make_tr
 
 
 def test_logits_that_are_not_n_are_refused_at_construction(make_trainer):
-    with pytest.raises(ShapeError, match=r"logits of shape \(2,\) for 2 samples, got \(2, 1\); \(N, 1\) becomes"):
-        make_trainer(discriminator=nn.Sequential(nn.Flatten(), nn.Linear(16, 1)))
+    with pytest.raises(ShapeError, match=r"logits of shape \(2,\), .* for 2 samples, got \(2, 3\); return Answer"):
+        make_trainer(discriminator=nn.Sequential(nn.Flatten(), nn.Linear(16, 3)))
 
 
 def test_without_a_latent_shape_they_are_refused_at_the_first_batch(make_trainer, batches):
     def latent(count, *, generator, device):
         return torch.randn(count, 3, generator=generator, device=device)
 
-    trainer = make_trainer(discriminator=nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), latent=latent)
-    with pytest.raises(ShapeError, match=r"logits of shape \(6,\) for 6 samples, got \(6, 1\)"):
+    trainer = make_trainer(discriminator=nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), latent=latent)
+    with pytest.raises(ShapeError, match=r"logits of shape \(6,\), .* for 6 samples, got \(6, 3\)"):
         trainer.step(batches[0])
     with pytest.raises(ShapeError, match=r"real samples' shape \(6, 2, 2\), got \(6, 1, 4, 4\)"):
         make_trainer(latent=latent).step(torch.randn(6, 2, 2))
@@ -99,14 +100,19 @@ class Output:
 
 
 ANSWERS = {
-    "tuple": (lambda logits: (logits, logits), BadArgumentsError, "one tensor of floating-point numbers, got tuple"),
+    "tuple": (
+        lambda logits: (logits, logits),
+        BadArgumentsError,
+        r"or an Answer\(heads=\(tensor, ...\)\) of several, got tuple",
+    ),
     "list": (lambda logits: [logits], BadArgumentsError, "got list"),
     "dictionary": (lambda logits: {"logits": logits}, BadArgumentsError, "got dict"),
     "object": (Output, BadArgumentsError, "got Output"),
     "nothing": (lambda logits: None, BadArgumentsError, "got NoneType"),
     "integers": (lambda logits: (logits > 0).long(), BadArgumentsError, "got torch.int64"),
-    "maps of one": (lambda logits: logits[:, None, None, None], ShapeError, r"\.flatten\(0\) makes \(N,\) of it"),
-    "patches": (lambda logits: logits[:, None].expand(-1, 9), ShapeError, "such as the mean over its positions"),
+    "an answer without heads": (lambda logits: Answer(()), BadArgumentsError, "got tuple without any"),
+    "several numbers": (lambda logits: logits[:, None].expand(-1, 9), ShapeError, "if each number is a judgement"),
+    "channels": (lambda logits: logits[:, None, None].expand(-1, 3, 9), ShapeError, "if each number is a judgement"),
     "mean": (lambda logits: logits.mean(), ShapeError, r"samples, got \(\); return one number per sample"),
 }
 

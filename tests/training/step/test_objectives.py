@@ -149,7 +149,7 @@ def test_constraints_are_applied_when_they_are_due():
 def test_terms_are_averaged_over_the_batch_and_added_over_replicas():
     terms = {"a": torch.tensor([[1.0, 3.0], [5.0, 7.0]]), "b": torch.tensor([[1.0, 1.0], [2.0, 2.0]])}
     terms["a"].requires_grad_()
-    total, means = reduce_terms(terms, torch.zeros(2, 2))
+    total, means = reduce_terms(terms, StepContext(discriminator=nn.Flatten(1), fake=torch.zeros(2, 2, 1), replicas=2))
     assert total.item() == 2 + 6 + 1 + 2
     assert {name: mean.tolist() for name, mean in means.items()} == {"a": [2.0, 6.0], "b": [1.0, 2.0]}
     assert total.requires_grad
@@ -158,8 +158,8 @@ def test_terms_are_averaged_over_the_batch_and_added_over_replicas():
 
 @pytest.mark.parametrize("term", [torch.zeros(()), torch.zeros(3), torch.zeros(2, 1)], ids=["mean", "count", "column"])
 def test_a_term_that_is_not_one_value_per_sample_is_refused(term):
-    with pytest.raises(ShapeError, match=r"penalty/a must have the logits' shape \(2,\)") as caught:
-        reduce_terms({"penalty/a": term}, torch.zeros(2))
+    with pytest.raises(ShapeError, match=r"penalty/a must have one value per sample .*, \(2,\), got") as caught:
+        reduce_terms({"penalty/a": term}, StepContext(discriminator=nn.Flatten(0), fake=torch.zeros(2, 1)))
     assert "\n" not in str(caught.value)
 
 
