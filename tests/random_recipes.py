@@ -181,6 +181,7 @@ def sound_drafts(draw) -> Draft:
         "precision": st.sampled_from(["float32", "bfloat16"]),
         "execution": st.sampled_from(["auto", "eager"]),
         "share_generator_forward": st.booleans(),
+        "simultaneous_updates": st.booleans(),
         "concatenate_discriminator_passes": st.booleans() if joins else st.just(False),
         "on_non_finite": st.sampled_from(["raise", "skip"]) if replicas is None else st.just("raise"),
         "synchronize_batch_norm": st.booleans() if replicas is None else st.just(False),

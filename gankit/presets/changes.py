@@ -27,6 +27,7 @@ class OptionChanges(TypedDict, total=False):
     precision: Precision
     execution: Execution
     share_generator_forward: bool
+    simultaneous_updates: bool
     concatenate_discriminator_passes: bool
     on_non_finite: OnNonFinite
     synchronize_batch_norm: bool

@@ -15,10 +15,13 @@ of the parts of pylearn2 that it names:
 | momentum | 0.5 at first, rising linearly to 0.7 in the 250th epoch |
 | losses | non-saturating; that of the discriminator is halved, here by half its learning rate |
 
-Three things differ. The paper's code computes the gradients of both networks from the same noise and before either is
-updated; here the generator is updated after the discriminator and from noise of its own, as in algorithm 1 of the
-paper. The momentum rises after each update instead of each epoch. And by default the data are the 5,000 digits that
-come with gankit: `gankit train goodfellow_2014_mnist --data mnist:stop=50000 --root data` takes the paper's.
+As in that code, the gradients of both networks are computed from the same noise and before either is updated
+(`simultaneous_updates`); algorithm 1 of the paper updates the discriminator first.
+
+Three things differ. The two passes of the discriminator over the fakes, one for each network's gradient, have dropout
+masks of their own. The momentum rises after each update instead of each epoch. And by default the data are the 5,000
+digits that come with gankit: `gankit train goodfellow_2014_mnist --data mnist:stop=50000 --root data` takes the
+paper's.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ goodfellow_2014_mnist: Preset = Preset(
     discriminator_optimizer=Spec("scheduled_sgd", lr=0.05, **_SCHEDULE),
     batch_size=100,
     steps=_STEPS,
+    simultaneous_updates=True,
     concatenate_discriminator_passes=True,  # faster; nothing in D mixes the samples
     output_bias_from_data=True,
 )

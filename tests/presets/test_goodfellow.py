@@ -61,3 +61,7 @@ def test_its_rates_after_250_epochs_are_the_papers(trainer):
 def test_replicas_are_refused_because_of_dropout():
     with pytest.raises(BadArgumentsError, match="Dropout"):
         goodfellow_2014_mnist(device="cpu", replicas=2)
+
+
+def test_both_gradients_are_those_before_either_update(trainer):
+    assert trainer.options.simultaneous_updates

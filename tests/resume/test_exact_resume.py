@@ -28,6 +28,7 @@ CASES = {
     "a path-length penalty": (POINTS.replace(regularizers=(Spec("path_length", every=3),)), {}),
     "warm-up and clipping": (POINTS.replace(discriminator_warmup_steps=6, max_gradient_norm=0.1), {}),
     "sharing G's pass": (POINTS.replace(share_generator_forward=True), {}),
+    "updates at the same time": (POINTS.replace(simultaneous_updates=True), {}),
     "a conditional model": (DIGITS.replace(num_classes=10, batch_size=1000), {}),
     "a rate for each replica": (
         POINTS.replace(generator_optimizer=Spec("replica_adam", lr=(0.1, 0.2)), discriminator_optimizer="replica_adam"),

@@ -113,10 +113,11 @@ class Executor:
         requested, options, device = self._requested, self._step.options, self._state.device
         if "cuda_graph" in requested and device.type != "cuda":
             raise DeviceError(f"execution {requested!r} needs a CUDA device, got {str(device)!r}")
-        if "compile" in requested and options.share_generator_forward:
+        if "compile" in requested and options.has_shared_fakes:
+            name = "simultaneous_updates" if options.simultaneous_updates else "share_generator_forward"
             raise BadValueError(
-                "share_generator_forward keeps the generator's graph from one half to the other, which only executions "
-                f"'eager' and 'cuda_graph' allow, got {requested!r}"
+                f"{name} keeps the generator's graph from one half to the other, which only executions 'eager' and "
+                f"'cuda_graph' allow, got {requested!r}"
             )
         if self._step.ranks.size > 1 and "cuda_graph" in requested:
             raise BadValueError(

@@ -30,6 +30,7 @@ _CHOICES = {"precision": PRECISIONS, "execution": EXECUTIONS, "on_non_finite": O
 _SWITCHES = (
     "averaging_ramp",
     "share_generator_forward",
+    "simultaneous_updates",
     "concatenate_discriminator_passes",
     "synchronize_batch_norm",
 )
@@ -54,6 +55,9 @@ class Options:
             on CUDA and eager on the CPU. A step that cannot be run in the requested way falls back with a warning.
         share_generator_forward: Generate the fakes once per step instead of twice. The last update of D and the update
             of G then see the same fakes, and BatchNorm in G counts them once.
+        simultaneous_updates: Compute the gradients of D and of G from the same fakes before either is updated. This is
+            how the code of Goodfellow et al. 2014 trains; their algorithm 1 updates D first. With several updates of D
+            in a step, it concerns the last one.
         concatenate_discriminator_passes: Run D once on real and fake samples together in its own half. This is only
             for a D that does not mix the samples of a batch. Spectral normalisation then makes one step of its power
             method instead of two.
@@ -84,9 +88,15 @@ class Options:
     precision: Precision = "float32"
     execution: Execution = "auto"
     share_generator_forward: bool = False
+    simultaneous_updates: bool = False
     concatenate_discriminator_passes: bool = False
     on_non_finite: OnNonFinite = "raise"
     synchronize_batch_norm: bool = False
+
+    @property
+    def has_shared_fakes(self) -> bool:
+        """Whether the last update of D in a step and the update of G see the same fakes."""
+        return self.share_generator_forward or self.simultaneous_updates
 
     def __post_init__(self) -> None:
         check_count("discriminator_steps", self.discriminator_steps)

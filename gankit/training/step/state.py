@@ -145,7 +145,7 @@ class TrainingState:
                 raise BadValueError("synchronize_batch_norm is for one model, got it with replicas")
         if options.concatenate_discriminator_passes:
             check_unmixed(discriminator)
-        if options.share_generator_forward:
+        if options.has_shared_fakes:
             check_unshared(generator, discriminator)
         if options.synchronize_batch_norm and ranks.size > 1:
             generator, discriminator = map(synchronize_batch_norm, (generator, discriminator))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,17 @@ class Differentiate(Protocol):
             fake: G(latent) if it was already computed, or None.
         """
         ...
+
+
+class _Update(NamedTuple):
+    """An update of one network whose gradient is computed."""
+
+    half: Half
+    optimizer: Optimizer
+    parameters: Sequence[Tensor]
+    gradients: Sequence[Tensor]
+    results: dict[str, Tensor]
+    undoable: Undoable | None
 
 
 class Step:
@@ -113,7 +124,7 @@ class Step:
         differentiate = self.differentiate_eagerly if differentiate is None else differentiate
         results: dict[str, Tensor] = {}
         with self._precision(), single_samples_refused():
-            if self.options.share_generator_forward and self.updates_generator:
+            if self.options.has_shared_fakes and self.updates_generator:
                 return self._with_shared_fakes(batches, differentiate)
             for real, condition in batches:
                 results = self._update("discriminator", differentiate, real, condition, self._latent(real))
@@ -255,8 +266,14 @@ class Step:
             latent = latent.detach().requires_grad_()
         with self._autocast():
             fake = self._generate(latent, condition)
-        results = self._update("discriminator", differentiate, real, condition, latent.detach(), fake.detach())
-        return results | self._update("generator", differentiate, real, condition, latent, fake)
+        discriminator = self._differentiated(
+            "discriminator", differentiate, real, condition, latent.detach(), fake.detach()
+        )
+        if not self.options.simultaneous_updates:
+            results = self._applied(discriminator)
+            return results | self._update("generator", differentiate, real, condition, latent, fake)
+        generator = self._differentiated("generator", differentiate, real, condition, latent, fake)
+        return self._applied(discriminator) | self._applied(generator)
 
     def _update(
         self,
@@ -268,7 +285,19 @@ class Step:
         fake: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Make one update of one network, and return the named results."""
-        state, optimizer, max_norm = self.state, self.state.optimizer(half), self.options.max_gradient_norm
+        return self._applied(self._differentiated(half, differentiate, real, condition, latent, fake))
+
+    def _differentiated(
+        self,
+        half: Half,
+        differentiate: Differentiate,
+        real: Tensor,
+        condition: Tensor | None,
+        latent: Tensor,
+        fake: Tensor | None = None,
+    ) -> _Update:
+        """Put the gradient of one half into its network's parameters, the same on every rank."""
+        state, optimizer = self.state, self.state.optimizer(half)
         undoable = Undoable(optimizer, self._changed_modules(half)) if state.watch.policy == "skip" else None
         parameters = held_parameters(optimizer)
         for parameter in parameters:  # an optimizer would apply what earlier updates, or loops of others, have left
@@ -280,6 +309,12 @@ class Step:
             buffers = {id(one): one for module in self._changed_modules(half) for one in module.buffers()}
             floating = [one for one in buffers.values() if one.is_floating_point()]
             self.ranks.average([*gradients, *floating, *results.values()])
+        return _Update(half, optimizer, parameters, gradients, results, undoable)
+
+    def _applied(self, update: _Update) -> dict[str, Tensor]:
+        """Update a network by the gradient in its parameters, and return the named results."""
+        half, optimizer, parameters, gradients, results, undoable = update
+        state, max_norm = self.state, self.options.max_gradient_norm
         is_finite = None if undoable is None else all_finite([*results.values(), *largest_magnitude(gradients)])
         if max_norm is not None:
             results[f"{half}_gradient_norm"] = (
@@ -310,7 +345,7 @@ class Step:
     def _changed_modules(self, half: Half) -> list[nn.Module]:
         """Return the modules whose buffers one half changes."""
         modules = self.state.modules()
-        if self.options.share_generator_forward and half == "discriminator" and self.updates_generator:
+        if self.options.has_shared_fakes and half == "discriminator" and self.updates_generator:
             # G's graph is still needed after D's update, with the buffers that its forward pass has left
             modules.remove(self.state.generator)
         return modules

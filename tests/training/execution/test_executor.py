@@ -45,6 +45,12 @@ make_batches = partial(steps.make_batches, dtype=torch.float64)
             BadValueError,
             "share_generator_forward keeps the generator's graph .* got 'compile'",
         ),
+        (
+            "compile",
+            {"simultaneous_updates": True},
+            BadValueError,
+            "simultaneous_updates keeps the generator's graph .* got 'compile'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_at_construction(execution, options, error, says):

@@ -119,6 +119,7 @@ OPTIONS = {
     "clipped gradients": {"max_gradient_norm": lambda: 0.05},
     "falling learning rates": {"learning_rate_decay": lambda: True},
     "shared generator forward": {"share_generator_forward": lambda: True},
+    "simultaneous updates": {"simultaneous_updates": lambda: True, "max_gradient_norm": lambda: 0.05},
     "concatenated passes": {
         "concatenate_discriminator_passes": lambda: True,
         "regularizers": lambda: ["r1"],

@@ -58,7 +58,7 @@ def assert_close(one, other, bound):
 # --- one pass through G for both halves ------------------------------------------------------------------
 
 
-def shared_by_hand(G, D, batches, noise, discriminator_steps, steps):
+def shared_by_hand(G, D, batches, noise, discriminator_steps, steps, simultaneous=False):
     optimizer_G = torch.optim.Adam(G.parameters(), lr=1e-2, eps=1e-4)
     optimizer_D = torch.optim.Adam(D.parameters(), lr=1e-2, eps=1e-4)
     stream = itertools.cycle(batches)
@@ -75,28 +75,35 @@ def shared_by_hand(G, D, batches, noise, discriminator_steps, steps):
             loss_D = (F.softplus(-D(real)) + F.softplus(D(fake.detach()))).mean()
             optimizer_D.zero_grad()
             loss_D.backward()
-            optimizer_D.step()
+            if not simultaneous or update < discriminator_steps - 1:
+                optimizer_D.step()
         loss_G = F.softplus(-D(fake)).mean()
         optimizer_G.zero_grad()
-        loss_G.backward()
+        for parameter, gradient in zip(G.parameters(), torch.autograd.grad(loss_G, [*G.parameters()]), strict=True):
+            parameter.grad = gradient
+        if simultaneous:
+            optimizer_D.step()
         optimizer_G.step()
         losses.append((loss_D.item(), loss_G.item()))
     return losses
 
 
+@pytest.mark.parametrize("option", ["share_generator_forward", "simultaneous_updates"])
 @pytest.mark.parametrize("discriminator_steps", [1, 3])
-def test_sharing_equals_the_loop_written_by_hand_to_the_last_bit(discriminator_steps):
+def test_shared_fakes_equal_the_loop_written_by_hand_to_the_last_bit(discriminator_steps, option):
     data = make_batches(dtype=torch.float32)
     trainer = make(
         dtype=torch.float32,
-        share_generator_forward=True,
         discriminator_steps=discriminator_steps,
         seed=3,
         log_every_steps=1,
+        **{option: True},
     )
     other = make(dtype=torch.float32)
     noise = torch.Generator().manual_seed(stream_seed(3, "training noise"))
-    by_hand = shared_by_hand(other.generator, other.discriminator, data, noise, discriminator_steps, 20)
+    by_hand = shared_by_hand(
+        other.generator, other.discriminator, data, noise, discriminator_steps, 20, option == "simultaneous_updates"
+    )
     trainer.fit(data, steps=20)
     assert [(row["discriminator_loss"], row["generator_loss"]) for row in trainer.history] == by_hand
     for name, value in weights(other).items():
