@@ -1,15 +1,13 @@
-"""Compares the vanilla GAN on digits with variants of it that are broken on purpose, which must score worse.
+"""Compares `vanilla_mnist_tuned` with variants of it that are broken on purpose, which must score worse.
 
     OMP_NUM_THREADS=1 python -m tools.compare_broken_variants --seeds 5 --out runs/broken
 
 One variant has a generator of half the width, and in the other one D is not updated in the second half of the steps.
-They are trained for 1,000 steps with batches of 32. `--loss` is the loss of all three; further flags are those of
-`gankit compare`.
+Flags are those of `gankit compare`.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
@@ -18,22 +16,28 @@ from typing_extensions import override
 
 from gankit.cli import main
 from gankit.optimizers import OPTIMIZERS
+from gankit.presets import vanilla_mnist_tuned
 
-STEPS = 1000
-VARIANTS = ["generator=mlp:hidden_dim=64", f"discriminator_optimizer=stopping_adam:updates={STEPS // 2}"]
+STEPS = vanilla_mnist_tuned.steps
+VARIANTS = [
+    "generator=mlp:hidden_dim=64",
+    f"discriminator_optimizer=stopping_adam:updates={STEPS // 2},lr=0.0004,betas=[0.5,0.99]",
+]
 """The variants as `gankit compare` reads them."""
 
 
 class StoppingAdam(optim.Adam):
-    """Adam with the numbers of `vanilla_mnist`, which makes no more updates after the first ones.
+    """Adam that makes no more updates after the first ones.
 
     Args:
         params: The parameters.
         updates: The number of updates.
+        lr: The learning rate.
+        betas: The decay rates of the averages.
     """
 
-    def __init__(self, params: Any, *, updates: int) -> None:
-        super().__init__(params, lr=2e-4, betas=(0.5, 0.999), fused=True)
+    def __init__(self, params: Any, *, updates: int, lr: float, betas: tuple[float, float]) -> None:
+        super().__init__(params, lr=lr, betas=betas, fused=True)
         self.remaining = updates
 
     @override
@@ -45,15 +49,10 @@ class StoppingAdam(optim.Adam):
         return None
 
 
-def arguments(words: list[str]) -> list[str]:
-    """Return the arguments of `gankit` for those of this command."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--loss", default="unchanged")
-    options, flags = parser.parse_known_args(words)
-    entries = ["--loss", options.loss]
-    for variant in VARIANTS:
-        entries += ["--variant", f"{options.loss}+{variant}"]
-    return ["compare", "vanilla_mnist", *entries, "--steps", str(STEPS), "--batch-size", "32", *flags]
+def arguments(flags: list[str]) -> list[str]:
+    """Return the arguments of `gankit` for the flags of this command."""
+    entries = ["--loss", "unchanged", *(word for variant in VARIANTS for word in ("--variant", variant))]
+    return ["compare", "vanilla_mnist_tuned", *entries, *flags]
 
 
 if __name__ == "__main__":
