@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         regularizers,
         training,
     )
+    from gankit.adversary import Adversary
     from gankit.answers import Answer
     from gankit.architectures import DISCRIMINATORS, GENERATORS
     from gankit.augmentations import AUGMENTATIONS
@@ -53,6 +54,7 @@ else:  # hidden from type checkers, which would take any name for an attribute o
             "PRESETS": "gankit.presets:PRESETS",
             "REGULARIZERS": "gankit.regularizers:REGULARIZERS",
             "AdversarialTrainer": "gankit.training:AdversarialTrainer",
+            "Adversary": "gankit.adversary:Adversary",
             "Answer": "gankit.answers:Answer",
             "GankitError": "gankit.errors:GankitError",
             "LossSchedule": "gankit.losses:LossSchedule",
@@ -76,6 +78,7 @@ __all__ = [
     "PRESETS",
     "REGULARIZERS",
     "AdversarialTrainer",
+    "Adversary",
     "Answer",
     "GankitError",
     "LossSchedule",

@@ -228,7 +228,11 @@ class StepContext:
     def _judge(self, samples: Tensor, condition: Any) -> Judgements:
         batch_shape = self._batch_shape_of(samples)
         arguments = (samples,) if condition is None else (samples, condition)
-        return Judgements(self.discriminator(*arguments), batch_shape)
+        return Judgements(self.call_discriminator(*arguments), batch_shape)
+
+    def call_discriminator(self, *arguments: Any) -> Any:
+        """Return what D returns for samples, and for their condition if there is one."""
+        return self.discriminator(*arguments)
 
     def per_sample(self, which: Source, heads: Sequence[Tensor]) -> Tensor:
         """Return one value per sample, `(..., N)`: the mean of its judgements' values, added over the heads by weight.

@@ -16,6 +16,7 @@ Shapes, everywhere:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -159,6 +160,17 @@ class Constraint(Protocol):
     def apply(self, network: nn.Module) -> None:
         """Change the network's parameters in place."""
         ...
+
+
+def part_name(part: object) -> str:
+    """Return the name of a part that was given without one: that of its class, in snake_case.
+
+    Example:
+        >>> class WeightClipping: ...
+        >>> part_name(WeightClipping())
+        'weight_clipping'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(part).__name__).lower()
 
 
 # --- networks --------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ LAYOUT = {
         ["data"],
         ["metrics"],
         ["training"],
+        ["adversary"],
         ["presets"],
         ["runs"],
         ["compare"],
@@ -65,7 +66,7 @@ NEVER = {
     "testing": {
         *("seeds", "version", "devices", "workers", "pictures", "blocks", "losses", "augmentations", "latents"),
         *("optimizers", "regularizers", "architectures", "metrics", "data", "training", "presets", "runs"),
-        *("compare", "cli", "__main__"),
+        *("adversary", "compare", "cli", "__main__"),
     },
 }
 """For a module of gankit those that it must not import although they stand above it."""

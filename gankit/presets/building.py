@@ -22,13 +22,13 @@ from gankit.latents import LATENTS
 from gankit.losses import LOSSES, LossSchedule
 from gankit.optimizers import OPTIMIZERS, build_optimizer, with_fused_update
 from gankit.presets.output_bias import mean_sample, set_output_bias
-from gankit.protocols import Callback, Constraint, HasShape, Latent, Regularizer
+from gankit.protocols import Callback, HasShape, Latent
 from gankit.registry import Registry, Spec, arguments_of
 from gankit.regularizers import REGULARIZERS
+from gankit.regularizers.building import build_regularizers
 from gankit.seeds import default_generator_kept, replica_seeds, stream_seed
 from gankit.training import AdversarialTrainer, Ranks, Stacked
 from gankit.training.saving.environment import sources_of
-from gankit.training.step.objectives import part_name
 from gankit.training.step.options import OPTION_NAMES
 
 _OUTPUT_ACTIVATIONS = {(0.0, 1.0): "sigmoid", (-1.0, 1.0): "tanh", None: "identity"}
@@ -91,7 +91,7 @@ def build_trainer(
         latent=latent,
         generator_optimizer=_optimizer(fields["generator_optimizer"], generator, place),
         discriminator_optimizer=_optimizer(fields["discriminator_optimizer"], discriminator, place),
-        regularizers=_regularizers(fields["regularizers"]),
+        regularizers=build_regularizers(fields["regularizers"]),
         learning_rate_decay_steps=fields["steps"] if fields["learning_rate_decay"] else None,
         seed=seed,
         log_every_steps=log_every_steps,
@@ -187,18 +187,6 @@ def _output_activation(sample_range: tuple[float, float] | None) -> str:
             "range, give the generator's output_activation in a Spec"
         )
     return _OUTPUT_ACTIVATIONS[sample_range]
-
-
-def _regularizers(refs: Sequence[Any]) -> dict[str, Regularizer | Constraint]:
-    """Build the regularizers, each under its registered name, or under the name of its class."""
-    regularizers: dict[str, Regularizer | Constraint] = {}
-    for ref in refs:
-        part = REGULARIZERS.build(ref)
-        name = Spec.of(ref).name if isinstance(ref, (str, Spec)) else part_name(part)
-        if name in regularizers:
-            raise BadValueError(f"regularizers must have different names, got {name!r} twice")
-        regularizers[name] = part
-    return regularizers
 
 
 def _optimizer(ref: Any, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:

@@ -97,6 +97,7 @@ class ModeSeeking(Penalty):
     weight: float = 1.0
     every: int = 1
     half: ClassVar[Half] = "generator"
+    needs_latent: ClassVar[bool] = True
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
@@ -156,6 +157,7 @@ class PathLength(AveragingPenalty):
     """
 
     half: ClassVar[Half] = "generator"
+    needs_latent: ClassVar[bool] = True
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"latent"})
     average: Tensor
 

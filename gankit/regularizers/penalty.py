@@ -24,6 +24,7 @@ class Penalty(ABC):
         half: The network whose objective the penalty joins.
         gradient_inputs: The tensors of the context with respect to which the penalty differentiates.
         weights: The names of the arguments that are weights.
+        needs_latent: Whether the penalty needs the latents of G, which a training loop without them cannot give it.
 
     Example:
         >>> from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Penalty(ABC):
     half: ClassVar[Half] = "discriminator"
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset()
     weights: ClassVar[tuple[str, ...]] = ("weight",)
+    needs_latent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.check_arguments()

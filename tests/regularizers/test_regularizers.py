@@ -11,9 +11,8 @@ from torch import nn
 
 from gankit import REGULARIZERS, Spec, StepContext
 from gankit.errors import BadArgumentsError, BadValueError
-from gankit.protocols import Constraint, Regularizer, Stateful
+from gankit.protocols import Constraint, Regularizer, Stateful, part_name
 from gankit.regularizers import Lecam, PathLength, WeightClipping
-from gankit.training.step.objectives import part_name
 from tests.regularizers.networks import SHAPE, fixed_context, make_batches, make_trainer, weights
 
 EVERY = pytest.mark.parametrize("name", REGULARIZERS.names())

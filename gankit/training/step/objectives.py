@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -24,6 +23,7 @@ from gankit.protocols import (
     State,
     Stateful,
     has_log_odds,
+    part_name,
 )
 from gankit.training.step.constants import Same, description
 from gankit.training.step.facts import in_words
@@ -211,6 +211,11 @@ class Objectives:
             if self.is_due(part, step):
                 part.apply(discriminator)
 
+    @property
+    def depend_on_step(self) -> bool:
+        """Whether there is a schedule, or a part that is not due in every step."""
+        return self._schedule is not None or any(part.every > 1 for part in self.regularizers.values())
+
     # --- what they hold --------------------------------------------------------------------------------------
 
     def parts(self, step: int) -> list[object]:
@@ -220,6 +225,10 @@ class Objectives:
     def modules(self, step: int) -> list[nn.Module]:
         """Return those parts that are modules, and therefore have tensors of their own."""
         return [part for part in self.parts(step) if isinstance(part, nn.Module)]
+
+    def named_modules(self) -> dict[str, nn.Module]:
+        """Return the parts that last and are modules, by the names of their states."""
+        return {name: part for name, part in self._stateful().items() if isinstance(part, nn.Module)}
 
     def _stateful(self) -> dict[str, Stateful]:
         # as in the metrics, so that a penalty may have any name, even "loss"
@@ -265,26 +274,58 @@ def reduce_terms(terms: Mapping[str, Tensor], context: StepContext) -> tuple[Ten
         >>> reduce_terms({"loss": torch.tensor([1.0, 3.0])}, context)
         (tensor(2.), {'loss': tensor(2.)})
     """
+    means = mean_terms(terms, context)
+    sums = weighted_sums(means, context)
+    first, *others = sums.values()
+    total = sum(others, first)
+    results = {name: mean.detach() for name, mean in (sums | means).items()}
+    return total.sum() if total.ndim else total, results
+
+
+def mean_terms(terms: Mapping[str, Tensor], context: StepContext) -> dict[str, Tensor]:
+    """Return the mean of each term over the batch, 0-d or `(R,)`, with its graph.
+
+    Raises:
+        ShapeError: for a term without one value per sample or per judgement of a head.
+
+    Example:
+        >>> import torch
+        >>> context = StepContext(discriminator=nn.Flatten(0), fake=torch.zeros(2, 1))
+        >>> mean_terms({"loss": torch.tensor([1.0, 3.0])}, context)
+        {'loss': tensor(2.)}
+    """
     means: dict[str, Tensor] = {}
-    sums: dict[str, list[Tensor]] = {}
     for name, term in terms.items():
         _check_term(name, term, context)
         term = widened(term)
-        mean = term.mean() if term.ndim == 1 else term.mean(-1)
-        means[name] = mean
+        means[name] = term.mean() if term.ndim == 1 else term.mean(-1)
+    return means
+
+
+def weighted_sums(means: Mapping[str, Tensor], context: StepContext) -> dict[str, Tensor]:
+    """Return the means by term, in which those of heads are added, weighted like the heads.
+
+    Raises:
+        BadValueError: for weights of heads that are not one for each head.
+
+    Example:
+        >>> import torch
+        >>> context = StepContext(discriminator=nn.Flatten(0), fake=torch.zeros(2, 1))
+        >>> weighted_sums({"loss/head0": torch.tensor(1.0), "loss/head1": torch.tensor(2.0)}, context)
+        {'loss': tensor(3.)}
+    """
+    sums: dict[str, Tensor] = {}
+    weights = context.head_weights
+    for name, mean in means.items():
         whole, slash, head = name.rpartition("/head")
-        if slash and head.isdigit():
-            weights = context.head_weights
+        if not slash or not head.isdigit():
+            sums[name] = mean
+            continue
+        if weights is not None:
             check_head_weights(weights, len(context.heads("fake")))
-            mean = mean if weights is None or weights[int(head)] == 1 else weights[int(head)] * mean
-            sums.setdefault(whole, []).append(mean)
-        else:
-            sums[name] = [mean]
-    totals = {name: sum(others, first) for name, (first, *others) in sums.items()}
-    first, *others = totals.values()
-    total = sum(others, first)
-    results = {name: mean.detach() for name, mean in (totals | means).items()}
-    return total.sum() if total.ndim else total, results
+            mean = mean if weights[int(head)] == 1 else weights[int(head)] * mean
+        sums[whole] = sums[whole] + mean if whole in sums else mean
+    return sums
 
 
 def _by_head(name: str, values: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -316,17 +357,6 @@ def _check_term(name: str, term: Tensor, context: StepContext) -> None:
             f"{name} must have one value per sample or per judgement, {wanted}, got {tuple(term.shape)}; leave the "
             "mean to the trainer"
         )
-
-
-def part_name(part: object) -> str:
-    """Return the name of a part that was given without one: that of its class, in snake_case.
-
-    Example:
-        >>> class WeightClipping: ...
-        >>> part_name(WeightClipping())
-        'weight_clipping'
-    """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(part).__name__).lower()
 
 
 def _by_name(

@@ -11,8 +11,9 @@ from torch import nn
 from gankit import LossSchedule, StepContext
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.losses import Hinge, Minimax, NonSaturating, RelativisticAverage, Wasserstein
+from gankit.protocols import part_name
 from gankit.regularizers import R1, Lecam, PathLength, WassersteinGradientPenalty, WeightClipping
-from gankit.training.step.objectives import Objectives, part_name, reduce_terms
+from gankit.training.step.objectives import Objectives, reduce_terms
 from tests.training.steps import CountingLoss
 
 

@@ -1,0 +1,5 @@
+"""An adversarial term for a training loop of your own: `Adversary`, which supplies both halves."""
+
+from gankit.adversary.adversary import Adversary
+
+__all__ = ["Adversary"]
