@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from gankit.answers import widened
+from gankit.answers import Answer, widened
 from gankit.protocols import Half, Regularizer
 from gankit.testing.tensors import standard_normal
+
+Judged: TypeAlias = Literal["samples", "positions", "heads"]
+"""What D judges: samples as a whole, the positions of a map, or the positions of two heads."""
 
 BATCH_SIZE = 5
 NUM_CLASSES = 3
@@ -64,17 +68,27 @@ class _SmallNetwork(nn.Module):
 class SmallDiscriminator(_SmallNetwork):
     """A small D, for samples of any shape.
 
+    Attributes:
+        positions: The number of judgements that each head gives a sample.
+
     Example:
         >>> SmallDiscriminator(2, conditional=False)(torch.zeros(5, 2)).shape
         torch.Size([5])
+        >>> SmallDiscriminator(2, conditional=False, judged="positions")(torch.zeros(5, 2)).shape
+        torch.Size([5, 1, 2, 3])
     """
 
-    def __init__(self, in_features: int, conditional: bool) -> None:
-        super().__init__(in_features, 1, conditional, seed=100)
+    def __init__(self, in_features: int, conditional: bool, judged: Judged = "samples") -> None:
+        self.positions: tuple[int, ...] = {"samples": (1,), "positions": (6,), "heads": (2, 3)}[judged]
+        super().__init__(in_features, sum(self.positions), conditional, seed=100)
+        self.judged = judged
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor | Answer:
         """Return logits."""
-        return self.gain * 4 * self.last(self.features(x, condition)).squeeze(1)
+        logits = self.gain * 4 * self.last(self.features(x, condition))
+        if self.judged == "heads":
+            return Answer(logits.split(self.positions, 1))
+        return logits.squeeze(1) if self.judged == "samples" else logits.unflatten(1, (1, 2, 3))
 
 
 class SmallGenerator(_SmallNetwork):
@@ -102,6 +116,7 @@ class HalfStep:
         sample_shape: The shape of one sample.
         conditional: Whether the networks take a condition.
         device: The device of the networks and the batch.
+        judged: What D judges.
 
     Example:
         >>> from gankit.regularizers import R1
@@ -110,11 +125,17 @@ class HalfStep:
     """
 
     def __init__(
-        self, part: Regularizer, sample_shape: Sequence[int], conditional: bool = False, device: str = "cpu"
+        self,
+        part: Regularizer,
+        sample_shape: Sequence[int],
+        conditional: bool = False,
+        device: str = "cpu",
+        judged: Judged = "samples",
     ) -> None:
         self.half: Half = part.half
         self.device = device
-        self.discriminator: SmallDiscriminator = SmallDiscriminator(math.prod(sample_shape), conditional).to(device)
+        discriminator = SmallDiscriminator(math.prod(sample_shape), conditional, judged)
+        self.discriminator: SmallDiscriminator = discriminator.to(device)
         self.generator: SmallGenerator = SmallGenerator(sample_shape, conditional).to(device)
         self.real: Tensor = standard_normal(BATCH_SIZE, *sample_shape, seed=1).to(device)
         self.latent: Tensor = standard_normal(BATCH_SIZE, LATENT_DIM, seed=2).to(device)

@@ -10,7 +10,10 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from gankit.answers import Answer, Judgements
+from gankit.errors import BadArgumentsError, ShapeError
 from gankit.protocols import BlockFactory, batch_multiple_of
 from gankit.testing.host_reads import count_host_reads
 from gankit.testing.isolation import changes_global_random_state
@@ -66,22 +69,50 @@ class _NetworkSubject(Subject):
             return (x,)
         return x, (torch.arange(count) % self.num_classes).to(device)
 
-    def __call__(self, network: nn.Module, *inputs: Tensor) -> Tensor:
+    def returned(self, network: nn.Module, *inputs: Tensor) -> object:
+        """Return what the network returns."""
         x, *labels = inputs
         self.current_call = (
             f"the call on an input of shape {shape_text(x)}, {x.dtype}, device {x.device}"
             f"{', with labels' if labels else ''}, in {'train' if network.training else 'eval'} mode,"
         )
-        return self.as_tensor(network(*inputs))
+        return network(*inputs)
 
-    def fits(self, output: Tensor, count: int) -> bool:
-        """Return whether the output has the shape for `count` samples."""
-        wanted = (count * self.multiple, *self.output_shape)
-        return output.ndim == len(wanted) and all(w in (None, s) for w, s in zip(wanted, output.shape, strict=True))
+    def parts(self, network: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
+        """Return the tensors that the network returns by name: its output, or the heads and features of an `Answer`."""
+        returned = self.returned(network, *inputs)
+        if self.kind != "discriminator" or not isinstance(returned, Answer):
+            return {"the output": self.as_tensor(returned)}
+        features = [one for one in tree_leaves(returned.features) if isinstance(one, Tensor)]
+        heads = {f"head {index}": head for index, head in enumerate(returned.heads)}
+        return heads | {f"feature {index}": one for index, one in enumerate(features)}
 
-    def wanted(self, count: int) -> str:
-        """Return the shape for `count` samples as messages show it; * is any size."""
-        return str((count * self.multiple, *self.output_shape)).replace("None", "*")
+    def __call__(self, network: nn.Module, *inputs: Tensor) -> Tensor:
+        """Return all that the network returns for its inputs as one tensor, `(N, ...)`."""
+        first, *others = self.parts(network, *inputs).values()
+        if not others:
+            return first
+        return torch.cat([one.reshape(len(inputs[0]), -1) for one in (first, *others)], 1)
+
+    def reversed(self, x: Tensor) -> Tensor:
+        """Return samples in reverse order. Those that the network joins stay together."""
+        return x.reshape(-1, self.multiple, *x.shape[1:]).flip(0).flatten(0, 1)
+
+    def misfit(self, returned: object, count: int) -> str | None:
+        """Return what is wrong with the shape of what was returned for `count` samples, or None."""
+        given = count * self.multiple
+        if self.kind == "discriminator":
+            try:
+                answer = Judgements(returned, (given,)).answer
+            except (BadArgumentsError, ShapeError) as error:
+                return f"get no judgements: {error}"
+            features = [one for one in tree_leaves(answer.features) if isinstance(one, Tensor)]
+            wrong = [shape_text(one) for one in features if one.shape[:1] != (given,)]
+            return f"have features of the shape {wrong[0]}, not ({given}, *)" if wrong else None
+        output, wanted = self.as_tensor(returned), (given, *self.output_shape)
+        if output.ndim == len(wanted) and all(w in (None, s) for w, s in zip(wanted, output.shape, strict=True)):
+            return None
+        return f"give the shape {shape_text(output)}, not {wanted}".replace("None", "*")
 
 
 RULES: dict[Kind, Rules[_NetworkSubject]] = {
@@ -169,8 +200,8 @@ def check_discriminator(
     """Check that a discriminator follows the rules of discriminators. The check works on copies of it.
 
     Args:
-        discriminator: D, called as `D(x)`, or as `D(x, labels)` with `num_classes`. If it has a `batch_multiple`,
-            batch sizes are multiples of it.
+        discriminator: D, called as `D(x)`, or as `D(x, labels)` with `num_classes`. It returns one of what
+            `gankit.answers` lists. If it has a `batch_multiple`, batch sizes are multiples of it.
         sample_shape: The shape of one sample.
         num_classes: The number of classes; None for an unconditional D.
         skip: The names of rules that are not checked.
@@ -229,14 +260,16 @@ def _factory_arguments_violation(subject: _NetworkSubject) -> Violation:
     return None
 
 
-@_rule("shape", "logits of shape (N, 1) without a .squeeze(1), or a wrong width, size or order of dimensions")
+@_rule("shape", "a wrong width, size or order of dimensions", "block", "generator")
+@_rule(
+    "shape", "several numbers, a tuple or a dict without gankit.Answer, or a wrong order of dimensions", "discriminator"
+)
 def _shape_violation(subject: _NetworkSubject) -> Violation:
     cases: tuple[tuple[Mode, int], ...] = (("train", _BATCH_SIZE), ("eval", 2))
     for mode, count in cases:
-        output = subject(subject.fresh(mode), *subject.inputs(count))
-        if not subject.fits(output, count):
-            given = count * subject.multiple
-            return f"in {mode} mode {given} samples give the shape {shape_text(output)}, not {subject.wanted(count)}"
+        misfit = subject.misfit(subject.returned(subject.fresh(mode), *subject.inputs(count)), count)
+        if misfit:
+            return f"in {mode} mode {count * subject.multiple} samples {misfit}"
     return None
 
 
@@ -252,7 +285,7 @@ def _any_width_violation(subject: _NetworkSubject) -> Violation:
         (x,) = other.inputs()
         subject.current_call = f"the call of a block with {widths} on an input of shape {shape_text(x)}"
         output = block(x)
-        if not other.fits(output, _BATCH_SIZE):
+        if other.misfit(output, _BATCH_SIZE):
             return f"built with {widths}, it returns the shape {shape_text(output)} for {shape_text(x)}"
     return None
 
@@ -301,22 +334,31 @@ def _per_sample_violation(subject: _NetworkSubject) -> Violation:
     return None
 
 
+@_rule(
+    "batch-order", "positions before samples, so that a view gives a sample the judgements of others", "discriminator"
+)
+def _batch_order_violation(subject: _NetworkSubject) -> Violation:
+    network, inputs = subject.fresh("eval", torch.float64), subject.inputs(dtype=torch.float64)
+    judgements = subject(network, *inputs)
+    if not _close(subject(network, *map(subject.reversed, inputs)), subject.reversed(judgements)):
+        return f"in eval mode, {_BATCH_SIZE * subject.multiple} samples in reverse order get other judgements"
+    return None
+
+
 @_rule("single-sample", "a .squeeze() without a dimension, which also removes the batch dimension")
 def _single_sample_violation(subject: _NetworkSubject) -> Violation:
-    output = subject(subject.fresh("eval"), *subject.inputs(1))
-    if not subject.fits(output, 1):
-        return f"a batch of {subject.multiple} gives the shape {shape_text(output)}, not {subject.wanted(1)}"
-    return None
+    misfit = subject.misfit(subject.returned(subject.fresh("eval"), *subject.inputs(1)), 1)
+    return f"samples of a batch of {subject.multiple} {misfit}" if misfit else None
 
 
 @_rule("dtype", "a .float(), or a tensor with a fixed dtype created in forward")
 def _dtype_violation(subject: _NetworkSubject) -> Violation:
     for dtype in (torch.float64, torch.bfloat16):
-        output = subject(subject.fresh("train", dtype), *subject.inputs(dtype=dtype))
-        if output.dtype != dtype:
-            return f"moved to {dtype}, it returns {output.dtype}"
-        if not output.isfinite().all():
-            return f"moved to {dtype}, it returns a value that is not finite"
+        for name, one in subject.parts(subject.fresh("train", dtype), *subject.inputs(dtype=dtype)).items():
+            if one.dtype != dtype:
+                return f"moved to {dtype}, it returns {name} in {one.dtype}"
+            if not one.isfinite().all():
+                return f"moved to {dtype}, it returns {name} with a value that is not finite"
     return None
 
 
@@ -325,16 +367,47 @@ def _gradients_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh()
     x, *labels = subject.inputs()
     x.requires_grad_()
-    output = subject(network, x, *labels)
-    if not output.requires_grad:
-        return "the output requires no gradient"
-    weights = standard_normal(output.numel(), seed=3).view(output.shape)
+    parts = subject.parts(network, x, *labels)
+    for name, one in parts.items():
+        if not one.requires_grad:
+            return f"{name} requires no gradient"
+    # what only the features use is never trained
+    heads = [one for name, one in parts.items() if not name.startswith("feature")]
     inputs = {"the input": x}
     inputs |= {f"parameter {key}": p for key, p in network.named_parameters() if p.requires_grad}
-    found = gradients_of((output * weights).sum(), inputs.values())
+    weights = standard_normal(sum(one.numel() for one in heads), seed=3)
+    found = gradients_of((torch.cat([one.flatten() for one in heads]) * weights).sum(), inputs.values())
     for key, gradient in zip(inputs, found, strict=True):
         if gradient is None or not gradient.isfinite().all():
             return f"{key} receives {'no' if gradient is None else 'a non-finite'} gradient"
+    return None
+
+
+@_rule(
+    "twice-differentiable",
+    "an autograd.Function whose backward cannot be differentiated; a gradient penalty differentiates twice",
+    "discriminator",
+)
+def _twice_differentiable_violation(subject: _NetworkSubject) -> Violation:
+    network = subject.fresh()
+    x, *labels = subject.inputs()
+    parameters = {key: p for key, p in network.named_parameters() if p.requires_grad}
+    if not parameters:
+        return None  # nothing that a penalty could train
+    parts = subject.parts(network, x.requires_grad_(), *labels)
+    heads = [one for name, one in parts.items() if not name.startswith("feature")]
+    weights = standard_normal(sum(one.numel() for one in heads), seed=3)
+    # weights with a graph, because a once_differentiable backward does not object to a gradient without one
+    total = (torch.cat([one.flatten() for one in heads]) * weights.requires_grad_()).sum()
+    subject.current_call = "differentiating the logits with respect to the samples and then to the parameters"
+    (slope,) = torch.autograd.grad(total, x, create_graph=True)
+    if not slope.requires_grad:
+        return "the gradient with respect to the samples has no graph, so that a penalty on it has no effect"
+    # not autograd.grad, which passes over what it does not need, even if that raises an error
+    torch.autograd.backward(slope.square().sum())
+    for key, parameter in parameters.items():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            return f"parameter {key} receives a non-finite gradient from a gradient penalty"
     return None
 
 
@@ -372,8 +445,10 @@ def _host_read_violation(subject: _NetworkSubject) -> Violation:
 
 @_rule("device", "a tensor created on a fixed device in forward, or one that stays behind because it is not a buffer")
 def _device_violation(subject: _NetworkSubject) -> Violation:
-    output = subject(subject.fresh(device="meta"), *subject.inputs(device="meta"))
-    return None if output.device.type == "meta" else f"moved to the device meta, it returns a tensor on {output.device}"
+    for name, one in subject.parts(subject.fresh(device="meta"), *subject.inputs(device="meta")).items():
+        if one.device.type != "meta":
+            return f"moved to the device meta, it returns {name} on {one.device}"
+    return None
 
 
 @_rule("logits", "a Sigmoid at the end; the losses expect logits", "discriminator")
@@ -381,9 +456,12 @@ def _logits_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh("eval")
     x, *labels = subject.inputs(16)
     with torch.no_grad():
-        outputs = torch.cat([subject(network, x * scale, *labels) for scale in (0.1, 1.0, 30.0, 1000.0)])
-    if ((outputs >= 0) & (outputs <= 1)).all():
-        return "samples scaled by 0.1 to 1000 all get outputs in [0, 1]"
+        scaled = [subject.parts(network, x * scale, *labels) for scale in (0.1, 1.0, 30.0, 1000.0)]
+    for name in scaled[0]:
+        outputs = torch.cat([parts[name].flatten() for parts in scaled])
+        if not name.startswith("feature") and ((outputs >= 0) & (outputs <= 1)).all():
+            of = "" if len(scaled[0]) == 1 else f" of {name}"
+            return f"samples scaled by 0.1 to 1000 all get outputs{of} in [0, 1]"
     return None
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gankit.context import StepContext
+from gankit.errors import GankitError
 from gankit.protocols import Constraint, GradientInput, Regularizer, Stateful
 from gankit.testing.constraints import RULES as CONSTRAINT_RULES
 from gankit.testing.constraints import ConstraintSubject, every_violation
-from gankit.testing.half_step import BATCH_SIZE, HalfStep
+from gankit.testing.half_step import BATCH_SIZE, HalfStep, Judged
 from gankit.testing.host_reads import count_host_reads
 from gankit.testing.isolation import changes_global_random_state
 from gankit.testing.rules import (
@@ -46,9 +47,14 @@ class _RegularizerSubject(Subject):
         self.batch_statistic = batch_statistic
 
     def half_step(
-        self, shape: Sequence[int] | None = None, *, conditional: bool = False, device: str = "cpu"
+        self,
+        shape: Sequence[int] | None = None,
+        *,
+        conditional: bool = False,
+        device: str = "cpu",
+        judged: Judged = "samples",
     ) -> HalfStep:
-        return HalfStep(self.part, shape or self.sample_shapes[0], conditional, device)
+        return HalfStep(self.part, shape or self.sample_shapes[0], conditional, device, judged)
 
     def __call__(
         self,
@@ -77,9 +83,11 @@ class _RegularizerSubject(Subject):
             random=torch.Generator().manual_seed(7) if step.device == "cpu" else None,
             gradient_inputs=_GRADIENT_INPUTS if all_inputs else inputs,
         )
+        judged = step.discriminator.judged
         self.current_call = (
             f"the call on {BATCH_SIZE} samples of shape {shape_text(step.real[0])}, device {step.device}"
-            f"{', with labels' if step.condition is not None else ''},"
+            f"{', with labels' if step.condition is not None else ''}"
+            f"{'' if judged == 'samples' else f', with a D that judges {judged}'},"
         )
         return self.as_tensor(part(context))
 
@@ -119,14 +127,17 @@ def check_regularizer(
         ...         return self.weight / 2 * g.square().sum().expand(len(g))
         >>> check_regularizer(NormOfTheBatch())
         Traceback (most recent call last):
-        gankit.errors.ConformanceError: check_regularizer: NormOfTheBatch(weight=10.0, every=1) breaks the rule \
-'per-sample': the first sample's penalty depends on the other samples of a batch of 5; the usual cause is a norm or a \
-mean over the whole batch; for an intended batch statistic, pass batch_statistic=True
+        gankit.errors.ConformanceError: check_regularizer: NormOfTheBatch(weight=10.0, every=1, reduction='mean') \
+breaks the rule 'per-sample': the first sample's penalty depends on the other samples of a batch of 5; the usual \
+cause is a norm or a mean over the whole batch; for an intended batch statistic, pass batch_statistic=True
     """
     if isinstance(regularizer, Constraint) and not isinstance(regularizer, Regularizer):
         CONSTRAINT_RULES.check(ConstraintSubject(regularizer), skip)
     else:
         RULES.check(_RegularizerSubject(regularizer, sample_shapes, batch_statistic), skip)
+
+
+_DEPENDS = f"depends on the other samples of a batch of {BATCH_SIZE}"
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
@@ -265,14 +276,16 @@ def _reproducible_violation(subject: _RegularizerSubject) -> Violation:
 def _per_sample_violation(subject: _RegularizerSubject) -> Violation:
     if subject.batch_statistic:
         return None
-    step = subject.half_step()
-    alone = subject(step)
-    others = subject.half_step()
+    return None if _is_per_sample(subject, "samples") else f"the first sample's penalty {_DEPENDS}"
+
+
+def _is_per_sample(subject: _RegularizerSubject, judged: Judged) -> bool:
+    """Return whether what the first sample is given stays the same if the others change."""
+    step, others = subject.half_step(judged=judged), subject.half_step(judged=judged)
     others.real[1:] = standard_normal(*others.real[1:].shape, seed=11) * 3
     others.latent[1:] = standard_normal(*others.latent[1:].shape, seed=12) * 3
-    if not _close(alone[:1], subject(others)[:1]):
-        return f"the first sample's penalty depends on the other samples of a batch of {BATCH_SIZE}"
-    return None
+    before, after = (one.view(BATCH_SIZE, -1)[0] for one in (subject(step), subject(others)))
+    return _close(before, after)
 
 
 @RULES.rule(
@@ -398,6 +411,32 @@ def _condition_violation(subject: _RegularizerSubject) -> Violation:
     for name, network in (("D", step.discriminator), ("G", step.generator)):
         if network.misuse:
             return f"the conditional {name} is called {network.misuse}"
+    return None
+
+
+@RULES.rule(
+    "judgements",
+    "a number of samples that is read from logits instead of context.batch_size; context.sample_logits has one number "
+    "per sample, context.per_sample averages values of judgements",
+)
+def _judgements_violation(subject: _RegularizerSubject) -> Violation:
+    several: tuple[Judged, ...] = ("positions", "heads")
+    for judged in several:
+        step = subject.half_step(judged=judged)
+        where = f"with a D that judges {judged}, {'x'.join(map(str, step.discriminator.positions))} of each sample,"
+        try:
+            penalty = subject(step)
+        except GankitError:
+            if judged == "heads":
+                continue  # a penalty may be for discriminators with one head, if it says so
+            raise
+        shapes = [(BATCH_SIZE,), *((BATCH_SIZE * count,) for count in step.discriminator.positions)]
+        if tuple(penalty.shape) not in shapes:
+            return f"{where} it returns the shape {shape_text(penalty)}, not {' or '.join(map(str, shapes))}"
+        if not any(gradient.any() for gradient in _gradients(penalty, step.trained_network)):
+            return f"{where} the {step.half}'s parameters receive no gradient"
+        if not subject.batch_statistic and not _is_per_sample(subject, judged):
+            return f"{where} the first sample's penalty {_DEPENDS}"
     return None
 
 

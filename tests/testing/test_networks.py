@@ -12,16 +12,23 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from gankit import BLOCKS, DISCRIMINATORS, GENERATORS
+from gankit.errors import ConformanceError
 from gankit.testing import RULES, check_block, check_discriminator, check_generator
 from tests.testing.catching import assert_caught, wrong_parts
 from tests.testing.wrong_networks import (
     WRONG_BLOCKS,
     WRONG_DISCRIMINATORS,
     WRONG_GENERATORS,
+    BareDictionary,
+    BareTuple,
+    Column,
     Conditional,
     ConditionalLogits,
+    Heads,
+    HeadWithoutABatch,
     Layers,
     Logits,
+    Patches,
 )
 
 CHECK_G = functools.partial(check_generator, latent_dim=4, sample_shape=(2,))
@@ -57,6 +64,22 @@ def test_the_networks_without_their_mistakes_pass():
     CHECK_G(Conditional(4, 2), num_classes=3)
     CHECK_D(Logits(2, 1))
     CHECK_D(ConditionalLogits(2, 1), num_classes=3)
+    for kind, width in ((Column, 1), (Patches, 6), (Heads, 6)):
+        CHECK_D(kind(2, width))
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        (Layers(2, 3), r"got \(5, 3\); return Answer\(heads=\(logits,\)\) if each number is a judgement of its own"),
+        (BareTuple(2, 6), r"or an Answer\(heads=\(tensor, ...\)\) of several, got tuple"),
+        (BareDictionary(2, 6), r"or an Answer\(heads=\(tensor, ...\)\) of several, got dict"),
+        (HeadWithoutABatch(2, 6), r"head 1 of the discriminator's Answer must have the shape \(5, \*positions\)"),
+    ],
+)
+def test_what_is_no_judgement_is_named_as_in_a_training(part, sentence):
+    with pytest.raises(ConformanceError, match=rf"'shape': in train mode 5 samples get no judgements: .*{sentence}"):
+        CHECK_D(part)
 
 
 class Projection(nn.Module):

@@ -10,6 +10,8 @@ from torch import nn
 from torch.autograd import grad
 
 from gankit import REGULARIZERS
+from gankit.answers import Judgements
+from gankit.errors import ConformanceError
 from gankit.testing import RULES, check_regularizer
 from tests.testing.catching import assert_caught, wrong_parts
 from tests.testing.wrong_regularizers import WRONG_REGULARIZERS, GeneratorTerm, Interpolated, NormOfTheBatch, Penalty
@@ -47,8 +49,9 @@ class ConcatenatedPenalty(Interpolated):
         between = torch.lerp(context.fake, context.real, self.share(context))
         everything = torch.cat([context.real, between, context.fake]).detach().requires_grad_()
         condition = None if context.condition is None else context.condition.repeat(3)
-        logits = context.discriminator(*(one for one in (everything, condition) if one is not None))
-        return grad(logits.float().sum(), everything, create_graph=True)[0].chunk(3)[1]
+        returned = context.discriminator(*(one for one in (everything, condition) if one is not None))
+        logits = Judgements(returned, everything.shape[:1]).per_sample(context.head_weights)
+        return grad(logits.sum(), everything, create_graph=True)[0].chunk(3)[1]
 
 
 def test_a_penalty_on_concatenated_samples_passes():
@@ -73,3 +76,16 @@ def test_a_regularizer_keeps_its_state(name):
 
 def test_a_batch_statistic_passes_with_batch_statistic_true():
     check_regularizer(NormOfTheBatch(), batch_statistic=True)
+
+
+def test_a_penalty_for_one_head_may_refuse_several_in_a_sentence_and_in_no_other_way():
+    check_regularizer(Penalty())  # context.logits refuses them
+
+    class CallsDItself(Interpolated):
+        def gradient(self, context):
+            real = context.real.detach().requires_grad_()
+            arguments = (real,) if context.condition is None else (real, context.condition)
+            return grad(context.discriminator(*arguments).float().sum(), real, create_graph=True)[0]
+
+    with pytest.raises(ConformanceError, match="'judgements': .* with a D that judges heads, raised AttributeError"):
+        check_regularizer(CallsDItself())

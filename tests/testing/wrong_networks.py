@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
+
+from gankit import Answer
 
 
 class Layers(nn.Module):
@@ -184,6 +187,120 @@ class Probabilities(Layers):
         return out.squeeze(1).sigmoid()
 
 
+class Column(Layers):
+    """A discriminator: logits of shape (N, 1)."""
+
+
+class Patches(Layers):
+    """A discriminator: a map of logits."""
+
+    def end(self, out):
+        return out.unflatten(1, (1, 2, 3))
+
+
+class Heads(Layers):
+    """A discriminator with two heads of different lengths, and the features of two layers."""
+
+    def forward(self, x):
+        hidden = self.norm(self.first(x))
+        out = self.last(F.leaky_relu(hidden, 0.2))
+        return self.end((out[:, :2], out[:, 2:].unflatten(1, (2, 2))), [hidden, out])
+
+    def end(self, heads, features):
+        return Answer(heads=heads, features=features)
+
+
+class BareTuple(Heads):
+    def end(self, heads, features):
+        return heads
+
+
+class BareDictionary(Heads):
+    def end(self, heads, features):
+        return {"logits": heads[0]}
+
+
+class HeadWithoutABatch(Heads):
+    def end(self, heads, features):
+        return Answer(heads=(heads[0], heads[1].mean(0)))
+
+
+class FeaturesOfTheBatch(Heads):
+    def end(self, heads, features):
+        return Answer(heads, [one.mean(0) for one in features])
+
+
+class FeaturesOfASingleSample(Heads):
+    def end(self, heads, features):
+        return Answer(heads, [one.squeeze(0).unsqueeze(1) for one in features])
+
+
+class PositionsFirst(Patches):
+    """Gives a sample the judgements of others: the transpose has the positions first, and `view` does not know it."""
+
+    def end(self, out):
+        return out.T.reshape(out.shape).unflatten(1, (1, 2, 3))
+
+
+class OneProbability(Heads):
+    def end(self, heads, features):
+        return Answer(heads=(heads[0], heads[1].sigmoid()))
+
+
+class OneDetachedHead(Heads):
+    def end(self, heads, features):
+        return Answer(heads=(heads[0], heads[1].detach()))
+
+
+class DetachedFeatures(Heads):
+    def end(self, heads, features):
+        return Answer(heads, [one.detach() for one in features])
+
+
+class OneWideHead(Heads):
+    def end(self, heads, features):
+        return Answer(heads=(heads[0], heads[1].float()))
+
+
+class OneHeadLeftBehind(Heads):
+    def end(self, heads, features):
+        return Answer(heads=(heads[0], torch.zeros(heads[1].shape, dtype=heads[1].dtype).requires_grad_()))
+
+
+class Once(torch.autograd.Function):
+    """The square, whose backward cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return 2 * x * gradient
+
+
+class SlopeWithoutAGraph(Once):
+    """The square, whose backward computes with detached tensors."""
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return (2 * x * gradient).detach()
+
+
+class DifferentiableOnce(Layers):
+    def end(self, out):
+        return Once.apply(out).squeeze(1) - 1
+
+
+class DetachedSlope(Layers):
+    def forward(self, x):
+        return super().forward(SlopeWithoutAGraph.apply(x)).squeeze(1)
+
+
 class ConditionalLogits(Conditional):
     def end(self, out):
         return out.squeeze(1)
@@ -243,16 +360,29 @@ WRONG_GENERATORS = [
 ]
 WRONG_DISCRIMINATORS = [
     (torch.zeros(3), None, "protocol"),
-    (Layers(2, 1), None, "shape"),
+    (Layers(2, 3), None, "shape"),
+    (BareTuple(2, 6), None, "shape"),
+    (BareDictionary(2, 6), None, "shape"),
+    (HeadWithoutABatch(2, 6), None, "shape"),
+    (FeaturesOfTheBatch(2, 6), None, "shape"),
+    (PositionsFirst(2, 6), None, "batch-order"),
     (SqueezesAll(2, 1), None, "single-sample"),
+    (FeaturesOfASingleSample(2, 6), None, "single-sample"),
     (as_discriminator(InPlaceOnTheInput)(2, 1), None, "input-unchanged"),
     (as_discriminator(DropoutInEval)(2, 1), None, "no-global-random"),
     (as_discriminator(CountsInEval)(2, 1), None, "deterministic"),
     (as_discriminator(FixedTypeInForward)(2, 1), None, "dtype"),
+    (OneWideHead(2, 6), None, "dtype"),
     (as_discriminator(Detached)(2, 1), None, "gradients"),
+    (OneDetachedHead(2, 6), None, "gradients"),
+    (DetachedFeatures(2, 6), None, "gradients"),
+    (DifferentiableOnce(2, 1), None, "twice-differentiable"),
+    (DetachedSlope(2, 1), None, "twice-differentiable"),
     (Wrapped(Logits(2, 1)), None, "state-dict"),
     (as_discriminator(HiddenItemInForward)(2, 1), None, "no-host-reads"),
     (as_discriminator(FixedDeviceInForward)(2, 1), None, "device"),
+    (OneHeadLeftBehind(2, 6), None, "device"),
     (Probabilities(2, 1), None, "logits"),
+    (OneProbability(2, 6), None, "logits"),
     (IgnoresLabelsInD(2, 1), 3, "condition"),
 ]

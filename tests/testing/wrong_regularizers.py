@@ -198,6 +198,40 @@ class ThawedDiscriminator(GeneratorTerm):
         return self.weight * context.discriminate(context.fake).square()
 
 
+class WeightOfEachJudgement(Interpolated):
+    """Draws one interpolation weight for each logit, of which there are more than samples."""
+
+    def share(self, context):
+        share = context.uniform_like(context.logits("real").detach())
+        return share.view(-1, *[1] * (context.real.ndim - 1))
+
+
+class OneLogitPerSample(Penalty):
+    """Expects as many logits as samples."""
+
+    def __call__(self, context):
+        return super().__call__(context) + 0 * context.logits("real")
+
+
+class PositionsFirst(Penalty):
+    """Averages over positions as if they came before the samples."""
+
+    gradient_inputs: ClassVar[frozenset[str]] = frozenset()
+
+    def __call__(self, context):
+        return self.weight * context.logits("real").view(-1, context.batch_size).mean(0).square()
+
+
+class OneLength(Penalty):
+    """Expects heads of one length."""
+
+    gradient_inputs: ClassVar[frozenset[str]] = frozenset()
+
+    def __call__(self, context):
+        logits = torch.stack([one.view(context.batch_size, -1) for one in context.heads("real")])
+        return self.weight * logits.square().mean((0, 2))
+
+
 class NoHalf(Penalty):
     half: ClassVar[str] = "critic"
 
@@ -230,6 +264,10 @@ WRONG_REGULARIZERS = [
     (ThreeChannels(), "any-shape"),
     (PicturesOnly(), "any-shape"),
     (IgnoresTheCondition(), "condition"),
+    (WeightOfEachJudgement(), "judgements"),
+    (OneLogitPerSample(), "judgements"),
+    (PositionsFirst(), "judgements"),
+    (OneLength(), "judgements"),
     (HiddenItemInPenalty(), "no-host-reads"),
     (FixedDeviceInPenalty(), "device"),
 ]
