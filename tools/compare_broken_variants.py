@@ -8,6 +8,7 @@ Flags are those of `gankit compare`.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
@@ -18,12 +19,13 @@ from gankit.cli import main
 from gankit.optimizers import OPTIMIZERS
 from gankit.presets import vanilla_mnist_tuned
 
-STEPS = vanilla_mnist_tuned.steps
-VARIANTS = [
-    "generator=mlp:hidden_dim=64",
-    f"discriminator_optimizer=stopping_adam:updates={STEPS // 2},lr=0.0004,betas=[0.5,0.99]",
-]
-"""The variants as `gankit compare` reads them."""
+
+def variants(steps: int) -> list[str]:
+    """Return the variants of a training of so many steps as `gankit compare` reads them."""
+    return [
+        "generator=mlp:hidden_dim=64",
+        f"discriminator_optimizer=stopping_adam:updates={steps // 2},lr=0.0004,betas=[0.5,0.99]",
+    ]
 
 
 class StoppingAdam(optim.Adam):
@@ -51,7 +53,10 @@ class StoppingAdam(optim.Adam):
 
 def arguments(flags: list[str]) -> list[str]:
     """Return the arguments of `gankit` for the flags of this command."""
-    entries = ["--loss", "unchanged", *(word for variant in VARIANTS for word in ("--variant", variant))]
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--steps", type=int, default=vanilla_mnist_tuned.steps)
+    steps = parser.parse_known_args(flags)[0].steps
+    entries = ["--loss", "unchanged", *(word for variant in variants(steps) for word in ("--variant", variant))]
     return ["compare", "vanilla_mnist_tuned", *entries, *flags]
 
 
