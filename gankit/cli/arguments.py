@@ -9,7 +9,7 @@ import re
 import time
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -167,3 +167,13 @@ def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
     read.__name__ = getattr(kind, "__name__", "value")  # argparse's errors name it
     return read
+
+
+def named_regularizers(specs: Sequence[Spec]) -> tuple[Spec, ...]:
+    """Return the regularizers that `--regularizer` names; a single `none` stands for no regularizer.
+
+    Example:
+        >>> named_regularizers([Spec("none")]), named_regularizers([Spec("r1"), Spec("r2")])
+        ((), (Spec('r1'), Spec('r2')))
+    """
+    return () if [one.name for one in specs] == ["none"] else tuple(specs)

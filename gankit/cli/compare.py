@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from gankit.cli.arguments import add_flags, given, named_preset, output_folder, spec
+from gankit.cli.arguments import add_flags, given, named_preset, named_regularizers, output_folder, spec
 from gankit.cli.figures import figures_in_words
 from gankit.cli.interrupts import stop_on_signal
 from gankit.cli.train import OPTION_FLAGS, PRESET_FLAGS
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         raise BadArgumentsError("compare trains in one process, got it under a launcher; torchrun is for train")
     preset = named_preset(options.preset).replace(**given(options, (*PRESET_FLAGS, *OPTION_FLAGS)))
     if options.regularizer:
-        preset = preset.replace(regularizers=tuple(options.regularizer))
+        preset = preset.replace(regularizers=named_regularizers(options.regularizer))
     if not options.loss and not options.variant:
         raise BadArgumentsError("compare needs --loss or --variant, got neither")
     losses = [text for texts in options.loss for text in split_entries(texts)]

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gankit.cli.arguments import add_flags, expanded, given, named_preset, output_folder, spec
+from gankit.cli.arguments import (
+    add_flags,
+    expanded,
+    given,
+    named_preset,
+    named_regularizers,
+    output_folder,
+    spec,
+)
 from gankit.cli.interrupts import stop_on_signal
 from gankit.data import DATASETS
 from gankit.errors import BadArgumentsError, BadValueError, DataError, NonFiniteError, RecipeDiffersError
@@ -62,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=spec,
         metavar="NAME",
         action="append",
-        help="The name of a penalty or constraint. It can be repeated.",
+        help="The name of a penalty or constraint, in place of the preset's, or none. It can be repeated.",
     )
     data = parser.add_argument_group("data")
     add_flags(data, Preset, DATA_FLAGS)
@@ -159,7 +167,7 @@ def _preset_changes(preset: Preset, options: argparse.Namespace) -> dict[str, An
     if options.loss:
         changes["loss"] = _loss(options.loss)
     if options.regularizer:
-        changes["regularizers"] = tuple(options.regularizer)
+        changes["regularizers"] = named_regularizers(options.regularizer)
     data = changes.get("data", Spec.of(preset.data))
     if options.root is not None:
         if not DATASETS.accepts(data, "root"):

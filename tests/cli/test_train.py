@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gankit.cli import main
+from gankit.presets import ring
 from gankit.runs import Run
 
 TINY = ["--generator", "mlp:widths=[8]", "--discriminator", "mlp:widths=[8]", "--batch-size", "16", "--device", "cpu"]
@@ -52,6 +53,12 @@ def test_parts_and_numbers_reach_the_recipe():
     assert preset["discriminator_steps"] == 2
     assert recipe()["seed"] == 3
     assert Path("run/averaged_generator.safetensors").exists()
+
+
+def test_a_recipe_can_be_without_the_regularizers_of_the_preset():
+    assert ring.regularizers
+    assert main(["train", "ring", "--regularizer", "none", "--steps", "1", "--no-progress", "--out", "run"]) == 0
+    assert json.loads(Path("run/recipe.json").read_text())["preset"]["regularizers"] == []
 
 
 def test_a_schedule_of_losses_is_the_loss_given_twice():
