@@ -44,11 +44,14 @@ class Relativistic:
 
     def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
         """Return G's loss of each pair of logits, `(..., N)`; raise `BadArgumentsError` without `real_logits`."""
+        return self.discriminator_loss(fake_logits, self._given(real_logits))
+
+    def _given(self, real_logits: Tensor | None) -> Tensor:
         if real_logits is None:
             raise BadArgumentsError(
                 f"the generator's half of {type(self).__name__} needs real_logits, the logits D(real), got None"
             )
-        return self.discriminator_loss(fake_logits, real_logits)
+        return real_logits
 
 
 @LOSSES.register("relativistic_average")
@@ -61,28 +64,44 @@ class RelativisticAverage(Relativistic):
     - discriminator: `softplus(-(real_logits - mean(fake_logits))) + softplus(fake_logits - mean(real_logits))`
     - generator: the same with real and fake exchanged
 
+    Args:
+        detach_means: Whether the two means are constants in the gradient of D's half, as in BasicSR's code of ESRGAN.
+            The value of the loss and the generator's half stay the same.
+
     Example:
         >>> import torch
         >>> RelativisticAverage().discriminator_loss(torch.zeros(2), torch.zeros(2))     # log 4
         tensor([1.3863, 1.3863])
     """
 
+    detach_means: bool = False
+
     @override
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
-        real, fake = _relative(real_logits, fake_logits)
+        return self._of_differences(*_relative(real_logits, fake_logits, self.detach_means))
+
+    @override
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """Return G's loss of each pair of logits, `(..., N)`; raise `BadArgumentsError` without `real_logits`."""
+        return self._of_differences(*_relative(fake_logits, self._given(real_logits)))
+
+    def _of_differences(self, real: Tensor, fake: Tensor) -> Tensor:
         return F.softplus(-real) + F.softplus(fake)
 
 
 @LOSSES.register("relativistic_average_least_squares")
 @dataclass(frozen=True)
-class RelativisticAverageLeastSquares(Relativistic):
+class RelativisticAverageLeastSquares(RelativisticAverage):
     """Relativistic average least squares, RaLSGAN (Jolicoeur-Martineau 2018, appendix).
 
     Formula, with means over the batch:
 
     - discriminator: `(real_logits - mean(fake_logits) - 1)^2 + (fake_logits - mean(real_logits) + 1)^2`
     - generator: the same with real and fake exchanged
+
+    Args:
+        detach_means: Whether the two means are constants in the gradient of D's half.
 
     Example:
         >>> import torch
@@ -91,21 +110,22 @@ class RelativisticAverageLeastSquares(Relativistic):
     """
 
     @override
-    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
-        real, fake = _relative(real_logits, fake_logits)
+    def _of_differences(self, real: Tensor, fake: Tensor) -> Tensor:
         return (real - 1).square() + (fake + 1).square()
 
 
 @LOSSES.register("relativistic_average_hinge")
 @dataclass(frozen=True)
-class RelativisticAverageHinge(Relativistic):
+class RelativisticAverageHinge(RelativisticAverage):
     """Relativistic average hinge, RaHingeGAN (Jolicoeur-Martineau 2018, appendix).
 
     Formula, with means over the batch:
 
     - discriminator: `max(0, 1 - (real_logits - mean(fake_logits))) + max(0, 1 + (fake_logits - mean(real_logits)))`
     - generator: the same with real and fake exchanged
+
+    Args:
+        detach_means: Whether the two means are constants in the gradient of D's half.
 
     Example:
         >>> import torch
@@ -114,17 +134,15 @@ class RelativisticAverageHinge(Relativistic):
     """
 
     @override
-    def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
-        real, fake = _relative(real_logits, fake_logits)
+    def _of_differences(self, real: Tensor, fake: Tensor) -> Tensor:
         return F.relu(1 - real) + F.relu(1 + fake)
 
 
-def _relative(real_logits: Tensor, fake_logits: Tensor) -> tuple[Tensor, Tensor]:
+def _relative(real_logits: Tensor, fake_logits: Tensor, detach_means: bool = False) -> tuple[Tensor, Tensor]:
     """Subtract from each logit the mean of the logits of the other side."""
     check_same_batch(real_logits, fake_logits)
     check_batch_statistic(real_logits)
-    return (
-        real_logits - fake_logits.mean(-1, keepdim=True),
-        fake_logits - real_logits.mean(-1, keepdim=True),
-    )
+    real_mean, fake_mean = (logits.mean(-1, keepdim=True) for logits in (real_logits, fake_logits))
+    if detach_means:
+        real_mean, fake_mean = real_mean.detach(), fake_mean.detach()
+    return real_logits - fake_mean, fake_logits - real_mean

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gankit import LOSSES
-from gankit.errors import BadArgumentsError, ShapeError
+from gankit import LOSSES, Spec
+from gankit.errors import BadArgumentsError, ConformanceError, ShapeError
+from gankit.testing import check_loss
 
 NAMES = LOSSES.names("relativistic*")
 
@@ -65,3 +66,20 @@ def test_softmax_is_a_cross_entropy_over_the_batch():
     loss = LOSSES.build("softmax")
     torch.testing.assert_close(loss.discriminator_loss(real, fake).mean(), F.cross_entropy(everything, on_real))
     torch.testing.assert_close(loss.generator_loss(fake, real).mean(), F.cross_entropy(everything, on_all))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "relativistic"])
+def test_detached_means_are_constants_in_the_gradient_of_the_discriminators_half_alone(name):
+    loss, plain = LOSSES.build(Spec(name, detach_means=True)), LOSSES.build(name)
+    real, fake = (torch.randn(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.equal(loss.discriminator_loss(real, fake), plain.discriminator_loss(real, fake))
+    means, step = (real.mean().item(), fake.mean().item()), 1e-6
+    for side, got in enumerate(torch.autograd.grad(loss.discriminator_loss(real, fake).sum(), (real, fake))):
+        for r, f, gradient in zip(real.tolist(), fake.tolist(), got.tolist(), strict=True):
+            ends = [BY_HAND[name](r + (1 - side) * d, f + side * d, *means) for d in (step, -step)]
+            assert gradient == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=1e-6)
+    ours, theirs = (torch.autograd.grad(one.generator_loss(fake, real).sum(), (real, fake)) for one in (loss, plain))
+    assert all(map(torch.equal, ours, theirs))
+    with pytest.raises(ConformanceError, match="'differentiable'"):
+        check_loss(loss)
+    check_loss(loss, skip=["differentiable"])
