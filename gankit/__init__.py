@@ -11,6 +11,7 @@ from gankit.version import __version__
 
 if TYPE_CHECKING:
     from gankit import (
+        adversary,
         architectures,
         augmentations,
         blocks,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
         regularizers,
         training,
     )
-    from gankit.adversary import Adversary
+    from gankit.adversary import Adversary, Balancer, balanced_weight
     from gankit.answers import Answer
     from gankit.architectures import DISCRIMINATORS, GENERATORS
     from gankit.augmentations import AUGMENTATIONS
@@ -56,12 +57,14 @@ else:  # hidden from type checkers, which would take any name for an attribute o
             "AdversarialTrainer": "gankit.training:AdversarialTrainer",
             "Adversary": "gankit.adversary:Adversary",
             "Answer": "gankit.answers:Answer",
+            "Balancer": "gankit.adversary:Balancer",
             "GankitError": "gankit.errors:GankitError",
             "LossSchedule": "gankit.losses:LossSchedule",
             "Preset": "gankit.presets:Preset",
             "Registry": "gankit.registry:Registry",
             "Spec": "gankit.spec:Spec",
             "StepContext": "gankit.context:StepContext",
+            "balanced_weight": "gankit.adversary:balanced_weight",
             "load": "gankit.runs:load_generator",
         },
     )
@@ -80,6 +83,7 @@ __all__ = [
     "AdversarialTrainer",
     "Adversary",
     "Answer",
+    "Balancer",
     "GankitError",
     "LossSchedule",
     "Preset",
@@ -87,8 +91,10 @@ __all__ = [
     "Spec",
     "StepContext",
     "__version__",
+    "adversary",
     "architectures",
     "augmentations",
+    "balanced_weight",
     "blocks",
     "data",
     "errors",
