@@ -55,9 +55,9 @@ def balanced_weight(
         The weight, 0-d and without a graph, in [0, largest].
 
     Raises:
-        GradientError: If `at` requires no gradient although one of the losses has a graph, or if the term has a graph
-            and one of the losses does not depend on `at`. A reconstruction without a graph is such an error: its
-            gradient is zero, and the weight would be zero in every step.
+        GradientError: If `at` requires no gradient although one of the losses has a graph, if the term has a graph and
+            one of the losses does not depend on `at`, or if `backward` has freed a graph. A reconstruction without a
+            graph is such an error: its gradient is zero, and the weight would be zero in every step.
         ShapeError: If a loss is not 0-d.
         BadValueError: If `epsilon` or `largest` is not above 0, or `at` is not fit for `average_over_ranks`.
         BadArgumentsError: If something is not a tensor or a number, or `at` is a `DTensor`.
@@ -122,8 +122,9 @@ class Balancer(nn.Module):
     same tensor to the balancer, and scale its result as any other loss.
 
     A loss that is missing in a call, or has no graph because its term has not started, takes no part, and its share
-    goes to the others. (The authors' code does so before the first call with the loss, and fails afterwards.) If none
-    has a graph, as in evaluation, the result is a zero without a graph.
+    goes to the others. `balancer({"l1": l1, **adversary.generator_terms(fake=y)}, y)` therefore needs no branch. (The
+    authors' code does so before the first call with the loss, and fails afterwards.) If none has a graph, as in
+    evaluation, the result is a zero without a graph.
 
     **Normalising the gradient at the output** is the case `decay=0`: each gradient is divided by its own norm in this
     call. `Balancer({"adversarial": 1.0}, total_norm=(1 / output.numel()) ** 0.5, decay=0, per_batch_item=False)` gives
@@ -212,7 +213,7 @@ class Balancer(nn.Module):
         Raises:
             BadValueError: If there is no loss, or one with an unknown name.
             BadArgumentsError: If something is not a tensor, or the losses have no names.
-            GradientError: If a loss with a graph does not depend on the output.
+            GradientError: If a loss with a graph does not depend on the output, or `backward` has freed its graph.
             ShapeError: If a loss is not 0-d, or the output has no samples.
         """
         self._check(losses, output)
@@ -327,7 +328,14 @@ def _gradient(name: str, loss: Tensor, at_name: str, at: Tensor) -> Tensor:
     """Return the gradient of a loss, whose graph stays, or raise `GradientError` if there is none."""
     gradient = None
     if loss.requires_grad and at.requires_grad:
-        (gradient,) = torch.autograd.grad(loss, at, retain_graph=True, allow_unused=True)
+        try:
+            (gradient,) = torch.autograd.grad(loss, at, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            if "a second time" not in str(error):
+                raise
+            raise GradientError(
+                f"{name} must have its graph, got one whose graph backward() has freed; call this before backward()"
+            ) from error
     if gradient is None:
         raise GradientError(
             f"{name} must depend on {at_name}, got one whose gradient does not reach it; detach() or no_grad() cuts "

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from gankit import Balancer, balanced_weight
+from gankit import Adversary, Balancer, balanced_weight
 from gankit.errors import BadArgumentsError, BadValueError, GankitError, GradientError, ShapeError
 from gankit.testing.host_reads import count_host_reads
 from tests.adversary.small_model import filled, last_layer, pictures, terms
@@ -122,6 +122,17 @@ def test_a_wrong_argument_of_the_weight_is_named(arguments, error, message):
     assert message in str(caught.value)
 
 
+def test_a_call_after_backward_is_told_to_come_before_it():
+    at = last_layer()
+    output, target = pictures(at)
+    losses = terms(output, target)
+    sum(losses.values()).backward()
+    with pytest.raises(GradientError, match=r"reconstruction must have its graph, .* call this before backward\(\)"):
+        balanced_weight(losses["l1"], losses["adversarial"], at=at)
+    with pytest.raises(GradientError, match="the loss l1 must have its graph"):
+        Balancer(WEIGHTS)(losses, output)
+
+
 # --- the balancer ----------------------------------------------------------------------------------------
 
 
@@ -180,6 +191,19 @@ def test_other_losses_may_be_added_and_parameters_behind_the_output_get_no_gradi
     # each of the three samples has a gradient of norm 1, in the direction of D's weight
     direction = discriminator.weight[0] / discriminator.weight.norm()
     assert torch.allclose(generator.bias.grad, 1 - 0.5 * 3 * direction)
+
+
+def test_an_adversary_that_starts_late_needs_no_branch():
+    generator = nn.Linear(2, 2)
+    adversary = Adversary(nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)), loss="hinge", generator_start=1)
+    balancer = Balancer({"l1": 1.0, "generator_loss": 3.0})
+    for step, names in enumerate([["l1"], ["l1", "generator_loss"]]):
+        output = generator(torch.ones(3, 2))
+        l1 = (output - 5).abs().mean()
+        weight = balanced_weight(l1, adversary.generator_loss(fake=output, step=step), at=generator.weight)
+        assert (weight > 0) == (step == 1)
+        balancer({"l1": l1, **adversary.generator_terms(fake=output, step=step)}, output).backward()
+        assert list(balancer.metrics) == [f"{name}_norm_share" for name in names]
 
 
 @pytest.mark.parametrize("absence", ["missing", "without a graph"])
