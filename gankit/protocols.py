@@ -208,17 +208,15 @@ class MixesSamples(Protocol):
 def features_of(network: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor] | None:
     """Return the network's `features(x, condition)`, or None if it has none.
 
-    Modules that wrap a network, such as those of `torch.compile`, pass unknown attributes on by `__getattr__`, which
-    `isinstance` with a protocol does not see. So the attribute is looked up.
+    The network may be wrapped, such as by `DistributedDataParallel`, Fabric or `torch.compile`. A submodule that is
+    called `features`, as in networks of `features` and a `classifier`, is not meant.
 
     Example:
         >>> features_of(nn.Linear(3, 1)) is None
         True
     """
-    try:
-        return cast(HasFeatures, network).features
-    except AttributeError:
-        return None
+    found = _attribute(network, "features")
+    return None if isinstance(found, nn.Module) else cast("Callable[[Tensor, Tensor | None], Tensor] | None", found)
 
 
 def batch_multiple_of(network: nn.Module) -> int:
@@ -228,10 +226,22 @@ def batch_multiple_of(network: nn.Module) -> int:
         >>> batch_multiple_of(nn.Linear(3, 1))
         1
     """
-    try:
-        return int(cast(HasBatchMultiple, network).batch_multiple)
-    except AttributeError:
-        return 1
+    return int(cast(Any, _attribute(network, "batch_multiple")) or 1)
+
+
+def _attribute(network: nn.Module, name: str) -> object:
+    """Return an attribute of a network, or of the network that it wraps; None if neither has it.
+
+    Wrappers of `torch.compile` pass unknown attributes on by `__getattr__`, which `isinstance` with a protocol does not
+    see. Those for several processes keep the network as `module` and pass nothing on; Fabric's refuses methods.
+    """
+    if not hasattr(type(network), name):
+        wrapped = getattr(network, "module", None)
+        if isinstance(wrapped, nn.Module):
+            found = _attribute(wrapped, name)
+            if found is not None:
+                return found
+    return getattr(network, name, None)
 
 
 # --- latents and batches ---------------------------------------------------------------------------------

@@ -95,7 +95,9 @@ class Wrapper(nn.Module):
 
 
 WRAPPERS = pytest.mark.parametrize(
-    "wrap", [lambda network: network, Wrapper, torch.compile], ids=["bare", "wrapper", "compile"]
+    "wrap",
+    [lambda network: network, Wrapper, nn.DataParallel, torch.compile],
+    ids=["bare", "wrapper", "module", "compile"],
 )
 
 
@@ -123,6 +125,15 @@ def test_a_network_without_the_members_is_no_error(wrap):
     plain = wrap(nn.Linear(3, 1))
     assert features_of(plain) is None
     assert batch_multiple_of(plain) == 1
+
+
+def test_a_layer_named_features_is_not_a_method():
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features, self.classifier = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    assert features_of(Halves()) is None
 
 
 def test_features_that_a_discriminator_does_not_have_are_refused():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -378,10 +378,12 @@ class _Context(StepContext):
     @override
     def call_discriminator(self, *arguments: Any) -> Any:
         """Call D; only the first pass of D's half prepares an exchange of gradients."""
-        if self._half == "generator" or self._is_called:
-            with unsynchronized(self.discriminator):
-                returned = self.discriminator(*arguments)
-        else:
+        with ExitStack() as stack:
+            if self._half == "generator" or self._is_called:
+                stack.enter_context(unsynchronized(self.discriminator))
+            if self._half == "discriminator" and arguments[0].requires_grad:
+                # a penalty differentiates this pass twice, which torch.compile cannot
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             returned = self.discriminator(*arguments)
         self._is_called = True
         return returned if self._answered is None else self._answered(returned)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gankit.errors import DistributedError
 
 CHECK_EVERY_CALLS = 1000
-"""After the first three, every how many calls the weights of the ranks are compared."""
+"""Every how many calls the weights of the ranks are compared, besides the first three and each power of 2."""
 
 
 @contextmanager
@@ -64,7 +64,11 @@ class DriftCheck:
         self._calls += 1
         if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() < 2:
             return
-        if self._calls > 3 and self._calls % CHECK_EVERY_CALLS:
+        # weights drift apart with D's first update, which may come after many calls if gradients are accumulated
+        is_power_of_two = self._calls & (self._calls - 1) == 0
+        if self._calls > 3 and self._calls % CHECK_EVERY_CALLS and not is_power_of_two:
+            return
+        if _is_sharded(network):
             return
         total = checksum(network)
         extremes = torch.stack([total, -total])
@@ -76,6 +80,16 @@ class DriftCheck:
                 "DistributedDataParallel wrapper, so that its gradients are not averaged; give the wrapped module, the "
                 "same on every rank"
             )
+
+
+def _is_sharded(network: nn.Module) -> bool:
+    """Return whether each rank holds a part of the weights of its own, as with FSDP."""
+    from torch.distributed.fsdp import FullyShardedDataParallel  # slow to import, and only needed with several ranks
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(parameter, DTensor) for parameter in network.parameters()) or any(
+        isinstance(module, FullyShardedDataParallel) for module in network.modules()
+    )
 
 
 def checksum(network: nn.Module) -> Tensor:

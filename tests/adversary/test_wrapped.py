@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from gankit.adversary import Adversary
@@ -77,6 +79,69 @@ def past_the_wrapper():
 
 def test_a_discriminator_that_is_called_past_its_wrapper_is_found():
     assert on_ranks(2, past_the_wrapper) == [True, True]
+
+
+def accumulated_past_the_wrapper():
+    rank = dist.get_rank()
+    with pytest.raises(DistributedError, match="differ between the ranks"):
+        trained(DistributedDataParallel, slice(rank * 4, rank * 4 + 4), past=True, accumulate=8)
+    return True
+
+
+def test_drift_is_found_although_the_first_calls_only_accumulate():
+    assert on_ranks(2, accumulated_past_the_wrapper) == [True, True]
+
+
+class WithFeatures(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.last = nn.Linear(4, 8), nn.Linear(8, 1)
+
+    def features(self, x, condition=None):
+        return self.hidden(x).tanh()
+
+    def forward(self, x, condition=None):
+        return self.last(self.features(x))
+
+
+def matched():
+    torch.manual_seed(0)
+    D, x = WithFeatures(), torch.randn(4, 4)
+    return [
+        Adversary(one, regularizers=["feature_matching"]).generator_loss(fake=-x, real=x).item()
+        for one in (D, DistributedDataParallel(D))
+    ]
+
+
+def test_features_are_found_through_the_wrapper():
+    ((bare, wrapped),) = on_ranks(1, matched)
+    assert wrapped == bare
+
+
+def sharded():
+    """Train D alone, whole and with its parameters divided among the ranks."""
+    outcomes = []
+    for shard in (fully_shard, DistributedDataParallel):
+        _, D = networks()
+        D = shard(D, mesh=init_device_mesh("cpu", (2,))) if shard is fully_shard else shard(D)
+        adversary = Adversary(D, freeze=shard is not fully_shard)
+        optimizer = torch.optim.SGD(D.parameters(), 0.1)
+        y, rows = data(99)[:4].requires_grad_(), slice(4 * dist.get_rank(), 4 * dist.get_rank() + 4)
+        losses = []
+        for step in range(STEPS):
+            losses.append(adversary.generator_loss(fake=y, real=data(step)[rows]))
+            losses[-1].backward()
+            optimizer.zero_grad()  # without freezing, the generator's half has left gradients in D
+            losses.append(adversary.discriminator_loss(real=data(step)[rows], fake=y))
+            losses[-1].backward()
+            optimizer.step()
+        outcomes.append(torch.stack(losses).tolist())
+    return outcomes
+
+
+def test_a_sharded_discriminator_is_trained_without_freezing():
+    for divided, whole in on_ranks(2, sharded):
+        assert divided == pytest.approx(whole)
 
 
 def test_the_checksum_sees_any_change():
