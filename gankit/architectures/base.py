@@ -53,6 +53,16 @@ def flatten_with_code(x: Tensor, code: Tensor | None) -> Tensor:
     return flat if code is None else torch.cat([flat, code], dim=1)
 
 
+def append_planes(x: Tensor, code: Tensor | None) -> Tensor:
+    """Return pictures with the code of their labels, if there is one, as further constant planes.
+
+    Example:
+        >>> append_planes(torch.zeros(4, 1, 28, 28), torch.zeros(4, 10)).shape
+        torch.Size([4, 11, 28, 28])
+    """
+    return x if code is None else torch.cat([x, code[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
+
+
 def one_hot(owner: nn.Module, condition: Tensor | None, num_classes: int | None, like: Tensor) -> Tensor | None:
     """Return the one-hot code `(N, num_classes)` of labels `(N,)`, and None for an unconditional network.
 

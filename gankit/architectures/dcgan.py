@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from gankit.architectures.base import Discriminator, Generator, checked_shape
+from gankit.architectures.base import Discriminator, Generator, append_planes, checked_shape
 from gankit.architectures.block_stacks import BlockRef, OutputActivation, build_blocks, output_layers
 from gankit.architectures.layers import MinibatchStandardDeviation, normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS, GENERATORS
@@ -169,7 +169,4 @@ class DCGANDiscriminator(Discriminator):
     @override
     def prepare(self, x: Tensor, code: Tensor | None) -> Tensor:
         """Append the code of the label to the picture as constant planes."""
-        if code is None:
-            return x
-        planes = code[:, :, None, None].expand(-1, -1, *self.sample_shape[1:])
-        return torch.cat([x, planes], dim=1)
+        return append_planes(x, code)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
+from gankit.answers import Answer, Features
 from gankit.architectures.base import check_samples, checked_shape
 from gankit.architectures.block_stacks import given_options
 from gankit.architectures.registry import DISCRIMINATORS
@@ -72,18 +75,25 @@ class PackedDiscriminator(nn.Module):
         """The inner network of the discriminator of packs."""
         return self.discriminator.get_submodule("network")
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return the logits `(N,)` of samples `(N, *sample_shape)`; they are equal within a pack."""
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor | Answer:
+        """Return the logits, such as `(N,)`, of samples `(N, *sample_shape)`; they are equal within a pack."""
         return self._repeat_per_sample(self.discriminator(self._packs(x, condition)), x)
 
-    def features(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def features(self, x: Tensor, condition: Tensor | None = None) -> Features:
         """Return the features of each sample's pack, `(N, ...)`, for samples `(N, *sample_shape)`."""
-        features = features_of(self.discriminator)
-        if features is None:
+        method = features_of(self.discriminator)
+        packs = self._packs(x, condition)
+        if method is None:
+            answer = self.discriminator(packs)
+            found = answer.features if isinstance(answer, Answer) else None
+        else:
+            found = method(packs, None)
+        if found is None:
             raise BadArgumentsError(
-                f"features need a discriminator with a method features, got {type(self.discriminator).__name__}"
+                "features need a discriminator with a method features, or with features in its Answer, got "
+                f"{type(self.discriminator).__name__}"
             )
-        return self._repeat_per_sample(features(self._packs(x, condition), None), x)
+        return self._repeat_per_sample(found, x)
 
     def _packs(self, x: Tensor, condition: Tensor | None) -> Tensor:
         if condition is not None:
@@ -99,5 +109,7 @@ class PackedDiscriminator(nn.Module):
         # consecutive samples are adjacent in memory, so that joining them copies nothing
         return x.reshape(-1, self.batch_multiple * self.sample_shape[0], *self.sample_shape[1:])
 
-    def _repeat_per_sample(self, pack_values: Tensor, x: Tensor) -> Tensor:
-        return pack_values.repeat_interleave(self.batch_multiple, dim=0, output_size=x.shape[0])
+    def _repeat_per_sample(self, pack_values: Any, x: Tensor) -> Any:
+        return tree_map_only(
+            Tensor, lambda one: one.repeat_interleave(self.batch_multiple, dim=0, output_size=x.shape[0]), pack_values
+        )

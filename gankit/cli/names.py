@@ -35,7 +35,9 @@ NAMES: dict[str, tuple[str, ...]] = {
         "autoencoder",
         "dcgan",
         "mlp",
+        "multi_scale",
         "packed",
+        "patch",
     ),
     "generators": (
         "dcgan",

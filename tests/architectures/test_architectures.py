@@ -18,8 +18,8 @@ SHAPE = (1, 28, 28)
 CLASSES = 3
 ODD_BATCH = 3
 
-# `packed` wraps another discriminator and wants whole packs: test_packed.py
-WHOLE = [name for name in DISCRIMINATORS if name != "packed"]
+# these wrap another discriminator: test_packed.py, test_multi_scale.py
+WHOLE = [name for name in DISCRIMINATORS if name not in ("packed", "multi_scale")]
 ROLES = [("generator", name) for name in GENERATORS.names()] + [("discriminator", name) for name in WHOLE]
 EVERY = pytest.mark.parametrize(("role", "name"), ROLES)
 EVERY_GENERATOR = pytest.mark.parametrize("name", GENERATORS.names())
@@ -28,7 +28,8 @@ OURS = pytest.mark.parametrize("name", ["mlp", "dcgan"])
 CONDITIONAL = pytest.mark.parametrize("num_classes", [None, CLASSES])
 
 
-SMALL = {"mlp": {"hidden_dim": 16}, "dcgan": {"hidden_dim": 8}}  # the others come in their own size
+SMALL = {"mlp": {"hidden_dim": 16}, "dcgan": {"hidden_dim": 8}, "patch": {"hidden_dim": 8}}  # others in their own size
+POSITIONS = {"patch": (1, 1, 1)}  # what comes after (N,) in the logits
 
 
 def build(role, name, **arguments):
@@ -54,7 +55,7 @@ def inputs_for(role, num_classes=None, count=ODD_BATCH, dtype=torch.float32):
 def test_latents_become_samples_and_samples_become_logits(role, name, num_classes):
     network = build(role, name, num_classes=num_classes)
     out = network(*inputs_for(role, num_classes))
-    assert out.shape == ((ODD_BATCH, *SHAPE) if role == "generator" else (ODD_BATCH,))
+    assert out.shape == ((ODD_BATCH, *(SHAPE if role == "generator" else POSITIONS.get(name, ()))))
     assert out.isfinite().all()
 
 
@@ -139,7 +140,10 @@ def test_the_inner_network_is_a_sequence_of_layers_with_unprefixed_keys(role, na
 @EVERY
 def test_an_empty_batch_gives_an_empty_batch(role, name):
     network = build(role, name).eval()
-    assert network(*inputs_for(role, count=0)).shape == ((0, *SHAPE) if role == "generator" else (0,))
+    assert network(*inputs_for(role, count=0)).shape == (
+        0,
+        *(SHAPE if role == "generator" else POSITIONS.get(name, ())),
+    )
 
 
 @EVERY
@@ -159,7 +163,7 @@ def test_any_generator_meets_any_discriminator(generator, discriminator, num_cla
     z, *labels = inputs_for("generator", num_classes)
     logits = D(G(z, *labels), *labels)
     logits.sum().backward()
-    assert logits.shape == (ODD_BATCH,)
+    assert logits.shape == (ODD_BATCH, *POSITIONS.get(discriminator, ()))
     assert all(parameter.grad is not None for parameter in [*G.parameters(), *D.parameters()])
 
 
@@ -195,9 +199,12 @@ def test_latents_of_another_shape_are_refused(name, shape):
 @EVERY_DISCRIMINATOR
 @pytest.mark.parametrize("shape", [(3, 784), (1, 28, 28), (3, 1, 28, 27), (3, 3, 28, 28), (3, 2, 1, 28, 28)])
 def test_samples_of_another_shape_are_refused(name, shape):
+    if name == "patch" and shape[1:] == (1, 28, 27):
+        return  # any size will do
+    size = "H, W" if name == "patch" else "28, 28"
     with pytest.raises(ShapeError) as refusal:
         build("discriminator", name)(torch.rand(shape))
-    assert str(refusal.value).endswith(f"needs samples of shape (N, 1, 28, 28), got {shape}")
+    assert str(refusal.value).endswith(f"needs samples of shape (N, 1, {size}), got {shape}")
 
 
 @EVERY

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from gankit import BLOCKS, DISCRIMINATORS, GENERATORS
+from gankit import BLOCKS, DISCRIMINATORS, GENERATORS, Spec
 from gankit.errors import ConformanceError
 from gankit.testing import RULES, check_block, check_discriminator, check_generator
 from tests.testing.catching import assert_caught, wrong_parts
@@ -152,5 +152,9 @@ def test_gankit_generators_pass(name, num_classes):
 def test_gankit_discriminators_pass(name, num_classes):
     shape = (3, 16, 16)
     given = {} if num_classes is None else {"num_classes": num_classes}
+    given |= {  # `patch` needs 24 pixels
+        "patch": {"depth": 2},
+        "multi_scale": {"scales": 2, "discriminator": Spec("patch", depth=1)},
+    }.get(name, {})
     discriminator = DISCRIMINATORS.build(name, sample_shape=shape, **given)
     check_discriminator(discriminator, sample_shape=shape, num_classes=num_classes)

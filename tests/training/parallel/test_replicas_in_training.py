@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gankit import LOSSES, OPTIMIZERS, REGULARIZERS, AdversarialTrainer, LossSchedule, Preset, Spec
-from gankit.architectures import MLPDiscriminator, MLPGenerator
+from gankit.architectures import MLPDiscriminator, MLPGenerator, MultiScaleDiscriminator, PatchDiscriminator
 from gankit.data import TensorData
 from gankit.errors import BadArgumentsError, BadValueError, DataError, ShapeError
 from gankit.latents import Normal
@@ -111,6 +111,7 @@ def test_every_penalty_keeps_replicas_apart_in_a_conditional_model_too(name):
     )
 
 
+PATCHES = {"hidden_dim": 2, "depth": 1, "kernel_size": 3, "normalization": "spectral", "dtype": torch.float64}
 OPTIONS = {
     "conditional": {"classes": lambda: CLASSES},
     "two discriminator steps": {"discriminator_steps": lambda: 2},
@@ -133,6 +134,13 @@ OPTIONS = {
     "one-hot latents": {"latent": lambda: Spec("one_hot_normal", latent_dim=5, categories=3)},
     "minibatch_std": {
         "discriminator": lambda: partial(MLPDiscriminator, widths=(8,), minibatch_std=True, dtype=torch.float64)
+    },
+    "patches": {"discriminator": lambda: partial(PatchDiscriminator, **PATCHES), "regularizers": lambda: ["r1"]},
+    "patches of two sizes": {
+        "discriminator": lambda: partial(
+            MultiScaleDiscriminator, scales=2, discriminator=partial(PatchDiscriminator, **PATCHES)
+        ),
+        "concatenate_discriminator_passes": lambda: True,
     },
     "packing": {
         "discriminator": lambda: Spec("packed", packing=2, discriminator=Spec("mlp", widths=(8,))),
