@@ -327,7 +327,7 @@ def _frame(pillow: ModuleType, file: Path) -> Any:
 
 
 def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
-    """Draw the losses and the scores D(x) and D(G(z)) over the steps.
+    """Draw the losses and the scores D(x) and D(G(z)) over the steps, and those of each head of D as thin lines.
 
     Args:
         history: The metrics of each logged step: `trainer.history`, or the lines of a `metrics.jsonl`.
@@ -347,10 +347,11 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
     figure = _figure("curves", figsize=(8, 5))
     axes = figure.subplots(len(_CURVES), 1, sharex=True)
     for ax, (label, names) in zip(axes, _CURVES, strict=True):
-        for name in names:
+        for name in [one for whole in names for one in (whole, *_of_heads(whole, history))]:
             points = [(row["step"], row[name]) for row in history if row.get(name) is not None]
             if points:
-                ax.plot(*zip(*points, strict=True), label=name.replace("_", " "), linewidth=1)
+                style = {"linewidth": 0.5, "alpha": 0.6} if name not in names else {"linewidth": 1}
+                ax.plot(*zip(*points, strict=True), label=name.replace("_", " "), **style)
         ax.set_ylabel(label)
         ax.grid(alpha=0.3)
         if ax.get_legend_handles_labels()[0]:
@@ -358,6 +359,12 @@ def save_curves(history: Sequence[Mapping[str, float]], path: str | Path) -> Non
     axes[-1].set_xlabel("steps")
     with _writable(path, as_figure=True) as file:
         figure.savefig(file, dpi=120)
+
+
+def _of_heads(name: str, history: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the names of a metric of each head, which a discriminator with several heads has beside the sum."""
+    found = {one for row in history for one in row if one.startswith(f"{name}/head")}
+    return sorted((one for one in found if one.rpartition("/head")[2].isdigit()), key=lambda one: (len(one), one))
 
 
 def _figure(what: str, figsize: tuple[float, float]) -> Any:

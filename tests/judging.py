@@ -74,9 +74,9 @@ class Maker(nn.Module):
         return self.last(with_planes(hidden, condition, self.planes).flatten(1)).tanh().unflatten(1, SHAPE)
 
 
-def small_pair(kind: str, planes: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Maker, Judge]:
+def small_pair(kind: str, planes: int = 0, dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[Maker, Judge]:
     """Return a generator and a discriminator, the same ones in each call."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return Maker(planes, dtype), Judge(kind, planes, dtype)
 
 

@@ -202,6 +202,14 @@ def test_curves_may_be_a_vector_picture_with_every_name():
     assert words("curves.svg") >= {*CURVES, "losses", "D(x), D(G(z))", "steps"}
 
 
+def test_each_head_has_curves_of_its_own_beside_the_sum():
+    heads = {"generator_loss/head0": 0.1, "generator_loss/head10": 0.2, "fake_score/head0": 0.4, "penalty/head0": 1.0}
+    save_curves([row | heads for row in HISTORY], "curves.svg")
+    shown = words("curves.svg")
+    assert shown >= {*CURVES, "generator loss/head0", "generator loss/head10", "fake score/head0"}
+    assert "penalty/head0" not in shown
+
+
 @pytest.mark.parametrize("missing", CURVES)
 def test_what_the_history_does_not_have_is_not_drawn(missing):
     key = missing.replace(" ", "_")

@@ -15,6 +15,7 @@ from typing import Any, Self
 from torch import Tensor
 from typing_extensions import override
 
+from gankit.context import StepContext
 from gankit.errors import GankitWarning, MissingExtraError, check_count, warn
 from gankit.files import append_line, finite_or_none, write_text
 from gankit.network_modes import evaluating
@@ -270,8 +271,9 @@ class SampleGrids(_StepPictures):
 class PointClouds(_StepPictures):
     """Draw generated points over real points, such as `step_0000500.png`, with D's logits in colour behind them.
 
-    All pictures are generated from the same latents. With replicas, each has a discriminator of its own, and no logits
-    are drawn.
+    All pictures are generated from the same latents. Of a discriminator that judges a sample several times, the mean
+    judgement is drawn, added over the heads. With replicas, each has a discriminator of its own, and no logits are
+    drawn.
 
     Args:
         folder: The folder of the pictures.
@@ -301,7 +303,8 @@ class PointClouds(_StepPictures):
         noise = None if trainer.replicas is not None else randomness.generators([self.seed])
         with evaluating(trainer.discriminator), randomness.drawn_from(noise):
             # the logits of several discriminators cannot be shown in one picture
-            logits = trainer.discriminator if trainer.replicas is None else None
+            context = StepContext(discriminator=trainer.discriminator)
+            logits = context.sample_logits if trainer.replicas is None else None
             save_points(self.real, generated, path, logits=logits, title=title)
 
 

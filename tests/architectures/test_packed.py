@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gankit import Spec
+from gankit import Answer, Spec
 from gankit.architectures import PackedDiscriminator
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.presets import vanilla_mnist
+from gankit.testing import check_discriminator
 
 SHAPE = (1, 28, 28)
 SMALL = {"mlp": {"hidden_dim": 16}, "dcgan": {"hidden_dim": 8}}
@@ -54,3 +55,27 @@ def test_what_a_packed_discriminator_cannot_judge_is_refused():
         D(torch.rand(8, *SHAPE), torch.zeros(8, dtype=torch.long))
     with pytest.raises(BadValueError, match="packing must be above 0, got 0"):
         PackedDiscriminator(SHAPE, packing=0)
+
+
+class Heads(torch.nn.Module):
+    """Judges packs of two points with two heads, and returns features."""
+
+    def __init__(self, sample_shape):
+        super().__init__()
+        self.layer = torch.nn.Linear(*sample_shape, 5)
+
+    def forward(self, x):
+        out = self.layer(x)
+        return Answer(heads=(out[:, 0], out[:, 1:].unflatten(1, (2, 2))), features=[out])
+
+
+def test_every_judgement_and_feature_of_a_pack_is_that_of_its_samples():
+    D, x = PackedDiscriminator((2,), discriminator=Heads), torch.randn(6, 2)
+    of_packs, of_samples = D.discriminator(x.view(3, 4)), D(x)
+    for pack, sample in zip(
+        (*of_packs.heads, *of_packs.features), (*of_samples.heads, *of_samples.features), strict=True
+    ):
+        assert sample.shape == (6, *pack.shape[1:])
+        for i in range(6):
+            assert torch.equal(sample[i], pack[i // 2])
+    check_discriminator(D, sample_shape=(2,))

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakTensorKeyDictionary
 from typing_extensions import override
 
+from gankit.answers import Features
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.protocols import batch_multiple_of
 
@@ -44,7 +45,8 @@ class Stacked(nn.Module):
     """R networks of one architecture in one module, each parameter and buffer of which has a leading dimension R.
 
     Its forward pass maps that of the architecture over the leading dimension (`torch.vmap` of a functional call), so
-    that one kernel does the work of R. Losses, penalties and autograd stay outside, and see logits `(R, N)`.
+    that one kernel does the work of R. Losses, penalties and autograd stay outside, and see logits `(R, N)`. Every
+    tensor of an `Answer`, and of its features, has the leading dimension.
     The names in its `state_dict` are those of one network.
 
     Args:
@@ -120,12 +122,12 @@ class Stacked(nn.Module):
         return network
 
     @override
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Map inputs of shape `(R, N, ...)` to outputs of shape `(R, N, ...)`."""
+    def forward(self, x: Tensor, condition: Any = None) -> Any:
+        """Map inputs of shape `(R, N, ...)` to what one network returns, each tensor of which becomes `(R, N, ...)`."""
         return self._mapped(self._tree, x, condition)
 
     @property
-    def features(self) -> Callable[[Tensor, Tensor | None], Tensor]:
+    def features(self) -> Callable[[Tensor, Any], Features]:
         """The mapped `features(x, condition)` of the networks; an AttributeError if they have none."""
         _ = self._tree.features  # raises AttributeError if the networks have none
         return lambda x, condition=None: self._mapped(_Features(self._tree), x, condition, "network.")
@@ -143,7 +145,7 @@ class Stacked(nn.Module):
     def _tree(self) -> Any:
         return self.__dict__["_tree"]
 
-    def _mapped(self, network: nn.Module, x: Tensor, condition: Tensor | None, prefix: str = "") -> Tensor:
+    def _mapped(self, network: nn.Module, x: Tensor, condition: Any, prefix: str = "") -> Any:
         if x.shape[:1] != (self.replicas,):
             raise ShapeError(
                 f"{self.replicas} replicas need inputs of shape ({self.replicas}, N, ...), got {tuple(x.shape)}"
@@ -152,7 +154,7 @@ class Stacked(nn.Module):
         state = {prefix + name: tensor for name, tensor in named_tensors(self._tree)}
         arguments = (x,) if condition is None else (x, condition)
 
-        def call(state: dict[str, Tensor], *arguments: Tensor) -> Tensor:
+        def call(state: dict[str, Tensor], *arguments: Any) -> Any:
             # each place once: a module with two names would keep its tensors of this call
             return functional_call(network, state, arguments, tie_weights=False)
 
@@ -182,8 +184,8 @@ class _Features(nn.Module):
         self.network = network
 
     @override
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = cast("Callable[..., Tensor]", self.network.features)
+    def forward(self, x: Tensor, condition: Any = None) -> Features:
+        features = cast("Callable[..., Features]", self.network.features)
         return features(x, condition)
 
 

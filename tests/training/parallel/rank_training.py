@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from gankit.answers import Answer
 from gankit.context import StepContext
 from gankit.data import make_batches
 from gankit.latents import Normal
@@ -92,9 +93,9 @@ def generator_network(norm: bool) -> nn.Module:
 
 
 class Critic(nn.Module):
-    """A small discriminator with features."""
+    """A small discriminator with features, which returns one logit, a map of them, or two heads."""
 
-    def __init__(self, norm: bool, condition: bool = False) -> None:
+    def __init__(self, norm: bool, condition: bool = False, judged: str = "samples") -> None:
         super().__init__()
         layers = [
             nn.Linear(3, 8, bias=not norm),
@@ -103,13 +104,17 @@ class Critic(nn.Module):
             nn.Linear(8, 8),
         ]
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(8, 1)
+        self.head = nn.Linear(8, 1 if judged == "samples" else 6)
+        self.judged = judged
 
     def features(self, x, condition=None):
         return self.body(x)
 
     def forward(self, x):
-        return self.head(torch.nn.functional.softplus(self.body(x))).squeeze(-1)
+        logits = self.head(torch.nn.functional.softplus(self.body(x)))
+        if self.judged == "heads":
+            return Answer((logits[:, :2], logits[:, 2:].unflatten(1, (2, 2))))
+        return logits.squeeze(-1) if self.judged == "samples" else logits.unflatten(1, (1, 2, 3))
 
 
 def blurred(x, *, generator):
@@ -130,13 +135,14 @@ def trained(
     loss: str | Spec = "non_saturating",
     regularizers: tuple[str | Spec, ...] = (),
     norms: tuple[bool, bool] = (False, False),
+    judged: str = "samples",
     steps: int = STEPS,
     count: int = SAMPLES,
     **options,
 ):
     """Train with all present ranks, and return weights, buffers and metrics in float64."""
     torch.manual_seed(3)  # the ranks' own weights are rank 0's
-    G, D = generator_network(norms[0]).double(), Critic(norms[1]).double()
+    G, D = generator_network(norms[0]).double(), Critic(norms[1], judged=judged).double()
     present = Ranks.present()
     alone = present.size < ranks
     latent = Shared(ranks) if alone else Normal(4)
@@ -201,6 +207,9 @@ CASES = {
     "warm-up": {"discriminator_warmup_steps": 5},
     "one pass of G": {"share_generator_forward": True},
     "one pass of D": {"concatenate_discriminator_passes": True},
+    "a map": {"judged": "positions", "regularizers": (Spec("r1_r2", every=2), Spec("wasserstein_gradient_penalty"))},
+    "two heads": {"judged": "heads", "regularizers": (Spec("r1", every=2), Spec("logit_drift"))},
+    "two heads in one pass": {"judged": "heads", "loss": "relativistic", "concatenate_discriminator_passes": True},
 }
 SYNCHRONIZED = {
     "BatchNorm in G": {"norms": (True, False), "averaging_decay": 0.9},
