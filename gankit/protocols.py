@@ -10,7 +10,7 @@ Shapes, everywhere:
 |---|---|
 | latents `z` | `(N, latent_dim)` |
 | samples `x` | `(N, *sample_shape)` |
-| logits | `(N,)`, never probabilities |
+| logits | `(N,)`, or `(N * P,)` where D judges P positions of a sample; never probabilities |
 | with replicas | a leading dimension `R`: the batch is the *last* dimension of logits and losses |
 """
 

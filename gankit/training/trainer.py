@@ -72,7 +72,7 @@ class AdversarialTrainer(StateAttributes):
 
     Args:
         generator: G, from latents `(N, *latent_shape)` to samples `(N, *sample_shape)`.
-        discriminator: D, from samples to logits `(N,)`.
+        discriminator: D, from samples to judgements: logits `(N,)`, or one of the others that `gankit.answers` lists.
         loss: An `AdversarialLoss`; a `LossSchedule`, from which the trainer builds losses of its own; or any object
             with `loss_at(step)`.
         latent: The distribution of the latents.
@@ -104,9 +104,9 @@ class AdversarialTrainer(StateAttributes):
         steps_done: The number of steps that were made.
         feed: Where `fit` takes its batches from, or None before the first `fit`.
         metrics: The newest value of each named result, on the device: `discriminator_loss`, `generator_loss`,
-            `real_score` and `fake_score` (D(x) and D(G(z)): means of the sigmoid of the logits if they are log-odds,
-            and otherwise of the critic's values), `real_accuracy` and `fake_accuracy` (only with log-odds),
-            `penalty/<name>`, and `<network>_gradient_norm` with clipping. 0-d, or `(R,)` with replicas.
+            `real_score` and `fake_score` (D(x) and D(G(z)): means of the sigmoid of log-odds, or of the critic's
+            values), `real_accuracy` and `fake_accuracy` (only with log-odds), all of these for each of several heads
+            too (`real_score/head0`), `penalty/<name>`, and `<network>_gradient_norm`. 0-d, or `(R,)` with replicas.
         history: The readings of the metrics in `fit`, as numbers, with the step. The last step of a `fit` is always
             read. Of more than 10,000 readings, every second one is left out.
         ranks: The processes that train together. `ranks.is_first` says which of them logs.

@@ -318,7 +318,7 @@ def weighted_sums(means: Mapping[str, Tensor], context: StepContext) -> dict[str
     weights = context.head_weights
     for name, mean in means.items():
         whole, slash, head = name.rpartition("/head")
-        if not slash or not head.isdigit():
+        if not slash or not head.isdigit() or name.startswith("penalty/"):  # a penalty may have any name
             sums[name] = mean
             continue
         if weights is not None:

@@ -60,7 +60,7 @@ class TrainingState:
 
     Args:
         generator: G, from latents `(N, *latent_shape)` to samples `(N, *sample_shape)`.
-        discriminator: D, from samples to logits `(N,)`.
+        discriminator: D, from samples to judgements: logits `(N,)`, or one of the others that `gankit.answers` lists.
         objectives: The loss, the penalties and the constraints.
         latent: The distribution of the latents.
         generator_optimizer: An optimizer of G's parameters.

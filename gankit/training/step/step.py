@@ -35,7 +35,7 @@ from gankit.training.step.state import TrainingState
 from gankit.training.step.structure import Structure
 
 Objective: TypeAlias = Callable[[StepContext], dict[str, Tensor]]
-"""A function that returns the terms of one half by name, each `(..., N)`."""
+"""A function that returns the terms of one half by name, each with a value per sample, `(..., N)`, or per judgement."""
 
 MakeContext: TypeAlias = Callable[..., StepContext]
 """A function that makes the context of one half: `StepContext` itself, or a class derived from it."""

@@ -17,6 +17,7 @@ from gankit.losses import Wasserstein
 from gankit.presets import dcgan_mnist, ring, vanilla_mnist
 from gankit.regularizers import R1, Consistency, Lecam, PathLength, WassersteinGradientPenalty
 from gankit.training.execution.graphs import GraphContext
+from tests.judging import small_pair
 from tests.training.execution.fallbacks import Reads, ReadsTheStep, Remembers, Replaces
 from tests.training.steps import (
     CLASSES,
@@ -49,12 +50,19 @@ def resident(device="cuda", seed=3, **options):
     return TensorBatches(RESIDENT, batch_size=6, device=device, seed=seed, sample_range=None, **options)
 
 
+def judging(kind):
+    """Return a function that makes a generator and a discriminator of this kind of judgements."""
+    return lambda classes, dtype: small_pair(kind, dtype=dtype)
+
+
 # functions, because parts with averages are for one trainer each
 CASES = {
     "plain": dict,
     "r1 every 4": lambda: {"regularizers": [R1(every=4)]},
     "wgan_gp": lambda: {"loss": Wasserstein(), "regularizers": [WassersteinGradientPenalty()]},
     "averages": lambda: {"regularizers": [Lecam(), PathLength(every=2)]},
+    "a map": lambda: {"networks": judging("patches"), "regularizers": [R1(every=2), Lecam()]},
+    "two heads": lambda: {"networks": judging("two heads"), "regularizers": [R1(every=2), Lecam()]},
     "schedule": lambda: {"loss": LossSchedule({0: "non_saturating", 7: "minimax"})},
     "two discriminator steps": lambda: {"discriminator_steps": 2},
     "warm-up": lambda: {"discriminator_warmup_steps": 3, "averaging_decay": 0.9},

@@ -16,7 +16,7 @@ from gankit.regularizers import R1, FeatureMatching, Lecam, WassersteinGradientP
 from gankit.seeds import stream_seed
 from gankit.training import Stacked
 from gankit.training.step.checks import check_shapes
-from tests.judging import KINDS, LATENT_DIM, SHAPE, Judge, real_samples, small_pair
+from tests.judging import CLASSES, KINDS, LATENT_DIM, SHAPE, Judge, real_samples, small_pair
 from tests.training.steps import assert_the_same_run
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
@@ -43,9 +43,9 @@ def make(networks, loss=None, seed=0, **options):
     )
 
 
-def train_by_hand(G, D, share_generator_forward):
+def train_by_hand(G, D, fakes_of_g):
     """Train with the non-saturating loss of each head and lazy R1, in plain PyTorch."""
-    optimizers = adam(D.parameters()), adam(G.parameters())
+    optimizers = {D: adam(D.parameters()), G: adam(G.parameters())}
     noise = torch.Generator().manual_seed(stream_seed(0, "training noise"))
 
     def fakes():
@@ -55,34 +55,47 @@ def train_by_hand(G, D, share_generator_forward):
         returned = D(x)
         return list(returned.heads) if isinstance(returned, Answer) else [returned]
 
+    def gradients(loss, network):
+        return torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
+
+    def update(network, gradients):
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        optimizers[network].step()
+
     for step, real in enumerate(batches()):
-        x = real.clone().requires_grad_()
-        shared = fakes()
+        x, shared = real.clone().requires_grad_(), fakes()
         reals, others = heads(x), heads(shared.detach())
         each = [(softplus(-a.flatten()) + softplus(b.flatten())).mean() for a, b in zip(reals, others, strict=True)]
         loss = sum(each[1:], each[0])
         if step % 2 == 0:
             per_sample = [one.flatten(1).mean(1) if one.ndim > 1 else one for one in reals]
-            (gradient,) = torch.autograd.grad(sum(per_sample[1:], per_sample[0]).sum(), x, create_graph=True)
-            loss = loss + (5.0 * gradient.square().flatten(1).sum(1) * 2).mean()
-        optimizers[0].zero_grad()
-        loss.backward(retain_graph=True)
-        optimizers[0].step()
+            (slope,) = torch.autograd.grad(sum(per_sample[1:], per_sample[0]).sum(), x, create_graph=True)
+            loss = loss + (5.0 * slope.square().flatten(1).sum(1) * 2).mean()
+        of_d = gradients(loss, D)
+        if fakes_of_g != "those of D, before its update":
+            update(D, of_d)
+        each = [softplus(-one.flatten()).mean() for one in heads(fakes() if fakes_of_g == "fresh" else shared)]
+        of_g = gradients(sum(each[1:], each[0]), G)
+        if fakes_of_g == "those of D, before its update":
+            update(D, of_d)
+        update(G, of_g)
 
-        each = [softplus(-one.flatten()).mean() for one in heads(shared if share_generator_forward else fakes())]
-        optimizers[1].zero_grad()
-        sum(each[1:], each[0]).backward()
-        optimizers[1].step()
+
+FAKES_OF_G = {
+    "fresh": {},
+    "those of D": {"share_generator_forward": True},
+    "those of D, before its update": {"simultaneous_updates": True},
+}
 
 
 @EVERY_KIND
-@pytest.mark.parametrize("share_generator_forward", [False, True])
-def test_steps_are_those_of_a_loop_by_hand_to_the_last_bit(kind, share_generator_forward):
-    trainer = make(
-        small_pair(kind), share_generator_forward=share_generator_forward, regularizers=[R1(weight=10.0, every=2)]
-    ).fit(batches(), steps=STEPS)
+@pytest.mark.parametrize("fakes_of_g", FAKES_OF_G)
+def test_steps_are_those_of_a_loop_by_hand_to_the_last_bit(kind, fakes_of_g):
+    trainer = make(small_pair(kind), regularizers=[R1(weight=10.0, every=2)], **FAKES_OF_G[fakes_of_g])
+    trainer.fit(batches(), steps=STEPS)
     G, D = small_pair(kind)
-    train_by_hand(G, D, share_generator_forward)
+    train_by_hand(G, D, fakes_of_g)
     for ours, theirs in ((trainer.generator, G), (trainer.discriminator, D)):
         for name, value in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[name], value), name
@@ -133,6 +146,26 @@ def test_each_replica_is_the_model_of_its_own_seed(kind):
         for ours, theirs in ((together.generator, alone.generator), (together.discriminator, alone.discriminator)):
             for name, value in theirs.state_dict().items():
                 torch.testing.assert_close(ours.state_dict()[name][index], value, rtol=1e-9, atol=1e-11, msg=name)
+
+
+@TWO_KINDS
+@pytest.mark.parametrize("condition", ["labels", "pictures"])
+def test_replicas_of_conditional_models_are_the_models_alone(kind, condition):
+    planes = CLASSES if condition == "labels" else 1
+    conditions = [
+        torch.arange(5).add(seed) % CLASSES if condition == "labels" else real_samples(seed=7 + seed)
+        for seed in range(2)
+    ]
+    pairs = [small_pair(kind, planes, seed=seed) for seed in range(2)]
+    together = make([Stacked(alike) for alike in zip(*pairs, strict=True)], regularizers=[R1(), Lecam()])
+    real = [real_samples(seed=1 + seed) for seed in range(2)]
+    together.fit([(torch.stack(real), torch.stack(conditions))], steps=1)
+    for index in range(2):
+        alone = make(small_pair(kind, planes, seed=index), seed=index, regularizers=[R1(), Lecam()])
+        alone.fit([(real[index], conditions[index])], steps=1)
+        torch.testing.assert_close(
+            {name: value[index] for name, value in together.metrics.items()}, alone.metrics, rtol=1e-9, atol=1e-11
+        )
 
 
 @pytest.mark.parametrize("kind", ["frames", "two heads"])

@@ -10,7 +10,7 @@ import torch
 from gankit import LOSSES, AdversarialTrainer, StepContext
 from gankit.latents import Normal
 from gankit.losses import NonSaturating
-from gankit.regularizers import R1
+from gankit.regularizers import R1, LogitDrift
 from gankit.training.step.objectives import Objectives, reduce_terms
 from tests.judging import CLASSES, HEAD_WEIGHTS, KINDS, LATENT_DIM, SHAPE, real_samples, rows_of, small_pair
 
@@ -169,6 +169,17 @@ def test_scores_are_means_over_judgements_weighted_like_the_heads(kind):
             torch.testing.assert_close(scores[name].double(), expected, rtol=1e-6, atol=1e-6)
             if len(rows) > 1:
                 assert [f"{name}/head{i}" in scores for i in range(len(rows) + 1)] == [True] * len(rows) + [False]
+
+
+def test_a_penalty_may_have_the_name_of_a_head():
+    _, D = small_pair("two heads")
+    context = StepContext(discriminator=D, real=real_samples(), fake=real_samples(seed=2), head_weights=(1.0, 0.5))
+    named, plain = (
+        reduce_terms(Objectives(NonSaturating(), {name: LogitDrift()}).terms("discriminator", context, 0), context)
+        for name in ("mine/head7", "mine")
+    )
+    assert torch.equal(named[0], plain[0])
+    assert torch.equal(named[1]["penalty/mine/head7"], plain[1]["penalty/mine"])
 
 
 def test_a_real_batch_of_another_shape_than_the_folded_logits_is_no_replica():
