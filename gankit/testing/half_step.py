@@ -70,6 +70,7 @@ class SmallDiscriminator(_SmallNetwork):
 
     Attributes:
         positions: The number of judgements that each head gives a sample.
+        slope: If not None, D is linear, and this is its gradient for each sample.
 
     Example:
         >>> SmallDiscriminator(2, conditional=False)(torch.zeros(5, 2)).shape
@@ -82,9 +83,12 @@ class SmallDiscriminator(_SmallNetwork):
         self.positions: tuple[int, ...] = {"samples": (1,), "positions": (6,), "heads": (2, 3)}[judged]
         super().__init__(in_features, sum(self.positions), conditional, seed=100)
         self.judged = judged
+        self.slope: Tensor | None = None
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor | Answer:
         """Return logits."""
+        if self.slope is not None:
+            return (self.slope * x).flatten(1).sum(1)
         logits = self.gain * 4 * self.last(self.features(x, condition))
         if self.judged == "heads":
             return Answer(logits.split(self.positions, 1))

@@ -316,6 +316,29 @@ def _interpolation_violation(subject: _RegularizerSubject) -> Violation:
     return None
 
 
+@RULES.rule("norm", "a norm over the channels of each pixel; take the norm of gradient.flatten(1) over dimension 1")
+def _norm_violation(subject: _RegularizerSubject) -> Violation:
+    shape = subject.sample_shapes[0]
+    spread, single = torch.full(shape, 2 / math.sqrt(math.prod(shape))), torch.zeros(math.prod(shape))
+    single[0] = 2
+    penalties: list[Tensor] = []
+    for slope, seed in ((spread, 1), (spread, 13), (single.view(shape), 1)):
+        step = subject.half_step()
+        if step.half == "generator":
+            return None
+        step.discriminator.slope = slope.clone().requires_grad_()
+        step.real = standard_normal(*step.real.shape, seed=seed)
+        step.latent = standard_normal(*step.latent.shape, seed=seed + 1)
+        penalties.append(subject(step).detach())
+    even, elsewhere, uneven = penalties
+    if _close(even, elsewhere) and not _close(even, uneven):  # it depends on the gradient of a linear D alone
+        return (
+            f"for gradients of D of the norm 2, the penalty is {even[0].item():.3g} where they are spread over all numbers "
+            f"of a sample, and {uneven[0].item():.3g} where they lie in one of them"
+        )
+    return None
+
+
 @RULES.rule("detached-fakes", "fakes that the penalty generates without torch.no_grad()")
 def _detached_fakes_violation(subject: _RegularizerSubject) -> Violation:
     step = subject.half_step()

@@ -40,6 +40,12 @@ class WidthLeft(Penalty):
         return gradient.square().flatten(2).sum(2) if gradient.ndim > 2 else gradient.square().sum(1)
 
 
+class NormOfEachPixel(Penalty):
+    def squares(self, gradient):
+        norms = gradient.square().sum(1).add(1e-12).sqrt()
+        return (norms - 1).square().view(len(gradient), -1).mean(1)
+
+
 class NormOfTheBatch(Penalty):
     def squares(self, gradient):
         return gradient.norm().square().expand(len(gradient))
@@ -252,6 +258,7 @@ WRONG_REGULARIZERS = [
     (NormOfTheBatch(), "per-sample"),
     (SharedInterpolationWeight(), "interpolation"),
     (InterpolationWeightOfEachPixel(), "interpolation"),
+    (NormOfEachPixel(), "norm"),
     (FakesWithAGraph(), "detached-fakes"),
     (ThawedDiscriminator(), "frozen-discriminator"),
     (ForgottenCreateGraph(), "differentiable"),
