@@ -333,8 +333,8 @@ def _norm_violation(subject: _RegularizerSubject) -> Violation:
     even, elsewhere, uneven = penalties
     if _close(even, elsewhere) and not _close(even, uneven):  # it depends on the gradient of a linear D alone
         return (
-            f"for gradients of D of the norm 2, the penalty is {even[0].item():.3g} where they are spread over all numbers "
-            f"of a sample, and {uneven[0].item():.3g} where they lie in one of them"
+            f"for gradients of D of the norm 2, the penalty is {even[0].item():.3g} where they are spread over all "
+            f"numbers of a sample, and {uneven[0].item():.3g} where they lie in one of them"
         )
     return None
 
