@@ -385,7 +385,8 @@ def _gradients_violation(subject: _NetworkSubject) -> Violation:
 
 @_rule(
     "twice-differentiable",
-    "an autograd.Function whose backward cannot be differentiated; a gradient penalty differentiates twice",
+    "fused attention, a once_differentiable autograd.Function, or another operation that gradient penalties cannot "
+    "differentiate twice",
     "discriminator",
 )
 def _twice_differentiable_violation(subject: _NetworkSubject) -> Violation:

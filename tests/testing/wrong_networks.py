@@ -296,6 +296,12 @@ class DifferentiableOnce(Layers):
         return Once.apply(out).squeeze(1) - 1
 
 
+class FusedAttention(Layers):
+    def end(self, out):
+        tokens = out.view(-1, 1, 3, 2)
+        return F.scaled_dot_product_attention(tokens, tokens, tokens).mean((1, 2, 3))
+
+
 class DetachedSlope(Layers):
     def forward(self, x):
         return super().forward(SlopeWithoutAGraph.apply(x)).squeeze(1)
@@ -378,6 +384,7 @@ WRONG_DISCRIMINATORS = [
     (DetachedFeatures(2, 6), None, "gradients"),
     (DifferentiableOnce(2, 1), None, "twice-differentiable"),
     (DetachedSlope(2, 1), None, "twice-differentiable"),
+    (FusedAttention(2, 6), None, "twice-differentiable"),
     (Wrapped(Logits(2, 1)), None, "state-dict"),
     (as_discriminator(HiddenItemInForward)(2, 1), None, "no-host-reads"),
     (as_discriminator(FixedDeviceInForward)(2, 1), None, "device"),

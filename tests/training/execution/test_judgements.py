@@ -105,8 +105,7 @@ def parts():
     return [R1(every=2), WassersteinGradientPenalty(), Lecam()]
 
 
-@EVERY_KIND
-def test_compiled_halves_are_eager_ones(compiler, kind):
+def assert_compiled_is_eager(kind):
     eager, compiled = (
         make(small_pair(kind), execution=execution, regularizers=parts()).fit(batches(), steps=STEPS)
         for execution in ("eager", "compile")
@@ -114,6 +113,16 @@ def test_compiled_halves_are_eager_ones(compiler, kind):
     assert compiled.explain().mode == "compile"
     assert compiled.explain().programs >= 2
     assert_the_same_run(eager, compiled, rtol=1e-9, atol=1e-12)
+
+
+@EVERY_KIND
+def test_traced_halves_are_eager_ones(traced_only, kind):
+    assert_compiled_is_eager(kind)
+
+
+@pytest.mark.slow
+def test_halves_that_inductor_compiles_are_eager_ones():
+    assert_compiled_is_eager("two heads")
 
 
 @TWO_KINDS
