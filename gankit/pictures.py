@@ -171,12 +171,15 @@ def save_points(
         real: The real samples, `(N, 2)`.
         generated: The generated samples, `(M, 2)`.
         path: The `.png` or `.svg` file to write.
-        logits: A function from points `(K, 2)` to `(K,)`, such as a discriminator. It is drawn as filled contours from
-            red, its lowest value in the frame (fake), to blue, its highest (real). None draws no contours.
+        logits: A function from points `(K, 2)` to `(K,)`, such as a discriminator, or
+            `StepContext(discriminator=D).sample_logits` for one that judges a point several times. It is drawn as
+            filled contours from red, its lowest value in the frame (fake), to blue, its highest (real). None draws
+            none.
         title: The text above the picture.
 
     Raises:
-        ShapeError: If the samples are not points in the plane, or there are none.
+        ShapeError: If the samples are not points in the plane, or there are none, or `logits` does not return one
+            number for each.
         MissingExtraError: If matplotlib is not installed (the extra `plots`).
         BadValueError: If matplotlib writes no file with this ending.
         OutputError: If the file cannot be written.
@@ -262,7 +265,14 @@ def _draw_contours(
 ) -> None:
     x, y = torch.linspace(*across, side), torch.linspace(*up, side)
     with torch.no_grad():
-        heights = logits(torch.cartesian_prod(x, y).to(device)).reshape(side, side).T.float().cpu()
+        found: object = logits(torch.cartesian_prod(x, y).to(device))
+    if not isinstance(found, Tensor) or found.numel() != side**2:
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ShapeError(
+            f"logits must return one number for each of {side**2} points, got {got}; of a discriminator that judges a "
+            "sample several times, StepContext(discriminator=D).sample_logits does"
+        )
+    heights = found.reshape(side, side).T.float().cpu()
     if bool(torch.isfinite(heights).all()):  # the logits of a network that has diverged are not drawn
         axes.contourf(x.numpy(), y.numpy(), heights.numpy(), levels=16, cmap="RdBu", alpha=0.5)
 

@@ -13,6 +13,7 @@ import torch
 import torchvision.utils  # noqa: F401 (imported before a test hides pillow, which it needs)
 from PIL import Image
 
+from gankit import Answer, StepContext
 from gankit.errors import BadValueError, DataError, MissingExtraError, OutputError, ShapeError
 from gankit.pictures import save_animation, save_array, save_curves, save_grid, save_panels, save_points, writes
 
@@ -336,6 +337,34 @@ def test_the_logit_is_not_turned_around():
     upper, lower = pixels[height // 4, width // 2], pixels[3 * height // 4, width // 2]
     assert upper[2] > upper[0]
     assert lower[0] > lower[2]
+
+
+@pytest.mark.parametrize(
+    ("logits", "got"),
+    [
+        (lambda x: x.repeat(1, 3), r"\(6400, 6\)"),
+        (lambda x: Answer(heads=(x[:, 0], x[:, 1])), "Answer"),
+    ],
+    ids=["several", "heads"],
+)
+def test_logits_that_are_not_one_number_for_each_point_are_refused(logits, got):
+    with pytest.raises(ShapeError, match=f"logits must return one number for each of 6400 points, got {got}; of"):
+        save_points(SQUARE, SQUARE, "points.png", logits=logits)
+    assert not Path("points.png").exists()
+    D = Discriminator(logits)
+    save_points(SQUARE, SQUARE, "points.png", logits=StepContext(discriminator=D).sample_logits)
+
+
+class Discriminator(torch.nn.Module):
+    """A module whose forward pass is a function of points; several numbers are a head with positions."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        found = self.function(x)
+        return found if isinstance(found, Answer) else Answer(heads=(found,))
 
 
 @pytest.mark.parametrize("logits", [lambda x: torch.full((len(x),), torch.nan), lambda x: torch.zeros(len(x))])
