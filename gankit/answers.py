@@ -31,7 +31,7 @@ Reduction = Literal["mean", "sum"]
 """How the judgements of one sample become one number."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: Fabric sets the fields of a copy of what a module returns
 class Answer:
     """What a discriminator returns that has several heads, or features from the same forward pass.
 

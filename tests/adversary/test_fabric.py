@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gankit.adversary import Adversary
+from gankit.answers import Answer
 from gankit.protocols import features_of
 from tests.adversary.programs import PROGRAMS, after, before, like_torchrun, run, weights
 from tests.ranks import on_ranks
@@ -58,6 +59,31 @@ def test_one_process_equals_the_plain_loop():
     plain = run(after(PROGRAMS["A plain loop"]), changes=same)
     pairs = weights(ours["model"], ours["D"]), weights(plain["model"], plain["adversary"])
     assert all(map(torch.equal, *pairs))
+
+
+@pytest.mark.parametrize(("precision", "penalties"), [("32-true", ["r1"]), ("bf16-mixed", [])])
+def test_answers_with_heads_and_features_pass_the_wrapper(precision, penalties):
+    from lightning.fabric import Fabric
+
+    class Both(WithFeatures):
+        def forward(self, x):
+            hidden = super().features(x)
+            return Answer(heads=(self.last(hidden).squeeze(1), hidden), features=[hidden])
+
+        features = None  # only those of the answer
+
+    fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+    D = Both()
+    wrapped, optimizer = fabric.setup(D, torch.optim.Adam(D.parameters()))
+    adversary = Adversary(wrapped, regularizers=["feature_matching", *penalties])
+    x, y = torch.rand(2, 4), torch.rand(2, 4, requires_grad=True)
+    fabric.backward(adversary.generator_loss(fake=y, real=x))
+    assert y.grad.abs().sum() > 0
+    assert D.hidden.weight.grad is None
+    fabric.backward(adversary.discriminator_loss(fake=y, real=x))
+    assert D.hidden.weight.grad.abs().sum() > 0
+    optimizer.step()
+    assert {"generator_loss/head1", "penalty/feature_matching"} <= adversary.metrics.keys()
 
 
 def test_the_program_before_the_change_runs():
