@@ -35,7 +35,7 @@ class BestRun:
         if preset.on_non_finite == "rollback":  # which needs checkpoints
             preset = preset.replace(on_non_finite="raise")
         self.folder = folder
-        self.every = evaluate.every
+        self.every: int = evaluate.every
         self._recipe = dataclasses.replace(recipe, preset=preset, checkpoint_every_steps=0, keep_best=None)
         self._evaluate = evaluate
 

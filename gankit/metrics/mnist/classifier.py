@@ -30,7 +30,7 @@ class MnistClassifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
+        self.body: nn.Sequential = nn.Sequential(
             _convolution(1, 16),
             _convolution(16, 32, stride=2),
             _convolution(32, 32),
@@ -41,7 +41,7 @@ class MnistClassifier(nn.Module):
             nn.Linear(64 * 3 * 3, FEATURES),
             nn.ReLU(),
         )
-        self.head = nn.Linear(FEATURES, 10)
+        self.head: nn.Linear = nn.Linear(FEATURES, 10)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last hidden layer of each digit, `(N, 64)`.

@@ -44,7 +44,7 @@ class DigitsEvaluator(ABC):
             check_finite("sample_range", number)
         if sample_range[0] >= sample_range[1]:
             raise BadValueError(f"sample_range must be (low, high) with low below high, got {sample_range}")
-        self.root = None if root is None else str(root)
+        self.root: str | None = None if root is None else str(root)
         self.sample_range = sample_range
         self.device: torch.device | None = None if device is None else resolve_device(device)
 
