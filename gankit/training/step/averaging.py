@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from gankit.training.step.structure import are_same, layers_and_tensors
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
 
 
-class WeightAverage:
+class WeightAverage(nn.Module):
     """An exponential moving average of a network's weights (Polyak & Juditsky 1992; Yazici et al. 2019 for GANs).
 
     Formula: `average <- d * average + (1 - d) * weights`, with `d = min(decay, (1 + n) / (10 + n))` after n updates, so
@@ -29,6 +29,11 @@ class WeightAverage:
     and the running means and variances of BatchNorm and InstanceNorm. Everything else is copied: frozen parameters, all
     other buffers, such as the vectors of the power method in spectral normalisation, and numbers that are attributes of
     the layers. The average of a number in float16 or bfloat16 is kept in float32 and rounded for the network.
+
+    As an attribute of a module, the average is saved, loaded, moved and copied with it. Its `state_dict` holds the
+    averaged network, the number of updates, and the averages that are kept in float32. The network that is averaged is
+    not a submodule of the average. Each update takes the network's present tensors and makes the average in their
+    type and on their device. The averaged network stays in eval mode and requires no gradient.
 
     Args:
         network: The network whose weights are averaged.
@@ -52,17 +57,19 @@ class WeightAverage:
     """
 
     def __init__(self, network: nn.Module, decay: float, *, ramp: bool = True) -> None:
+        super().__init__()
         self.updates_done: int = 0
         self.decay = decay
         self.ramp = ramp
-        self._source = network
-        self._network = _copy_of(network)
+        self._sources = (network,)  # in a tuple it is not a submodule, which would be saved with the average
+        self._modules["network"] = _copy_of(network)
         self._pairs: list[_Pair] = _pairs(self._network, network)
         self._known = layers_and_tensors(network)
-        devices = {pair.target.device for pair in self._pairs if pair.target.is_cuda}
-        # on a GPU the weight of the new values lies there too, so that a captured update reads its present value
-        self._device_weight = torch.zeros((), device=devices.pop()) if devices else None
+        self._has_assigned_tensors = False
+        self._device_weight: Tensor | None = None
         self._written_weight = 0.0
+        self._place_weight()
+        self.eval()
         self.prepare(network)
 
     @property
@@ -97,6 +104,14 @@ class WeightAverage:
         return self._network
 
     @property
+    def _network(self) -> nn.Module:
+        return cast(nn.Module, self._modules["network"])
+
+    @property
+    def _source(self) -> nn.Module:
+        return self._sources[0]
+
+    @property
     def is_first(self) -> bool:
         """Whether the next update is the first one, which copies the weights."""
         return not self.updates_done
@@ -114,17 +129,25 @@ class WeightAverage:
     def prepare(self, network: nn.Module) -> bool:
         """Get ready for the next `move`, outside a captured step: follow changes of the network, and set the weight.
 
-        A parameter or buffer that has taken the place of another one begins a new average. If the network's layers,
-        shapes or ties have changed, so do those of the averaged network.
+        A parameter that has taken the place of another one begins a new average, and so do the tensors of a new layer.
+        The averages of tensors that were moved to another device, or converted to another type, go on. If the
+        network's layers, shapes, ties, types or devices have changed, so do those of the averaged network.
 
         Args:
             network: The network whose weights are averaged from now on.
 
         Returns:
             Whether `move` now reads or writes other tensors than before.
+
+        Raises:
+            BadArgumentsError: for a network that contains this average.
         """
         before, known = self._pairs, layers_and_tensors(network)
-        if not are_same(known, self._known):
+        if (
+            self._has_assigned_tensors
+            or not are_same(known, self._known)
+            or any(pair.has_changed_form() for pair in before)
+        ):
             self._follow(network, known)
         weight = 1 - self.present_decay
         if self._device_weight is not None and weight != self._written_weight:
@@ -192,14 +215,23 @@ class WeightAverage:
         """Return every tensor that an update can change."""
         return [*_tensors(self._network), *self._masters().values()]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the averaged weights and the number of updates, and float32 averages of numbers in half precision."""
+    def train(self, mode: bool = True) -> Self:
+        """Leave the averaged network in eval mode, whatever the mode of the surrounding module."""
+        return super().train(False)
+
+    def nested_state_dict(self) -> dict[str, Any]:
+        """Return what `state_dict` does, as a checkpoint of the trainer holds it.
+
+        Example:
+            >>> list(WeightAverage(nn.Linear(1, 1), decay=0.9).nested_state_dict())
+            ['network', 'updates_done']
+        """
         state = {"network": self._network.state_dict(), "updates_done": self.updates_done}
         masters = self._masters()
         return state | ({"masters": masters} if masters else {})
 
-    def load_state_dict(self, state: State) -> None:
-        """Continue from what `state_dict` returned.
+    def load_nested_state_dict(self, state: State) -> None:
+        """Continue from what `nested_state_dict` returned.
 
         Raises:
             BadArgumentsError: for the float32 averages of another network.
@@ -214,23 +246,103 @@ class WeightAverage:
                 pair.master.copy_(masters.get(pair.name, pair.target))
         self.updates_done = state["updates_done"]
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        cast(Any, super())._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}updates_done"] = torch.tensor(self.updates_done)
+        destination.update({f"{prefix}masters.{name}": master for name, master in self._masters().items()})
+
+    @torch.no_grad()
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        cast(Any, super())._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        masters, count = self._masters(), f"{prefix}updates_done"
+        own = {count, *(f"{prefix}masters.{name}" for name in masters)}
+        unexpected_keys[:] = [key for key in unexpected_keys if key not in own]
+        if count in state_dict:
+            self.updates_done = int(state_dict[count])
+        elif strict:
+            missing_keys.append(count)
+        for name, master in masters.items():
+            # a state that was saved in float32 has no averages besides the network
+            saved = state_dict.get(f"{prefix}masters.{name}", state_dict.get(f"{prefix}network.{name}"))
+            if saved is not None and saved.shape == master.shape:
+                master.copy_(saved)
+            elif saved is not None:
+                error_msgs.append(
+                    f"the average of {name} must be of shape {tuple(master.shape)}, got {tuple(saved.shape)}"
+                )
+        self._has_assigned_tensors |= bool(local_metadata.get("assign_to_params_buffers"))
+
+    @torch.no_grad()
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move and convert the averages with the averaged network. Those in float32 remain so on any device."""
+        cast(Any, super())._apply(fn, recurse)
+        self._look_up_targets()
+        for index, pair in enumerate(self._pairs):
+            best = pair.target if pair.master is None else pair.master.to(pair.target.device)
+            pair.target.copy_(best)
+            self._pairs[index] = pair._replace(master=best.float() if _needs_master(pair) else None)
+        self._place_weight()
+        return self
+
     def _masters(self) -> dict[str, Tensor]:
         return {pair.name: pair.master for pair in self._pairs if pair.master is not None}
+
+    def _place_weight(self) -> None:
+        devices = {pair.target.device for pair in self._pairs if pair.target.is_cuda}
+        # on a GPU the weight of the new values lies there too, so that a captured update reads its present value
+        if not devices:
+            self._device_weight = None
+        elif self._device_weight is None or self._device_weight.device not in devices:
+            self._device_weight, self._written_weight = torch.zeros((), device=devices.pop()), 0.0
+
+    def _look_up_targets(self) -> None:
+        """Pair the tensors that are now in the averaged network, where torch may have put others."""
+        present = {name: tensor for name, _, tensor in _places(self._network)}
+        self._pairs = [pair._replace(target=present[pair.name]) for pair in self._pairs]
 
     @torch.no_grad()
     def _follow(self, network: nn.Module, known: list[object]) -> None:
         """Pair the tensors anew, and keep the averages of those that are still there."""
-        earlier = {id(pair.source): pair for pair in self._pairs}
+        if any(layer is self for layer in network.modules()):
+            raise BadArgumentsError(
+                f"network must not contain its own average, got {type(network).__name__}, which does; average the part "
+                "of it that is trained"
+            )
+        self._look_up_targets()
+        by_source = {id(pair.source): pair for pair in self._pairs}
+        by_place = {pair.place: pair for pair in self._pairs}
         if _form(network) != _form(self._network):
-            self._network = _copy_of(network)
-        self._source, self._known = network, known
-        self._pairs = [pair.continuing(earlier.get(id(pair.source))) for pair in _pairs(self._network, network)]
+            self._modules["network"] = _copy_of(network)
+        self._sources, self._known = (network,), known
+        pairs: list[_Pair] = []
+        for pair in _pairs(self._network, network):
+            earlier = by_source.get(id(pair.source))
+            if earlier is None and (other := by_place.get(pair.place)) is not None:
+                # torch moves a buffer, and loads with assign=True, by putting another tensor in its place
+                is_moved = (other.source.dtype, other.source.device) != (pair.source.dtype, pair.source.device)
+                is_buffer = not isinstance(pair.source, nn.Parameter)
+                earlier = other if is_moved or is_buffer or self._has_assigned_tensors else None
+            pairs.append(pair.continuing(earlier))
+        self._pairs, self._has_assigned_tensors = pairs, False
+        self._place_weight()
 
 
 class _Pair(NamedTuple):
     """A tensor of the averaged network, and the one of the network that it follows."""
 
     name: str
+    layer: nn.Module
     target: Tensor
     source: Tensor
     master: Tensor | None
@@ -241,25 +353,45 @@ class _Pair(NamedTuple):
         """Return which tensors an update reads and writes."""
         return id(self.target), id(self.source), id(self.master)
 
+    @property
+    def place(self) -> tuple[int, str]:
+        """The layer of the network, and the name of the tensor in it."""
+        return id(self.layer), self.name.rpartition(".")[2]
+
+    def has_changed_form(self) -> bool:
+        """Return whether the tensor of the network was moved, converted or reshaped without that of the average."""
+        target, source = self.target, self.source
+        return target.dtype != source.dtype or target.device != source.device or target.shape != source.shape
+
     def continuing(self, earlier: _Pair | None) -> _Pair:
-        """Take over the average of an earlier pair with the same source, or begin with the values of the source."""
-        if earlier is None or (earlier.target.shape, earlier.target.dtype) != (self.target.shape, self.target.dtype):
-            earlier = self._replace(target=self.source, master=self.master)
-            if self.master is not None:
-                self.master.copy_(self.source)
-        self.target.copy_(earlier.target)
-        return self._replace(master=earlier.master)
+        """Take over the average of an earlier pair, or begin with the values of the source."""
+        if earlier is None or earlier.target.shape != self.target.shape:
+            best = self.source
+        else:
+            best = earlier.target if earlier.master is None else earlier.master
+            if self.master is not None and earlier.master is not None and best.device == self.target.device:
+                self.target.copy_(best)
+                return self._replace(master=best)
+        self.target.copy_(best)
+        if self.master is not None:
+            self.master.copy_(best)
+        return self
+
+
+def _needs_master(pair: _Pair) -> bool:
+    is_half = pair.target.dtype in (torch.float16, torch.bfloat16)
+    return is_half and (pair.is_statistic or isinstance(pair.target, nn.Parameter))
 
 
 def _pairs(network: nn.Module, source: nn.Module) -> list[_Pair]:
     found: dict[int, _Pair] = {}
-    for (name, layer, target), (_, _, original) in zip(_places(network), _places(source), strict=True):
+    for (name, layer, target), (_, own, original) in zip(_places(network), _places(source), strict=True):
         is_statistic = isinstance(layer, _NormBase) and name.endswith(("running_mean", "running_var"))
         is_number = target.is_floating_point() or target.is_complex()
         is_averaged = is_number and (original.requires_grad or is_statistic)
-        is_half = target.dtype in (torch.float16, torch.bfloat16)
-        master = target.detach().float() if is_half and (is_statistic or isinstance(target, nn.Parameter)) else None
-        found.setdefault(id(target), _Pair(name, target, original, master, is_averaged, is_statistic))
+        pair = _Pair(name, own, target, original, None, is_averaged, is_statistic)
+        master = target.detach().float() if _needs_master(pair) else None
+        found.setdefault(id(target), pair._replace(master=master))
     return list(found.values())
 
 

@@ -296,7 +296,7 @@ class TrainingState:
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "optimizers": {name: describe_optimizer(getattr(self, name)) for name in OPTIMIZERS},
-            "average": None if self.average is None else self.average.state_dict(),
+            "average": None if self.average is None else self.average.nested_state_dict(),
             "parts": self.objectives.state_dict(),
         }
 
@@ -323,7 +323,7 @@ class TrainingState:
             self.generator.load_state_dict(state["generator"])
             self.discriminator.load_state_dict(state["discriminator"])
             if self.average is not None:
-                self.average.load_state_dict(state["average"])
+                self.average.load_nested_state_dict(state["average"])
             self.objectives.load_state_dict(state["parts"])
             self.randomness.load_state_dict(state["random"])
             self.watch.load_state_dict(state["watch"])

@@ -1,0 +1,234 @@
+"""An average that is an attribute of somebody's module is saved, loaded, moved and copied with it."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.utils import swap_tensors
+
+from gankit.errors import BadArgumentsError
+from gankit.training import WeightAverage
+
+
+class Model(nn.Module):
+    """Stands for a LightningModule, whose checkpoint is its `state_dict`."""
+
+    def __init__(self, dtype=None):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).to(dtype)
+        self.average = WeightAverage(self.net, 0.999)
+
+    def advance(self, updates, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(updates):
+            with torch.no_grad():
+                for one in (*self.net.parameters(), self.net[1].running_mean):
+                    one.add_(0.1 * torch.randn(one.shape, generator=generator).to(one))
+            self.average.update()
+        return self
+
+
+def assert_equal(first, second):
+    found, wanted = first.state_dict(), second.state_dict()
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].dtype == value.dtype, name
+        assert torch.equal(found[name], value), name
+
+
+def dtype_ids(dtype):
+    return str(dtype).removeprefix("torch.")
+
+
+# --- saved and loaded ------------------------------------------------------------------------------------
+
+
+def test_the_state_holds_the_averaged_network_once_and_tensors_only():
+    model = Model(torch.bfloat16).advance(3)
+    state = model.state_dict()
+    names = list(model.net.state_dict())
+    masters = [name for name in names if name != "1.num_batches_tracked"]
+    assert sorted(state) == sorted(
+        [f"net.{name}" for name in names]
+        + [f"average.network.{name}" for name in names]
+        + [f"average.masters.{name}" for name in masters]
+        + ["average.updates_done"]
+    )
+    assert all(isinstance(one, torch.Tensor) for one in state.values())
+    assert state["average.updates_done"] == 3
+    assert [name for name, _ in model.named_children()] == ["net", "average"]
+    assert [name for name, _ in model.average.named_children()] == ["network"]
+
+
+@pytest.mark.parametrize("assign", [False, True], ids=["copied", "assigned"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+def test_a_module_resumes_exactly(dtype, assign):
+    model = Model(dtype).advance(5)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    resumed = Model(dtype)
+    resumed.load_state_dict(torch.load(file), assign=assign)
+    assert_equal(resumed, model)
+    assert resumed.average.present_decay == model.average.present_decay == 6 / 15
+    for one in (model, resumed):
+        one.advance(5, seed=1)
+    assert_equal(resumed, model)
+
+
+def test_what_is_missing_or_too_much_in_a_state_is_refused_as_torch_does():
+    model, state = Model(), Model().state_dict()
+    del state["average.updates_done"]
+    with pytest.raises(RuntimeError, match=r'Missing key.*"average.updates_done"'):
+        model.load_state_dict(state)
+    assert model.load_state_dict(state, strict=False).missing_keys == ["average.updates_done"]
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"average.masters.0.weight"'):
+        model.load_state_dict(Model(torch.bfloat16).state_dict())
+    half, state = Model(torch.bfloat16), Model(torch.bfloat16).state_dict()
+    state["average.masters.0.weight"] = torch.zeros(2)
+    with pytest.raises(RuntimeError, match=r"the average of 0.weight must be of shape \(3, 4\), got \(2,\)"):
+        half.load_state_dict(state)
+
+
+def test_a_state_in_float32_is_loaded_into_half_precision_with_its_precision():
+    model, half = Model().advance(5), Model(torch.bfloat16)
+    half.load_state_dict(model.state_dict())
+    masters = half.average.nested_state_dict()["masters"]
+    assert torch.equal(masters["0.weight"], model.average.network[0].weight)
+    assert half.average.updates_done == 5
+
+
+# --- modes and gradients ---------------------------------------------------------------------------------
+
+
+def test_the_average_trains_nothing_and_stays_in_eval_mode():
+    model = Model()
+    model.train()
+    assert model.net[1].training
+    assert not any(layer.training for layer in model.average.modules())
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained == [f"net.{name}" for name, _ in model.net.named_parameters()]
+
+
+# --- moved and converted ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=dtype_ids)
+def test_a_conversion_of_the_module_converts_the_average_which_goes_on(dtype):
+    model = Model().advance(5)
+    before = {name: value.clone() for name, value in model.average.network.state_dict().items()}
+    model.to(dtype)
+    for name, value in model.average.network.state_dict().items():
+        assert value.dtype == (dtype if before[name].is_floating_point() else torch.int64), name
+        assert torch.equal(value, before[name].to(value.dtype)), name
+    share, tolerance = 1 - model.average.present_decay, 0.01 if dtype == torch.bfloat16 else 1e-7
+    model.average.update()
+    for name, value in model.average.network.state_dict().items():
+        if name != "1.num_batches_tracked":
+            wanted = torch.lerp(before[name].to(dtype).double(), model.net.state_dict()[name].double(), share)
+            torch.testing.assert_close(value, wanted.to(dtype), rtol=tolerance, atol=1e-7)
+    assert bool(model.average.nested_state_dict().get("masters")) == (dtype == torch.bfloat16)
+
+
+def test_an_average_in_half_precision_is_not_rounded_by_a_move_and_is_exact_in_float32():
+    model = Model(torch.bfloat16).advance(5)
+    masters = {name: one.clone() for name, one in model.average.nested_state_dict()["masters"].items()}
+    model.to(torch.bfloat16)
+    for name, value in model.average.nested_state_dict()["masters"].items():
+        assert torch.equal(value, masters[name]), name
+    model.to(torch.float32)
+    for name, value in masters.items():
+        assert torch.equal(model.average.network.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["in place", "other parameters"])
+def test_the_average_follows_a_network_that_is_converted_alone(overwrite):
+    model, whole = Model().advance(5), Model().advance(5)
+    whole.load_state_dict(model.state_dict())
+    torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
+    try:
+        model.net.double()
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+    whole.double()
+    for one in (model, whole):
+        one.advance(3, seed=1)
+    assert_equal(model, whole)
+    model.average.float()  # which the next update undoes
+    model.average.update()
+    assert model.average.network[0].weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("moved", ["whole", "network"])
+def test_an_update_never_reads_tensors_of_the_former_device(moved):
+    model = Model().advance(3)
+    (model if moved == "whole" else model.net).to("meta")
+    model.average.update()
+    assert {pair.source.device.type for pair in model.average._pairs} == {"meta"}
+    assert {one.device.type for one in model.average.tensors()} == {"meta"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("moved", ["whole", "network"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+def test_an_average_goes_on_on_another_device(dtype, moved):
+    model = Model(dtype).advance(5)
+    on_host = copy.deepcopy(model)
+    (model if moved == "whole" else model.net).to("cuda")
+    for one in (model, on_host):
+        one.advance(5, seed=1)
+    assert model.average._device_weight is not None
+    assert {one.device.type for one in model.average.tensors()} == {"cuda"}
+    torch.testing.assert_close(model.cpu().state_dict(), on_host.state_dict())
+    model.advance(1)
+    assert model.average._device_weight is None
+
+
+def test_buffers_that_are_moved_there_and_back_keep_their_averages():
+    model, other = Model().advance(5), Model()
+    other.load_state_dict(model.state_dict())
+    model.double().float()
+    for one in (model, other):
+        one.advance(3, seed=1)
+    assert_equal(model, other)
+
+
+def test_swapped_and_reshaped_parameters_are_those_that_are_averaged():
+    model = Model().advance(2)
+    swap_tensors(model.net[0].weight, nn.Parameter(torch.ones(3, 4)))
+    for _ in range(200):
+        model.average.update()
+    torch.testing.assert_close(model.average.network[0].weight, torch.ones(3, 4))
+    model.net[0].weight.data = torch.zeros(3, 5)
+    model.average.update()
+    assert torch.equal(model.average.network[0].weight, torch.zeros(3, 5))
+
+
+def test_a_network_that_contains_its_own_average_is_refused():
+    model = nn.Sequential(nn.Linear(1, 1))
+    model.append(WeightAverage(model, 0.9))
+    with pytest.raises(BadArgumentsError, match="network must not contain its own average, got Sequential"):
+        model[1].update()
+
+
+# --- copied ----------------------------------------------------------------------------------------------
+
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda model: pickle.loads(pickle.dumps(model))}
+
+
+@pytest.mark.parametrize("make", COPIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+def test_a_copy_averages_its_own_network(dtype, make):
+    model = Model(dtype).advance(5)
+    before = copy.deepcopy(model.state_dict())
+    made = COPIES[make](model)
+    made.advance(5, seed=1)
+    for name, value in before.items():
+        assert torch.equal(model.state_dict()[name], value), name
+    model.advance(5, seed=1)
+    assert_equal(made, model)
