@@ -207,6 +207,7 @@ class WeightAverage(nn.Module):
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.training, layer.momentum = False, momentum
+        self._look_up_targets()
         for pair in self._pairs:
             if pair.is_statistic and pair.master is not None:
                 pair.master.copy_(pair.target)

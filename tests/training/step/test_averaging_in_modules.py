@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -101,6 +103,14 @@ def test_a_state_in_float32_is_loaded_into_half_precision_with_its_precision():
     masters = half.average.nested_state_dict()["masters"]
     assert torch.equal(masters["0.weight"], model.average.network[0].weight)
     assert half.average.updates_done == 5
+
+
+def test_statistics_that_are_estimated_after_an_assigning_load_are_those_of_the_average():
+    model = Model(torch.bfloat16).advance(3)
+    model.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
+    model.average.estimate_statistics([(torch.randn(8, 4, dtype=torch.bfloat16),)])
+    masters, network = model.average.nested_state_dict()["masters"], model.average.network
+    assert torch.equal(masters["1.running_mean"], network[1].running_mean.float())
 
 
 # --- modes and gradients ---------------------------------------------------------------------------------
@@ -232,3 +242,49 @@ def test_a_copy_averages_its_own_network(dtype, make):
         assert torch.equal(model.state_dict()[name], value), name
     model.advance(5, seed=1)
     assert_equal(made, model)
+
+
+# --- in Lightning ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow  # the import alone takes seconds
+@pytest.mark.skipif(not find_spec("lightning"), reason="needs the extra `frameworks`: lightning")
+def test_a_lightning_checkpoint_holds_the_average_and_continues_exactly(tmp_path):
+    from lightning.pytorch import LightningModule, Trainer
+
+    class Averaged(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+            self.average = WeightAverage(self.net, 0.999)
+
+        def training_step(self, batch):
+            return self.net(batch).square().mean() + self.net[0].weight.square().sum()
+
+        def on_train_batch_end(self, *_):
+            self.average.update()
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.net.parameters(), lr=0.01)
+
+    def fitted(module, epochs, path=None):
+        trainer = Trainer(
+            max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about workers and the like
+            trainer.fit(module, batches, ckpt_path=path)
+        return trainer
+
+    batches = torch.utils.data.DataLoader(torch.randn(32, 4), batch_size=8)
+    whole, path = Averaged(), str(tmp_path / "half.ckpt")
+    half, resumed = copy.deepcopy(whole), Averaged()
+    fitted(whole, 4)
+    fitted(half, 2).save_checkpoint(path)
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    assert saved["average.updates_done"] == 8
+    assert sum(name.endswith("0.weight") for name in saved) == 2  # the network's and the average's
+    fitted(resumed, 4, path)
+    assert_equal(resumed, whole)
+    assert not resumed.average.network.training
