@@ -69,6 +69,7 @@ COUNTED: dict[str, dict[str, Any]] = {
     "bfloat16": _with_options(precision="bfloat16"),
     "shared pass": _with_options(share_generator_forward=True),
     "shared pass with warm-up": _with_options(share_generator_forward=True, discriminator_warmup_steps=2),
+    "simultaneous updates": _with_options(simultaneous_updates=True),
     "concatenated": _with_options(concatenate_discriminator_passes=True),
     "concatenated with averaging": _with_options(concatenate_discriminator_passes=True, averaging_decay=0.99),
     "a check in every step": _with_options(check_every_steps=1),

@@ -58,6 +58,7 @@ SOUND: dict[str, st.SearchStrategy[Any]] = {
     "widths": widths,
     "block": linear_blocks,
     "beta2_decay": st.just(-0.8),
+    "lr_decay": st.sampled_from([1.0, 1.5]),
     "d": st.just(1.5),
     "lr": st.sampled_from([0.0, 1e-4, 0.01]),
     "latent_dim": st.integers(1, 6),

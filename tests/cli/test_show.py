@@ -8,5 +8,5 @@ from gankit.cli import main
 def test_show_gives_arguments_and_documentation(capsys):
     assert main(["show", "regularizers", "r1"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("r1(weight: float = 10.0, every: int = 1)")
+    assert shown.startswith("r1(weight: float = 10.0, every: int = 1, reduction: Reduction = 'mean')")
     assert "Mescheder et al. 2018" in shown

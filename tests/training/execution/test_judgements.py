@@ -215,6 +215,7 @@ def test_a_loaded_state_continues_to_the_last_bit(traced_only, kind, execution):
     assert_the_same_run(whole, second)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks at it
 @TWO_KINDS
 def test_a_compiled_discriminator_hands_its_answer_on(kind):
     (G, D), (_, plain) = small_pair(kind), small_pair(kind)
