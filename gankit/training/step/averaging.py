@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
 
-from gankit.errors import BadArgumentsError
+from gankit.errors import BadArgumentsError, DeviceError
 from gankit.protocols import State
 from gankit.training.step.options import check_averaging_decay
 from gankit.training.step.structure import are_same, layers_and_tensors
@@ -33,7 +33,9 @@ class WeightAverage(nn.Module):
     As an attribute of a module, the average is saved, loaded, moved and copied with it. Its `state_dict` holds the
     averaged network, the number of updates, and the averages that are kept in float32. The network that is averaged is
     not a submodule of the average. Each update takes the network's present tensors and makes the average in their
-    type and on their device. The averaged network stays in eval mode and requires no gradient.
+    type and on their device. The averaged network stays in eval mode and requires no gradient: it is not among the
+    modules and parameters that a surrounding module lists, so that neither its `requires_grad_(True)` nor its
+    optimizer reaches the averages.
 
     Args:
         network: The network whose weights are averaged.
@@ -65,12 +67,13 @@ class WeightAverage(nn.Module):
         self._modules["network"] = _copy_of(network)
         self._pairs: list[_Pair] = _pairs(self._network, network)
         self._known = layers_and_tensors(network)
-        self._has_assigned_tensors = False
+        self._own = layers_and_tensors(self._network)
+        self._follows_places = False  # whether torch may have put other tensors in the place of the network's
         self._device_weight: Tensor | None = None
         self._written_weight = 0.0
         self._place_weight()
         self.eval()
-        self.prepare(network)
+        self._write_weight()
 
     @property
     def decay(self) -> float:
@@ -141,18 +144,17 @@ class WeightAverage(nn.Module):
 
         Raises:
             BadArgumentsError: for a network that contains this average.
+            DeviceError: for a network or an average on the device `meta`, where there are no values.
         """
         before, known = self._pairs, layers_and_tensors(network)
         if (
-            self._has_assigned_tensors
+            self._follows_places
             or not are_same(known, self._known)
-            or any(pair.has_changed_form() for pair in before)
+            or not are_same(layers_and_tensors(self._network), self._own)
+            or any(pair.has_changed_form() or pair.source.is_meta for pair in before)
         ):
             self._follow(network, known)
-        weight = 1 - self.present_decay
-        if self._device_weight is not None and weight != self._written_weight:
-            self._device_weight.fill_(weight)
-            self._written_weight = weight
+        self._write_weight()
         if self._pairs is before:
             return False
         return [pair.tensor_ids() for pair in self._pairs] != [pair.tensor_ids() for pair in before]
@@ -166,7 +168,7 @@ class WeightAverage(nn.Module):
         if not averaged:
             pass
         elif self.is_first:  # the first update copies, so that the random initial weights leave no trace
-            _foreach_lerp(targets, sources, 1.0)
+            torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         elif self._device_weight is None:
             _foreach_lerp(targets, sources, 1 - self.present_decay)
         else:
@@ -211,6 +213,25 @@ class WeightAverage(nn.Module):
         for pair in self._pairs:
             if pair.is_statistic and pair.master is not None:
                 pair.master.copy_(pair.target)
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Generator[tuple[str, Any]]:
+        """Yield the average alone, without the averaged network.
+
+        The parameters of a surrounding module are those of the modules that it lists.
+
+        Example:
+            >>> model = nn.ModuleDict({"layer": nn.Linear(1, 1)})
+            >>> model["average"] = WeightAverage(model["layer"], decay=0.9)
+            >>> [name for name, _ in model.named_parameters()]
+            ['layer.weight', 'layer.bias']
+        """
+        memo = set() if memo is None else memo
+        if self not in memo:
+            if remove_duplicate:
+                memo.add(self)
+            yield prefix, self
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor that an update can change."""
@@ -267,6 +288,7 @@ class WeightAverage(nn.Module):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         masters, count = self._masters(), f"{prefix}updates_done"
+        loaded: dict[str, Tensor] = {}
         own = {count, *(f"{prefix}masters.{name}" for name in masters)}
         unexpected_keys[:] = [key for key in unexpected_keys if key not in own]
         if count in state_dict:
@@ -277,27 +299,44 @@ class WeightAverage(nn.Module):
             # a state that was saved in float32 has no averages besides the network
             saved = state_dict.get(f"{prefix}masters.{name}", state_dict.get(f"{prefix}network.{name}"))
             if saved is not None and saved.shape == master.shape:
-                master.copy_(saved)
+                loaded[name] = saved
             elif saved is not None:
                 error_msgs.append(
                     f"the average of {name} must be of shape {tuple(master.shape)}, got {tuple(saved.shape)}"
                 )
-        self._has_assigned_tensors |= bool(local_metadata.get("assign_to_params_buffers"))
+        for index, pair in enumerate(self._pairs):
+            if pair.master is None or pair.name not in loaded:
+                continue
+            if pair.master.is_meta:  # which keeps no values, and is assigned like the others
+                self._pairs[index] = pair._replace(master=loaded[pair.name].float().clone())
+            else:
+                pair.master.copy_(loaded[pair.name])
+        self._follows_places |= bool(local_metadata.get("assign_to_params_buffers"))
 
     @torch.no_grad()
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move and convert the averages with the averaged network. Those in float32 remain so on any device."""
+        before = [pair.target.detach() if pair.master is None else pair.master for pair in self._pairs]
         cast(Any, super())._apply(fn, recurse)
         self._look_up_targets()
-        for index, pair in enumerate(self._pairs):
-            best = pair.target if pair.master is None else pair.master.to(pair.target.device)
-            pair.target.copy_(best)
-            self._pairs[index] = pair._replace(master=best.float() if _needs_master(pair) else None)
+        self._follows_places |= torch.__future__.get_overwrite_module_params_on_conversion()
+        for index, (pair, best) in enumerate(zip(self._pairs, before, strict=True)):
+            best = pair.target if best.is_meta else best
+            if pair.master is not None:
+                pair.target.copy_(best)
+            master = best.to(pair.target.device, torch.float32) if _needs_master(pair) else None
+            self._pairs[index] = pair._replace(master=master)
         self._place_weight()
         return self
 
     def _masters(self) -> dict[str, Tensor]:
         return {pair.name: pair.master for pair in self._pairs if pair.master is not None}
+
+    def _write_weight(self) -> None:
+        weight = 1 - self.present_decay
+        if self._device_weight is not None and weight != self._written_weight:
+            self._device_weight.fill_(weight)
+            self._written_weight = weight
 
     def _place_weight(self) -> None:
         devices = {pair.target.device for pair in self._pairs if pair.target.is_cuda}
@@ -310,7 +349,8 @@ class WeightAverage(nn.Module):
     def _look_up_targets(self) -> None:
         """Pair the tensors that are now in the averaged network, where torch may have put others."""
         present = {name: tensor for name, _, tensor in _places(self._network)}
-        self._pairs = [pair._replace(target=present[pair.name]) for pair in self._pairs]
+        self._pairs = [pair._replace(target=present.get(pair.name, pair.target)) for pair in self._pairs]
+        self._own = layers_and_tensors(self._network)
 
     @torch.no_grad()
     def _follow(self, network: nn.Module, known: list[object]) -> None:
@@ -320,22 +360,37 @@ class WeightAverage(nn.Module):
                 f"network must not contain its own average, got {type(network).__name__}, which does; average the part "
                 "of it that is trained"
             )
+        without_values = [name for name, _, tensor in _places(network) if tensor.is_meta]
+        if without_values:
+            self._follows_places = True
+            raise DeviceError(f"network must be on a device that holds values, got its {without_values[0]} on 'meta'")
+        before = self._pairs
         self._look_up_targets()
+        without_values = [pair.name for pair in self._pairs if pair.target.is_meta]
+        if without_values and not self.is_first:
+            raise DeviceError(
+                f"the averaged network must be on a device that holds values, got its {without_values[0]} on 'meta'; "
+                "load the average, or make a new one"
+            )
+        for index, (pair, old) in enumerate(zip(self._pairs, before, strict=True)):
+            if pair.target is not old.target and pair.master is not None and not self._follows_places:
+                self._pairs[index] = pair._replace(master=pair.target.float())  # the owner has put it there
         by_source = {id(pair.source): pair for pair in self._pairs}
         by_place = {pair.place: pair for pair in self._pairs}
         if _form(network) != _form(self._network):
             self._modules["network"] = _copy_of(network)
+        _require_no_gradient(self._network)
         self._sources, self._known = (network,), known
+        self._own = layers_and_tensors(self._network)
         pairs: list[_Pair] = []
         for pair in _pairs(self._network, network):
             earlier = by_source.get(id(pair.source))
             if earlier is None and (other := by_place.get(pair.place)) is not None:
                 # torch moves a buffer, and loads with assign=True, by putting another tensor in its place
-                is_moved = (other.source.dtype, other.source.device) != (pair.source.dtype, pair.source.device)
                 is_buffer = not isinstance(pair.source, nn.Parameter)
-                earlier = other if is_moved or is_buffer or self._has_assigned_tensors else None
+                earlier = other if is_buffer or self._follows_places or pair.has_moved(other) else None
             pairs.append(pair.continuing(earlier))
-        self._pairs, self._has_assigned_tensors = pairs, False
+        self._pairs, self._follows_places = pairs, False
         self._place_weight()
 
 
@@ -364,12 +419,22 @@ class _Pair(NamedTuple):
         target, source = self.target, self.source
         return target.dtype != source.dtype or target.device != source.device or target.shape != source.shape
 
+    def has_moved(self, earlier: _Pair) -> bool:
+        """Return whether the tensor of the network is that of an earlier pair in another object.
+
+        `Module.to` makes other parameters if torch is set to do so, even where nothing is to be changed.
+        """
+        here, there = self.source, earlier.source
+        if (here.dtype, here.device) != (there.dtype, there.device):
+            return True
+        return torch.equal(here, there)
+
     def continuing(self, earlier: _Pair | None) -> _Pair:
         """Take over the average of an earlier pair, or begin with the values of the source."""
-        if earlier is None or earlier.target.shape != self.target.shape:
+        best = None if earlier is None else earlier.target if earlier.master is None else earlier.master
+        if earlier is None or best is None or best.is_meta or best.shape != self.target.shape:
             best = self.source
         else:
-            best = earlier.target if earlier.master is None else earlier.master
             if self.master is not None and earlier.master is not None and best.device == self.target.device:
                 self.target.copy_(best)
                 return self._replace(master=best)
@@ -425,9 +490,13 @@ def _copy_of(network: nn.Module) -> nn.Module:
     computed = [one for layer in network.modules() for one in vars(layer).values() if isinstance(one, Tensor)]
     memo: dict[int, Any] = {id(one): one.detach().clone() for one in computed if not one.is_leaf}
     averaged = copy.deepcopy(network, memo).eval()
-    for parameter in averaged.parameters():  # a scripted module has no requires_grad_
-        parameter.detach_()
+    _require_no_gradient(averaged)
     return averaged
+
+
+def _require_no_gradient(network: nn.Module) -> None:
+    for parameter in network.parameters():  # a scripted module has no requires_grad_
+        parameter.detach_()
 
 
 def _is_plain(value: object) -> bool:

@@ -11,9 +11,10 @@ from importlib.util import find_spec
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 from torch.utils import swap_tensors
 
-from gankit.errors import BadArgumentsError
+from gankit.errors import BadArgumentsError, DeviceError
 from gankit.training import WeightAverage
 
 
@@ -120,9 +121,40 @@ def test_the_average_trains_nothing_and_stays_in_eval_mode():
     model = Model()
     model.train()
     assert model.net[1].training
-    assert not any(layer.training for layer in model.average.modules())
+    assert not any(layer.training for layer in (model.average, *model.average.network.modules()))
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert trained == [f"net.{name}" for name, _ in model.net.named_parameters()]
+
+
+@pytest.mark.parametrize("way", ["module", "parameters", "average"])
+def test_no_averaged_weight_becomes_trainable_or_gets_into_an_optimizer(way):
+    model = Model().advance(3)
+    if way == "parameters":
+        for parameter in model.parameters():
+            parameter.requires_grad = True
+    else:
+        (model if way == "module" else model.average).requires_grad_(True)
+    averaged = list(model.average.network.parameters())
+    assert len(averaged) == 4
+    assert not any(parameter.requires_grad for parameter in averaged)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    trained = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    assert trained == {id(one) for one in model.net.parameters()}
+    # a loss towards the averaged network, as of a teacher, trains the network alone
+    (model.net(torch.ones(2, 4)) - model.average.network(torch.ones(2, 4))).square().sum().backward()
+    assert all(parameter.grad is None for parameter in averaged)
+    assert all(parameter.grad is not None for parameter in model.net.parameters())
+
+
+def test_the_average_is_listed_without_its_network_and_each_listing_is_torchs():
+    model = Model()
+    both = nn.ModuleList([model.average, model.average])
+    assert [name for name, _ in both.named_modules(remove_duplicate=False)] == ["", "0", "1"]
+    assert [name for name, _ in both.named_modules()] == ["", "0"]
+    assert list(model.average.modules()) == [model.average]
+    assert [name for name, _ in model.named_modules()] == ["", "net", "net.0", "net.1", "average"]
+    assert not list(model.average.parameters())
+    assert model.get_parameter("average.network.0.weight") is model.average.network[0].weight
 
 
 # --- moved and converted ---------------------------------------------------------------------------------
@@ -145,10 +177,20 @@ def test_a_conversion_of_the_module_converts_the_average_which_goes_on(dtype):
     assert bool(model.average.nested_state_dict().get("masters")) == (dtype == torch.bfloat16)
 
 
+def test_a_conversion_to_half_precision_keeps_the_average_in_float32():
+    model = Model().advance(5)
+    before = {name: value.clone() for name, value in model.average.network.state_dict().items()}
+    model.bfloat16()
+    for name, value in model.average.nested_state_dict()["masters"].items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_an_average_in_half_precision_is_not_rounded_by_a_move_and_is_exact_in_float32():
     model = Model(torch.bfloat16).advance(5)
+    kept = [id(one) for one in model.average.tensors()]
     masters = {name: one.clone() for name, one in model.average.nested_state_dict()["masters"].items()}
     model.to(torch.bfloat16)
+    assert [id(one) for one in model.average.tensors()] == kept  # which a captured step may hold
     for name, value in model.average.nested_state_dict()["masters"].items():
         assert torch.equal(value, masters[name]), name
     model.to(torch.float32)
@@ -174,13 +216,97 @@ def test_the_average_follows_a_network_that_is_converted_alone(overwrite):
     assert model.average.network[0].weight.dtype == torch.float64
 
 
-@pytest.mark.parametrize("moved", ["whole", "network"])
-def test_an_update_never_reads_tensors_of_the_former_device(moved):
-    model = Model().advance(3)
-    (model if moved == "whole" else model.net).to("meta")
-    model.average.update()
-    assert {pair.source.device.type for pair in model.average._pairs} == {"meta"}
-    assert {one.device.type for one in model.average.tensors()} == {"meta"}
+def there_and_back(module):
+    dtype = next(module.parameters()).dtype
+    return module.double().to(dtype)
+
+
+# each of them leaves the tensors as they are, but torch can be set to make other parameters all the same
+UNCHANGING = {
+    "to a device": lambda module: module.to("cpu"),
+    "cpu": lambda module: module.cpu(),
+    "to its type": lambda module: module.to(next(module.parameters()).dtype),
+    "there and back": there_and_back,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+@pytest.mark.parametrize("way", ["overwrite", "swap"])
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        *((change, "whole") for change in UNCHANGING),
+        # of a network alone that is converted twice, nobody tells the average
+        *((change, "network") for change in UNCHANGING if change != "there and back"),
+    ],
+)
+def test_a_conversion_that_changes_nothing_does_not_restart_the_average(change, way, moved, dtype):
+    model = Model(dtype).advance(5)
+    other = copy.deepcopy(model)
+    setting = getattr(torch.__future__, f"set_{way}_module_params_on_conversion")
+    setting(True)
+    try:
+        module = model if moved == "whole" else model.net
+        before = list(module.parameters())
+        convert = UNCHANGING[change]
+        convert(module)
+        assert any(a is not b for a, b in zip(before, module.parameters(), strict=True)) == (way == "overwrite")
+    finally:
+        setting(False)
+    for one in (model, other):
+        one.advance(3, seed=1)
+    assert_equal(model, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+def test_a_network_without_values_is_refused_and_the_average_kept(dtype):
+    model = Model(dtype).advance(5)
+    other = copy.deepcopy(model)
+    kept = {name: value.clone() for name, value in model.net.state_dict().items()}
+    model.net.to("meta")
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=r"^network must be on a device that holds values, got its 0.weight on"):
+            model.average.update()
+    assert model.average.updates_done == 5
+    model.net.to_empty(device="cpu").load_state_dict(kept)
+    for one in (model, other):
+        one.advance(3, seed=1)
+    assert_equal(model, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+def test_an_average_without_values_is_refused_until_it_is_loaded(dtype):
+    model = Model(dtype).advance(5)
+    other, state = copy.deepcopy(model), copy.deepcopy(model.state_dict())
+    model.average.to("meta")
+    for _ in range(2):
+        with pytest.raises(DeviceError, match=r"^the averaged network must be .* got its 0.weight on 'meta'; load the"):
+            model.average.update()
+    model.to("meta")
+    with pytest.raises(DeviceError, match="^network must be on a device that holds values"):
+        model.average.update()
+    model.to_empty(device="cpu").load_state_dict(state)
+    for one in (model, other):
+        one.advance(3, seed=1)
+    assert_equal(model, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+@pytest.mark.parametrize("filled", ["loaded", "whole", "network"])
+def test_a_module_that_is_made_without_values_can_be_filled_later(filled, dtype):
+    wanted = Model(dtype)
+    with torch.device("meta"):
+        model = Model(dtype)
+    with pytest.raises(DeviceError, match="^network must be on a device that holds values, got its 0.weight on 'meta'"):
+        model.average.update()
+    if filled == "loaded":
+        model.load_state_dict(copy.deepcopy(wanted.state_dict()), assign=True)
+    else:
+        (model if filled == "whole" else model.net).to_empty(device="cpu")
+        model.net.load_state_dict(wanted.net.state_dict())
+    for one in (model, wanted):
+        one.advance(3)
+    assert_equal(model, wanted)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -208,15 +334,83 @@ def test_buffers_that_are_moved_there_and_back_keep_their_averages():
     assert_equal(model, other)
 
 
-def test_swapped_and_reshaped_parameters_are_those_that_are_averaged():
-    model = Model().advance(2)
-    swap_tensors(model.net[0].weight, nn.Parameter(torch.ones(3, 4)))
+def test_the_first_update_copies_whatever_was_there():
+    model = Model()
+    for tensor in model.average.tensors():
+        if tensor.is_floating_point():
+            tensor.detach().fill_(float("nan"))  # such as memory that was never written
+    model.average.update()
+    for name, value in model.net.state_dict().items():
+        assert torch.equal(model.average.network.state_dict()[name], value), name
+
+
+def assign(layer):
+    layer.weight = nn.Parameter(torch.ones(3, 4))
+
+
+def swap(layer):
+    swap_tensors(layer.weight, nn.Parameter(torch.ones(3, 4)))
+
+
+def set_data(layer):
+    layer.weight.data = torch.ones(3, 4)
+
+
+def parametrize_and_change(layer):
+    parametrizations.weight_norm(layer)
+    with torch.no_grad():
+        layer.weight = torch.ones(3, 4)
+
+
+def parametrize_and_remove(layer):
+    parametrizations.orthogonal(layer)
+    parametrize.remove_parametrizations(layer, "weight")
+    assign(layer)
+
+
+REPLACEMENTS = [assign, swap, set_data, parametrize_and_change, parametrize_and_remove]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+@pytest.mark.parametrize("replace", REPLACEMENTS, ids=[one.__name__ for one in REPLACEMENTS])
+def test_the_weights_that_are_averaged_are_those_that_the_network_uses_now(replace, dtype):
+    model = Model().advance(3)
+    bias = model.average.network[0].bias
+    replace(model.net[0])
+    model.to(dtype)  # torch makes few parametrizations in half precision
     for _ in range(200):
         model.average.update()
-    torch.testing.assert_close(model.average.network[0].weight, torch.ones(3, 4))
+    torch.testing.assert_close(model.average.network[0].weight, torch.ones(3, 4, dtype=dtype))
+    assert list(model.average.network.state_dict()) == list(model.net.state_dict())
+    assert not any(parameter.requires_grad for parameter in model.average.network.parameters())
+    if replace in (assign, swap, set_data):  # the others have changed the layers of the averaged network
+        assert model.average.network[0].bias is bias
+
+
+def test_reshaped_parameters_begin_a_new_average():
+    model = Model().advance(2)
     model.net[0].weight.data = torch.zeros(3, 5)
     model.average.update()
     assert torch.equal(model.average.network[0].weight, torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=dtype_ids)
+@pytest.mark.parametrize("replace", ["assign", "load", "layer"])
+def test_averages_that_the_owner_puts_into_the_averaged_network_go_on(replace, dtype):
+    model = Model(dtype).advance(3)
+    network, ones = model.average.network, torch.ones(3, 4, dtype=dtype)
+    if replace == "assign":
+        network[0].weight = nn.Parameter(ones.clone(), requires_grad=False)
+    elif replace == "load":
+        network.load_state_dict(network.state_dict() | {"0.weight": ones.clone()}, assign=True)
+    else:
+        network[0] = nn.Linear(4, 3, dtype=dtype)
+        nn.init.ones_(network[0].weight)
+    nn.init.zeros_(model.net[0].weight)
+    share = model.average.present_decay
+    model.average.update()
+    torch.testing.assert_close(model.average.network[0].weight, share * ones)
+    assert not any(parameter.requires_grad for parameter in model.average.network.parameters())
 
 
 def test_a_network_that_contains_its_own_average_is_refused():
