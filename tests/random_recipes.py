@@ -56,6 +56,7 @@ SOUND: dict[str, st.SearchStrategy[Any]] = {
     "hidden_dim": st.integers(1, 6),
     "depth": st.integers(1, 2),
     "widths": widths,
+    "kernel_size": st.integers(2, 5),
     "block": linear_blocks,
     "beta2_decay": st.just(-0.8),
     "lr_decay": st.sampled_from([1.0, 1.5]),
@@ -72,7 +73,7 @@ SOUND: dict[str, st.SearchStrategy[Any]] = {
 def parameters(registry: Registry[Any], name: str) -> dict[str, inspect.Parameter]:
     found = inspect.signature(registry.get(name)).parameters
     left_out = {"self", "sample_shape", "device", "dtype", "params", "parameters", "in_features", "in_channels"}
-    left_out |= {"out_features", "out_channels", "num_classes", "output_activation"}
+    left_out |= {"out_features", "out_channels", "num_classes", "output_activation", "condition_channels"}
     return {key: one for key, one in found.items() if key not in left_out}
 
 
@@ -153,13 +154,12 @@ def sound_drafts(draw) -> Draft:
     changes["latent"] = draw(st.sampled_from(latents))
     if convolutional:
         changes["generator"] = Spec("dcgan", hidden_dim=draw(st.integers(1, 3)))
-        options = {name: draw(st.booleans()) for name in ("spectral_norm", "minibatch_std")}
-        changes["discriminator"] = Spec("dcgan", hidden_dim=draw(st.integers(1, 3)), **options)
+        changes["discriminator"] = draw(sound_convolutional_discriminators())
     else:
         block = draw(st.one_of(linear_blocks, st.just("linear_bn_relu")))
         changes["generator"] = Spec("mlp", widths=draw(widths), block=block)
         changes["discriminator"] = draw(sound_discriminators())
-    joins = not convolutional and not _mixes(changes["discriminator"])
+    joins = not _mixes(changes["discriminator"])
     if _drops_out(changes["discriminator"]):
         replicas = None  # replicas cannot draw dropout from generators of their own
     if pictures and changes["discriminator"].name != "packed" and draw(st.booleans()):
@@ -168,7 +168,7 @@ def sound_drafts(draw) -> Draft:
         names = ["ring", "grid", "swiss_roll", "two_moons"]
         changes["data"] = draw(sound_part(DATASETS, names))
     changes["loss"] = draw(sound_losses())
-    changes["regularizers"] = draw(sound_regularizers(pictures))
+    changes["regularizers"] = draw(sound_regularizers(pictures, _has_features(changes["discriminator"])))
     for role in ("generator_optimizer", "discriminator_optimizer"):
         names = [name for name in OPTIMIZERS.names() if replicas is None or name != "adafactor"]
         changes[role] = draw(sound_part(OPTIMIZERS, names, leave_out=tuple(_SWITCHES)))
@@ -201,7 +201,16 @@ def _drops_out(part: Spec) -> bool:
 
 
 def _mixes(part: Spec) -> bool:
-    return bool(part.name == "packed" or part.arguments.get("minibatch_std"))
+    """Whether a discriminator joins the samples of a batch."""
+    inner = part.arguments.get("discriminator", part)
+    if inner.name == "patch" and inner.arguments.get("normalization", "batch") == "batch":
+        return True
+    return bool(part.name in ("packed", "dcgan") or part.arguments.get("minibatch_std"))
+
+
+def _has_features(part: Spec) -> bool:
+    inner = part.arguments.get("discriminator", part)
+    return inner.name != "patch" or inner.arguments.get("features", False)
 
 
 @st.composite
@@ -211,14 +220,25 @@ def sound_discriminators(draw) -> Spec:
 
 
 @st.composite
+def sound_convolutional_discriminators(draw) -> Spec:
+    name = draw(st.sampled_from(["dcgan", "patch", "multi_scale"]))
+    if name == "dcgan":
+        options = {option: draw(st.booleans()) for option in ("spectral_norm", "minibatch_std")}
+        return Spec("dcgan", hidden_dim=draw(st.integers(1, 3)), **options)
+    patch = draw(sound_part(DISCRIMINATORS, ["patch"], hidden_dim=2, depth=1))
+    return patch if name == "patch" else Spec("multi_scale", scales=draw(st.integers(1, 2)), discriminator=patch)
+
+
+@st.composite
 def sound_losses(draw) -> Spec | LossSchedule:
     one = sound_part(LOSSES, LOSSES.names())
     return LossSchedule({0: draw(one), 1: draw(one)}) if draw(st.integers(0, 4)) == 0 else draw(one)
 
 
 @st.composite
-def sound_regularizers(draw, pictures: bool) -> tuple[Spec, ...]:
+def sound_regularizers(draw, pictures: bool, features: bool) -> tuple[Spec, ...]:
     names = [name for name in REGULARIZERS.names() if pictures or not name.endswith("consistency")]
+    names = [name for name in names if features or name != "feature_matching"]
     chosen = draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
     return tuple(draw(sound_part(REGULARIZERS, [name])) for name in chosen)
 
@@ -270,13 +290,21 @@ def damage(draw, draft: Draft) -> None:
         block, augmentation = draw(damaged_part(BLOCKS)), draw(damaged_part(AUGMENTATIONS))
         if draw(st.booleans()):
             role = draw(st.sampled_from(["generator", "discriminator"]))
-            name = draw(st.sampled_from(["mlp", "dcgan", "autoencoder"]))
+            name = draw(st.sampled_from(["mlp", "dcgan", "autoencoder", "patch"]))
             draft.changes[role] = Spec(name, hidden_dim=2, block=block)
         else:
             draft.changes["regularizers"] = (Spec("consistency", augment=augmentation),)
     elif kind == "unfit":  # right by itself, and not beside the others
         values = {
-            "discriminator": ["dcgan", Spec("packed", packing=5), Spec("mlp", num_classes=3)],
+            "discriminator": [
+                "dcgan",
+                "patch",
+                "multi_scale",
+                Spec("patch", condition_channels=1),
+                Spec("multi_scale", scales=9, discriminator="mlp"),
+                Spec("packed", packing=5),
+                Spec("mlp", num_classes=3),
+            ],
             "generator": [
                 "dcgan",
                 Spec("mlp", num_classes=3),

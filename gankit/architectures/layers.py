@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -128,7 +131,8 @@ def initialise_uniformly(network: nn.Module, limit: float) -> None:
 def normalise_spectrally(network: nn.Module) -> None:
     """Divide the weight of every linear and convolutional layer by its largest singular value (Miyato et al. 2018).
 
-    Each weight gets a `SpectralNorm`, which makes one step of the power method in each forward pass in train mode.
+    Each weight gets a `SpectralNorm`, which makes one step of the power method in each forward pass in train mode. The
+    layers can be copied and pickled, which torch refuses for its parametrizations.
 
     Example:
         >>> layer = nn.Sequential(nn.Linear(20, 10))
@@ -141,3 +145,28 @@ def normalise_spectrally(network: nn.Module) -> None:
     for layer in list(network.modules()):
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
+            _make_picklable(layer)
+
+
+def _make_picklable(layer: nn.Module) -> None:
+    """Let a layer with parametrizations be pickled, by the class that torch has made for this layer alone."""
+    type(layer).__reduce_ex__ = _reduced  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _reduced(layer: nn.Module, protocol: Any) -> tuple[Any, ...]:
+    """Return how pickle makes a layer with parametrizations: the class anew, and then its attributes."""
+    own = parametrize.type_before_parametrizations(layer)
+    names = list(cast(nn.ModuleDict, layer.parametrizations)) if parametrize.is_parametrized(layer) else []
+    return _parametrized, (own, names), vars(layer)
+
+
+def _parametrized(kind: type[nn.Module], names: Sequence[str]) -> nn.Module:
+    """Return an empty layer whose tensors of these names are parametrized; torch makes its class for that."""
+    layer = kind.__new__(kind)
+    nn.Module.__init__(layer)
+    for name in names:
+        layer.register_parameter(name, nn.Parameter(torch.empty(0)))
+        parametrize.register_parametrization(layer, name, nn.Identity())
+    if names:
+        _make_picklable(layer)
+    return layer

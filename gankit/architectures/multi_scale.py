@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,8 @@ class MultiScaleDiscriminator(nn.Module):
         sample_shape: `(C, H, W)`.
         scales: The number of discriminators.
         discriminator: A name in `DISCRIMINATORS`, a `Spec`, or a function of `sample_shape=`; it is built for each
-            size, which is rounded up: 28, 14, 7, 4 pixels.
+            size, which is rounded up: 28, 14, 7, 4 pixels. The default is made for pictures from 93 pixels on; three
+            scales of 28 pixels need `Spec("patch", depth=1)`.
         num_classes: The number of classes, which all discriminators are built with. None for ones without labels.
         device: The device on which the weights are created.
         dtype: The data type of the weights.
@@ -40,8 +42,8 @@ class MultiScaleDiscriminator(nn.Module):
 
     Raises:
         BadValueError: If `scales` is less than 1.
-        ShapeError: If samples are not pictures, there are more scales than sizes, or a discriminator does not return
-            judgements.
+        ShapeError: If samples are not pictures, there are more scales than sizes, a discriminator does not fit its
+            size, or does not return judgements.
 
     Example:
         >>> D = MultiScaleDiscriminator((1, 28, 28), scales=2, discriminator=Spec("patch", depth=2, features=True))
@@ -78,9 +80,15 @@ class MultiScaleDiscriminator(nn.Module):
             given["num_classes"] = num_classes
         # the size is halved and rounded up
         shapes = [(channels, -(-height // 2**scale), -(-width // 2**scale)) for scale in range(scales)]
-        self.discriminators: nn.ModuleList = nn.ModuleList(
-            [DISCRIMINATORS.build(discriminator, sample_shape=shape, **given) for shape in shapes]
-        )
+        build = partial(DISCRIMINATORS.build, discriminator, **given)
+        try:
+            self.discriminators: nn.ModuleList = nn.ModuleList([build(sample_shape=shape) for shape in shapes])
+        except ShapeError as error:
+            raise ShapeError(
+                f"multi_scale with scales={scales} shows its discriminators pictures of "
+                f"{', '.join(map(str, shapes))}: {_reason(partial(build, sample_shape=shapes[-1]), error)}"
+                + (", and fewer scales need less" if scales > 1 else "")
+            ) from error
         self.batch_multiple: int = batch_multiple_of(self.discriminators[0])
         self.pool: nn.AvgPool2d = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
 
@@ -108,6 +116,15 @@ class MultiScaleDiscriminator(nn.Module):
             heads += answer.heads
             features += _by_head(answer.features)
         return Answer(tuple(heads), features or None)
+
+
+def _reason(build_smallest: Callable[[], nn.Module], first: ShapeError) -> ShapeError:
+    """Return why the discriminator of the smallest size cannot be built, or the first error if it can."""
+    try:
+        build_smallest()
+    except ShapeError as error:
+        return error
+    return first
 
 
 def _by_head(features: Features | None) -> list[Sequence[Tensor]]:

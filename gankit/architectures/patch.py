@@ -109,10 +109,12 @@ class PatchDiscriminator(nn.Module):
         self.returns_features = features
         if len(self.sample_shape) != 3:
             raise ShapeError(f"patch needs pictures (C, H, W), got sample_shape={self.sample_shape}")
+        self.depth = depth
         # an even kernel with stride 1 loses a position, and InstanceNorm needs two of them
         odd = kernel_size % 2
         smallest = 1 + max(1 - odd, normalization == "instance") + (1 - odd)
-        self.minimum_size: int = smallest * 2**depth - odd * (2**depth - 1)
+        self._minimum_sizes = [smallest * 2**one - odd * (2**one - 1) for one in range(1, depth + 1)]
+        self.minimum_size: int = self._minimum_sizes[-1]
         self.receptive_field: int = 1 + (kernel_size - 1) * (3 * 2**depth - 1)
         self._check_size(self.sample_shape)
 
@@ -159,7 +161,10 @@ class PatchDiscriminator(nn.Module):
         """
         name, channels = type(self).__name__, self.sample_shape[0]
         if x.ndim != 4 or x.shape[1] != channels:
-            raise ShapeError(f"{name} needs samples of shape (N, {channels}, H, W), got {tuple(x.shape)}")
+            raise ShapeError(
+                f"{name} with sample_shape={self.sample_shape} needs samples of shape (N, {channels}, H, W), got "
+                f"{tuple(x.shape)}"
+            )
         self._check_size(x.shape)
         if self.condition_channels is None:
             return append_planes(x, one_hot(self, condition, self.num_classes, x))
@@ -173,11 +178,16 @@ class PatchDiscriminator(nn.Module):
         return torch.cat([x, condition.to(x.dtype)], dim=1)
 
     def _check_size(self, shape: Sequence[int]) -> None:
-        if min(shape[-2:]) < self.minimum_size:
-            raise ShapeError(
-                f"patch needs a height and width of {self.minimum_size} or more, got {tuple(shape)}; a smaller depth "
-                "needs less"
-            )
+        size = min(shape[-2:])
+        if size >= self.minimum_size:
+            return
+        # larger depths need larger pictures
+        fitting = sum(minimum <= size for minimum in self._minimum_sizes)
+        way = f"depth={fitting} fits" if fitting else f"no depth fits less than {self._minimum_sizes[0]}"
+        raise ShapeError(
+            f"patch needs a height and width of {self.minimum_size} or more for depth={self.depth}, got "
+            f"{tuple(shape)}; {way}"
+        )
 
 
 def _statistics(normalization: Normalization, channels: int, factory: dict[str, Any]) -> list[nn.Module]:

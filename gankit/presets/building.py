@@ -15,6 +15,7 @@ from gankit.errors import (
     BadValueError,
     DeviceError,
     GankitError,
+    ShapeError,
     check_count,
     check_seed,
 )
@@ -166,6 +167,11 @@ def _network(registry: Registry[nn.Module], role: str, fields: Mapping[str, Any]
     if num_classes is not None:
         arguments["num_classes"] = num_classes
     given = arguments_of(ref)  # which take precedence
+    shape: object = given.get("sample_shape")
+    if isinstance(shape, (tuple, list)):
+        shape = tuple(cast("Sequence[object]", shape))
+        if shape != arguments["sample_shape"]:
+            raise ShapeError(f"the {role}'s sample_shape must be {arguments['sample_shape']}, the model's, got {shape}")
     own = given.get("num_classes")
     if isinstance(own, int) and own < (num_classes or 0):
         raise BadValueError(f"the {role}'s num_classes must be {num_classes}, the model's, got {own}")

@@ -42,6 +42,7 @@ class _NetworkSubject(Subject):
         output_shape: Sequence[int | None],
         num_classes: int | None = None,
         widths: tuple[int, int] = (0, 0),
+        condition_shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__(title)
         self.kind = kind
@@ -49,6 +50,7 @@ class _NetworkSubject(Subject):
         self.input_shape = tuple(input_shape)
         self.output_shape = tuple(output_shape)
         self.num_classes = num_classes
+        self.condition_shape = condition_shape
         self.widths = widths
         self.multiple: int = 1
 
@@ -62,19 +64,33 @@ class _NetworkSubject(Subject):
     def inputs(
         self, count: int = _BATCH_SIZE, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 1
     ) -> tuple[Tensor, ...]:
-        """Return `(x,)`, or `(x, labels)` for a conditional network."""
+        """Return `(x,)`, or `(x, condition)` for a conditional network."""
         count *= self.multiple
         x = standard_normal(count, *self.input_shape, seed=seed, dtype=dtype).to(device)
+        if self.condition_shape is not None:
+            return x, standard_normal(count, *self.condition_shape, seed=seed + 10, dtype=dtype).to(device)
         if self.num_classes is None:
             return (x,)
         return x, (torch.arange(count) % self.num_classes).to(device)
 
+    def other(self, condition: Tensor) -> Tensor | None:
+        """Return conditions that all differ from the given ones, or None if there are no others."""
+        if self.num_classes is None:
+            return condition.flip(0)
+        return (condition + 1) % self.num_classes if self.num_classes > 1 else None
+
+    @property
+    def condition_name(self) -> str:
+        """What the condition is called in messages."""
+        return "condition" if self.condition_shape is not None else "labels"
+
     def returned(self, network: nn.Module, *inputs: Tensor) -> object:
         """Return what the network returns."""
-        x, *labels = inputs
+        x, *condition = inputs
+        given = f", with {'labels' if self.condition_shape is None else 'a condition'}" if condition else ""
         self.current_call = (
-            f"the call on an input of shape {shape_text(x)}, {x.dtype}, device {x.device}"
-            f"{', with labels' if labels else ''}, in {'train' if network.training else 'eval'} mode,"
+            f"the call on an input of shape {shape_text(x)}, {x.dtype}, device {x.device}{given}, in "
+            f"{'train' if network.training else 'eval'} mode,"
         )
         return network(*inputs)
 
@@ -195,20 +211,24 @@ def check_discriminator(
     *,
     sample_shape: Sequence[int],
     num_classes: int | None = None,
+    condition_shape: Sequence[int] | None = None,
     skip: Collection[str] = (),
 ) -> None:
     """Check that a discriminator follows the rules of discriminators. The check works on copies of it.
 
     Args:
-        discriminator: D, called as `D(x)`, or as `D(x, labels)` with `num_classes`. It returns one of what
-            `gankit.answers` lists. If it has a `batch_multiple`, batch sizes are multiples of it.
+        discriminator: D, called as `D(x)`, or as `D(x, condition)` with `num_classes` or `condition_shape`. It returns
+            one of what `gankit.answers` lists. If it has a `batch_multiple`, batch sizes are multiples of it.
         sample_shape: The shape of one sample.
-        num_classes: The number of classes; None for an unconditional D.
+        num_classes: The number of classes of a D whose condition is a label; None for any other D.
+        condition_shape: The shape of the condition of one sample, such as a picture `(C, H, W)` that D joins to the
+            sample; None for any other D.
         skip: The names of rules that are not checked.
 
     Raises:
         ConformanceError: For the first broken rule; the error's `rule` is its name.
         BadValueError: If `skip` contains a name that is not a rule.
+        BadArgumentsError: If both `num_classes` and `condition_shape` are given.
 
     Example:
         >>> D = nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1), nn.Flatten(0))
@@ -218,8 +238,19 @@ def check_discriminator(
         gankit.errors.ConformanceError: check_discriminator: Sequential breaks the rule 'logits': samples scaled by \
 0.1 to 1000 all get outputs in [0, 1]; the usual cause is a Sigmoid at the end; the losses expect logits
     """
+    if num_classes is not None and condition_shape is not None:
+        raise BadArgumentsError(
+            "check_discriminator takes num_classes for labels or condition_shape for another condition, got both: "
+            f"num_classes={num_classes} and condition_shape={tuple(condition_shape)}"
+        )
     subject = _NetworkSubject(
-        "discriminator", title_of(discriminator), lambda: copy.deepcopy(discriminator), sample_shape, (), num_classes
+        "discriminator",
+        title_of(discriminator),
+        lambda: copy.deepcopy(discriminator),
+        sample_shape,
+        (),
+        num_classes,
+        condition_shape=condition_shape,
     )
     subject.multiple = batch_multiple_of(discriminator)
     RULES["discriminator"].check(subject, skip)
@@ -297,7 +328,7 @@ def _input_unchanged_violation(subject: _NetworkSubject) -> Violation:
         subject(subject.fresh(), *inputs)
     for before, after in zip(subject.inputs(), inputs, strict=True):
         if not torch.equal(before, after):
-            return f"it changes the {'input' if after is inputs[0] else 'labels'} in place"
+            return f"it changes the {'input' if after is inputs[0] else subject.condition_name} in place"
     return None
 
 
@@ -323,13 +354,13 @@ def _deterministic_violation(subject: _NetworkSubject) -> Violation:
 @_rule("per-sample", "BatchNorm without running statistics, or a mean over dimension 0", "block", "generator")
 def _per_sample_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh("eval", torch.float64)
-    x, *labels = subject.inputs(dtype=torch.float64)
+    x, *condition = subject.inputs(dtype=torch.float64)
     others = x.clone()
     others[2:] = standard_normal(*others[2:].shape, seed=2, dtype=torch.float64) * 3
-    if not _close(subject(network, x, *labels)[:2], subject(network, others, *labels)[:2]):
+    if not _close(subject(network, x, *condition)[:2], subject(network, others, *condition)[:2]):
         return f"in eval mode the output for a sample depends on the other samples of a batch of {_BATCH_SIZE}"
-    pair = subject(network, *(tensor[:2] for tensor in (x, *labels)))
-    if not _close(pair, subject(network, x, *labels)[:2]):
+    pair = subject(network, *(tensor[:2] for tensor in (x, *condition)))
+    if not _close(pair, subject(network, x, *condition)[:2]):
         return "in eval mode the output depends on the batch size"
     return None
 
@@ -365,9 +396,9 @@ def _dtype_violation(subject: _NetworkSubject) -> Violation:
 @_rule("gradients", "a .detach(), .data or torch.no_grad(), or a layer that forward does not use")
 def _gradients_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh()
-    x, *labels = subject.inputs()
+    x, *condition = subject.inputs()
     x.requires_grad_()
-    parts = subject.parts(network, x, *labels)
+    parts = subject.parts(network, x, *condition)
     for name, one in parts.items():
         if not one.requires_grad:
             return f"{name} requires no gradient"
@@ -391,11 +422,11 @@ def _gradients_violation(subject: _NetworkSubject) -> Violation:
 )
 def _twice_differentiable_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh()
-    x, *labels = subject.inputs()
+    x, *condition = subject.inputs()
     parameters = {key: p for key, p in network.named_parameters() if p.requires_grad}
     if not parameters:
         return None  # nothing that a penalty could train
-    parts = subject.parts(network, x.requires_grad_(), *labels)
+    parts = subject.parts(network, x.requires_grad_(), *condition)
     heads = [one for name, one in parts.items() if not name.startswith("feature")]
     weights = standard_normal(sum(one.numel() for one in heads), seed=3)
     # weights with a graph, because a once_differentiable backward does not object to a gradient without one
@@ -455,9 +486,9 @@ def _device_violation(subject: _NetworkSubject) -> Violation:
 @_rule("logits", "a Sigmoid at the end; the losses expect logits", "discriminator")
 def _logits_violation(subject: _NetworkSubject) -> Violation:
     network = subject.fresh("eval")
-    x, *labels = subject.inputs(16)
+    x, *condition = subject.inputs(16)
     with torch.no_grad():
-        scaled = [subject.parts(network, x * scale, *labels) for scale in (0.1, 1.0, 30.0, 1000.0)]
+        scaled = [subject.parts(network, x * scale, *condition) for scale in (0.1, 1.0, 30.0, 1000.0)]
     for name in scaled[0]:
         outputs = torch.cat([parts[name].flatten() for parts in scaled])
         if not name.startswith("feature") and ((outputs >= 0) & (outputs <= 1)).all():
@@ -466,23 +497,20 @@ def _logits_violation(subject: _NetworkSubject) -> Violation:
     return None
 
 
-@_rule("condition", "labels that forward ignores, or a default for missing labels", "generator", "discriminator")
+@_rule("condition", "a condition that forward ignores, or a default for a missing one", "generator", "discriminator")
 def _condition_violation(subject: _NetworkSubject) -> Violation:
-    if subject.num_classes is None:
+    network, inputs = subject.fresh("eval"), subject.inputs()
+    if len(inputs) == 1:
         return None
-    network = subject.fresh("eval")
-    x, labels = subject.inputs()
-    if subject.num_classes > 1 and torch.equal(
-        subject(network, x, labels), subject(network, x, (labels + 1) % subject.num_classes)
-    ):
-        return "different labels give the same output"
+    x, condition = inputs
+    other, name = subject.other(condition), subject.condition_name
+    if other is not None and torch.equal(subject(network, x, condition), subject(network, x, other)):
+        return f"{'another condition gives' if name == 'condition' else 'different labels give'} the same output"
+    without = f"called without {'a condition' if name == 'condition' else 'labels'}, it raises"
     try:
         network(x)
     except (TypeError, ValueError):  # gankit's own errors have these types too
         return None
     except Exception as error:  # noqa: BLE001, a part may raise anything
-        return (
-            f"called without labels, it raises {type(error).__name__} instead of TypeError or ValueError: "
-            f"{message_of(error)}"
-        )
-    return "called without labels, it raises no error"
+        return f"{without} {type(error).__name__} instead of TypeError or ValueError: {message_of(error)}"
+    return f"{without} no error"

@@ -131,12 +131,42 @@ def test_it_needs_the_batches_of_its_discriminators():
         ({"scales": 0}, BadValueError, "scales must be above 0, got 0"),
         ({"scales": 6}, ShapeError, r"multi_scale must have at most 5 scales for sample_shape=\(1, 16, 16\), got 6"),
         ({"sample_shape": (2,)}, ShapeError, r"multi_scale needs pictures \(C, H, W\), got sample_shape=\(2,\)"),
-        ({"scales": 2, "discriminator": "patch"}, ShapeError, r".* of 24 or more, got \(1, 16, 16\); .*"),
+        (
+            {"sample_shape": (1, 28, 28), "discriminator": "patch"},
+            ShapeError,
+            r"multi_scale with scales=3 shows its discriminators pictures of \(1, 28, 28\), \(1, 14, 14\), "
+            r"\(1, 7, 7\): patch needs a height and width of 24 or more for depth=3, got \(1, 7, 7\); depth=1 fits, "
+            "and fewer scales need less",
+        ),
     ],
 )
 def test_an_impossible_argument_is_refused(arguments, error, sentence):
     with pytest.raises(error, match=f"^{sentence}$"):
         MultiScaleDiscriminator(**{"sample_shape": SHAPE, "discriminator": "mlp"} | arguments)
+
+
+@pytest.mark.parametrize("size", [28, 56, 92, 93])
+@pytest.mark.parametrize("scales", [2, 3])
+def test_the_depth_that_a_refusal_names_fits(scales, size):
+    options = {"sample_shape": (1, size, size), "scales": scales, "device": "meta"}
+    try:
+        depth = MultiScaleDiscriminator(**options).discriminators[0].depth
+    except ShapeError as refusal:
+        depth = int(str(refusal).rpartition("depth=")[2].partition(" fits")[0])
+    assert (depth == 3) == (size >= (93 if scales == 3 else 47))
+    MultiScaleDiscriminator(**options, discriminator=Spec("patch", depth=depth))
+
+
+def test_a_refusal_of_the_full_size_alone_is_passed_on():
+    def only_small(sample_shape):
+        if sample_shape[1] > 8:
+            raise ShapeError(f"sample_shape must be small, got {sample_shape}")
+        return nn.Identity()
+
+    with pytest.raises(
+        ShapeError, match=r": sample_shape must be small, got \(1, 16, 16\), and fewer scales need less$"
+    ):
+        MultiScaleDiscriminator(SHAPE, scales=2, discriminator=only_small)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 5), (7, 1)])
@@ -152,8 +182,17 @@ def test_it_follows_the_rules():
     check_discriminator(D, sample_shape=(3, 16, 16))
 
 
-def test_it_is_pickled_and_exported():
-    D = MultiScaleDiscriminator(SHAPE, scales=2, discriminator=with_features(PATCH)).eval()
+def test_pairs_of_pictures_follow_the_rules():
+    D = MultiScaleDiscriminator(
+        SHAPE, scales=2, discriminator=Spec("patch", hidden_dim=2, depth=1, condition_channels=2)
+    )
+    check_discriminator(D, sample_shape=SHAPE, condition_shape=(2, 16, 16))
+
+
+@pytest.mark.parametrize("normalization", ["instance", "spectral"])
+def test_it_is_pickled_and_exported(normalization):
+    patch = Spec("patch", hidden_dim=2, depth=1, normalization=normalization, features=True)
+    D = MultiScaleDiscriminator(SHAPE, scales=2, discriminator=patch).eval()
     x, batch = torch.randn(3, *SHAPE), torch.export.Dim("batch", min=2)
     exported = torch.export.export(D, (torch.randn(2, *SHAPE),), dynamic_shapes=({0: batch},))
     answer = D(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import pytest
@@ -132,9 +133,18 @@ def test_the_smallest_picture_has_a_judgement_and_a_smaller_one_is_refused(norma
     assert judgements.isfinite().all()
     assert judgements.numel() == 2 or normalization == "instance"
     if least > 1:
-        sentence = f"patch needs a height and width of {least} or more, got"
-        with pytest.raises(ShapeError, match=rf"{sentence} \(1, 64, {least - 1}\); a smaller depth"):
+        sentence = f"patch needs a height and width of {least} or more for depth={depth}, got"
+        with pytest.raises(ShapeError, match=rf"{sentence} \(1, 64, {least - 1}\); ") as refusal:
             PatchDiscriminator((1, 64, least - 1), **options)
+        way = str(refusal.value).partition("; ")[2]
+        if way.startswith("depth="):
+            fitting = int(way.removeprefix("depth=").removesuffix(" fits"))
+            assert 0 < fitting < depth
+            PatchDiscriminator((1, 64, least - 1), **options | {"depth": fitting})
+        else:
+            smallest = PatchDiscriminator((1, 64, 64), **options | {"depth": 1}).minimum_size
+            assert way == f"no depth fits less than {smallest}"
+            assert least - 1 < smallest
         with pytest.raises(ShapeError, match=sentence):
             D(torch.randn(2, 1, least - 1, 64))
 
@@ -204,6 +214,19 @@ def test_an_impossible_argument_is_refused(arguments, sentence):
         PatchDiscriminator(**{"sample_shape": (3, 24, 24)} | arguments)
 
 
+def test_pairs_of_pictures_follow_the_rules():
+    D = PatchDiscriminator((3, 8, 8), hidden_dim=4, depth=1, normalization="instance", condition_channels=2)
+    check_discriminator(D, sample_shape=(3, 8, 8), condition_shape=(2, 8, 8))
+
+
+def test_samples_of_other_channels_are_refused_by_the_argument_that_expects_them():
+    sentence = (
+        r"PatchDiscriminator with sample_shape=\(3, 24, 24\) needs samples of shape \(N, 3, H, W\), got \(2, 1, 24"
+    )
+    with pytest.raises(ShapeError, match=sentence):
+        PatchDiscriminator((3, 24, 24), hidden_dim=2)(torch.zeros(2, 1, 24, 24))
+
+
 # --- as a part -------------------------------------------------------------------------------------------
 
 
@@ -214,10 +237,28 @@ def test_it_follows_the_rules(normalization, features):
     check_discriminator(D, sample_shape=(3, 8, 8))
 
 
-def test_it_is_pickled():
-    D = PatchDiscriminator((3, 24, 24), hidden_dim=2).eval()
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda D: pickle.loads(pickle.dumps(D)),
+    "twice": lambda D: pickle.loads(pickle.dumps(copy.deepcopy(pickle.loads(pickle.dumps(D))))),
+}
+
+
+@pytest.mark.parametrize("make", COPIES)
+@EVERY
+def test_it_is_copied_and_pickled(normalization, make):
+    D = PatchDiscriminator((3, 24, 24), hidden_dim=2, normalization=normalization)
     x = torch.randn(2, 3, 24, 24)
-    assert torch.equal(pickle.loads(pickle.dumps(D))(x), D(x))
+    D(x)
+    made = COPIES[make](D)
+    assert [type(one).__name__ for one in made.modules()] == [type(one).__name__ for one in D.modules()]
+    assert not {id(one) for one in D.parameters()} & {id(one) for one in made.parameters()}
+    for one in (D, made):  # they train alike
+        one(x).square().sum().backward()
+        torch.optim.SGD(one.parameters(), lr=0.1).step()
+        one(x)
+    torch.testing.assert_close(made.state_dict(), D.state_dict(), rtol=0, atol=0)
+    assert torch.equal(made.eval()(x), D.eval()(x))
 
 
 def test_it_exports_with_any_batch_and_any_size():

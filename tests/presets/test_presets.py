@@ -305,6 +305,21 @@ def test_a_preset_does_not_change():
             BadValueError,
             "the generator's num_classes must be 10, the model's, got 3",
         ),
+        (  # which would judge pictures of any size, and say nothing
+            lambda: vanilla_mnist(discriminator=Spec("patch", sample_shape=[1, 32, 32]), device="cpu"),
+            ShapeError,
+            r"the discriminator's sample_shape must be \(1, 28, 28\), the model's, got \(1, 32, 32\)",
+        ),
+        (
+            lambda: vanilla_mnist(generator=Spec("mlp", sample_shape=(784,)), device="cpu"),
+            ShapeError,
+            r"the generator's sample_shape must be \(1, 28, 28\), the model's, got \(784,\)",
+        ),
+        (
+            lambda: vanilla_mnist(discriminator="multi_scale", device="cpu"),
+            ShapeError,
+            "multi_scale with scales=3 shows its discriminators pictures of .*; depth=1 fits, and fewer scales need",
+        ),
         (
             lambda: vanilla_mnist.replace(num_classes=3).batches(device="cpu"),
             DataError,

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from gankit import BLOCKS, DISCRIMINATORS, GENERATORS, Spec
-from gankit.errors import ConformanceError
+from gankit.errors import BadArgumentsError, ConformanceError
 from gankit.testing import RULES, check_block, check_discriminator, check_generator
 from tests.testing.catching import assert_caught, wrong_parts
 from tests.testing.wrong_networks import (
@@ -158,3 +158,58 @@ def test_gankit_discriminators_pass(name, num_classes):
     }.get(name, {})
     discriminator = DISCRIMINATORS.build(name, sample_shape=shape, **given)
     check_discriminator(discriminator, sample_shape=shape, num_classes=num_classes)
+
+
+# --- a condition that is no label ------------------------------------------------------------------------
+
+
+class Pairs(nn.Module):
+    """Judges a picture together with another one, joined by channel, or in a way that a rule forbids."""
+
+    def __init__(self, wrong=None):
+        super().__init__()
+        self.conv = nn.Conv2d(5, 1, 3)
+        self.wrong = wrong
+
+    def forward(self, x, condition=None):
+        if condition is None and self.wrong == "default":
+            condition = x.new_zeros(len(x), 2, *x.shape[2:])
+        if self.wrong == "ignored":
+            condition = torch.zeros_like(condition)
+        if self.wrong == "rolled":
+            condition = condition.roll(1, 0)
+        if self.wrong == "in place":
+            condition.mul_(2)
+        return self.conv(torch.cat([x, condition], 1))
+
+
+CHECK_PAIRS = functools.partial(check_discriminator, sample_shape=(3, 6, 5), condition_shape=(2, 6, 5))
+
+
+def test_a_discriminator_of_pairs_passes():
+    CHECK_PAIRS(Pairs())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule", "words"),
+    [
+        ("default", "condition", "called without a condition, it raises no error"),
+        ("ignored", "condition", "another condition gives the same output"),
+        ("rolled", "batch-order", "samples in reverse order get other judgements"),
+        ("in place", "input-unchanged", "it changes the condition in place"),
+    ],
+)
+def test_a_wrong_discriminator_of_pairs_is_caught(wrong, rule, words):
+    with pytest.raises(ConformanceError, match=words) as caught:
+        CHECK_PAIRS(Pairs(wrong))
+    assert caught.value.rule == rule
+
+
+def test_a_condition_of_another_shape_is_in_the_message():
+    with pytest.raises(ConformanceError, match="on an input of shape .*, with a condition, in train mode, raised"):
+        check_discriminator(Pairs(), sample_shape=(3, 6, 5), condition_shape=(2, 4, 4))
+
+
+def test_labels_and_another_condition_at_once_are_refused():
+    with pytest.raises(BadArgumentsError, match=r"takes num_classes for labels or condition_shape .*, got both"):
+        CHECK_PAIRS(Pairs(), num_classes=3)
