@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
+from gankit.answers import Judgements
 from gankit.presets import vanilla_mnist
 from gankit.regularizers import R1, Lecam, WassersteinGradientPenalty
 from tests.training.operators import READS, Operators
@@ -17,9 +18,12 @@ CASES = {
     "wgan_gp": {"loss": "wasserstein", "regularizers": [WassersteinGradientPenalty()]},
     "shared generator forward": {"share_generator_forward": True},
     "concatenated discriminator passes": {"concatenate_discriminator_passes": True},
+    "relativistic average": {"loss": "relativistic_average"},
+    "averaged generator": {"averaging_decay": 0.99},
 }
 EVERY_CASE = pytest.mark.parametrize("case", CASES)
-# operators in one step, by the version of torch they were counted with
+# operators in one step, by the version of torch they were counted with; for one logit per sample, they are as many as
+# before gankit could fold judgements by position and weight several heads
 OPERATORS = {
     "2.14": {
         "plain": 291,
@@ -27,6 +31,8 @@ OPERATORS = {
         "wgan_gp": 399,
         "shared generator forward": 264,
         "concatenated discriminator passes": 242,
+        "relativistic average": 322,
+        "averaged generator": 296,
     }
 }
 # passes through G and through D in one step
@@ -36,6 +42,8 @@ PASSES = {
     "wgan_gp": (2, 4),
     "shared generator forward": (1, 3),
     "concatenated discriminator passes": (2, 2),
+    "relativistic average": (2, 4),
+    "averaged generator": (2, 3),
 }
 
 
@@ -66,6 +74,19 @@ def test_a_step_dispatches_no_more_operators_than_it_did(case):
         assert dispatched == OPERATORS[version][case]
     else:  # torch's own operators come and go by a few with its versions
         assert dispatched <= 1.1 * max(counts[case] for counts in OPERATORS.values())
+
+
+@pytest.mark.parametrize("batch_shape", [(4,), (3, 4)], ids=["one model", "replicas"])
+def test_one_logit_per_sample_is_read_without_an_operator(batch_shape):
+    logits = torch.randn(batch_shape)
+    with Operators() as operators:
+        judgements = Judgements(logits, batch_shape)
+        heads = judgements.heads
+        each = judgements.per_sample()
+    assert heads[0] is logits
+    assert each is logits
+    assert judgements.answer.heads == (logits,)
+    assert not operators.counts
 
 
 @EVERY_CASE
