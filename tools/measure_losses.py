@@ -45,7 +45,7 @@ def train(loss: str, penalty: str, root: str, out: Path, flags: list[str]) -> tu
         code = main(["train", "vanilla_mnist", *named, *words, "--no-progress", "--out", str(folder), *flags])
         if code != 0:
             sys.exit(code)
-        write_text(duration, json.dumps(time.perf_counter() - started))
+        write_text(duration, json.dumps(time.perf_counter() - started), "the result")
     scores = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     return Evaluation.from_dict(scores), json.loads(duration.read_text(encoding="utf-8"))
 
