@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from gankit.answers import Answer, Features
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_count
 
 
@@ -54,13 +55,16 @@ def flatten_with_code(x: Tensor, code: Tensor | None) -> Tensor:
 
 
 def append_planes(x: Tensor, code: Tensor | None) -> Tensor:
-    """Return pictures with the code of their labels, if there is one, as further constant planes.
+    """Return pictures or waveforms with the code of their labels, if there is one, as further constant channels.
 
     Example:
         >>> append_planes(torch.zeros(4, 1, 28, 28), torch.zeros(4, 10)).shape
         torch.Size([4, 11, 28, 28])
     """
-    return x if code is None else torch.cat([x, code[:, :, None, None].expand(-1, -1, *x.shape[2:])], dim=1)
+    if code is None:
+        return x
+    planes = code.view(*code.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, planes], dim=1)
 
 
 def one_hot(owner: nn.Module, condition: Tensor | None, num_classes: int | None, like: Tensor) -> Tensor | None:
@@ -186,3 +190,130 @@ class Discriminator(nn.Module, abc.ABC):
         """
         check_samples(self, x, self.sample_shape)
         return self.prepare(x, one_hot(self, condition, self.num_classes, x))
+
+
+class PositionalDiscriminator(nn.Module, abc.ABC):
+    """Base class of discriminators that judge positions: of pictures `(N, C, H, W)` or of waveforms `(N, C, T)`.
+
+    It checks samples of any size, joins the condition to them as further channels, and returns the judgements with the
+    features of the same forward pass. A subclass defines `judge`, and sets `minimum_size` before it calls
+    `check_size`.
+
+    Args:
+        sample_shape: The shape of one sample, `(C, H, W)` or `(C, T)`.
+        dimensions: The number of dimensions after the channels: 2 for pictures, 1 for waveforms.
+        num_classes: The number of classes of a conditional discriminator. None for one without labels.
+        condition_channels: The number of channels of a condition that has the size of the sample. None for one without
+            such a condition.
+        features: Whether to return an `Answer` with features.
+
+    Attributes:
+        kind: The name of the architecture in messages.
+        minimum_size: The smallest size that leaves a position to judge.
+        minimum_sizes: The same for each depth from 1 to the network's own, if it has a depth.
+    """
+
+    kind: str
+    minimum_size: int
+    minimum_sizes: Sequence[int] = ()
+
+    def __init__(
+        self,
+        sample_shape: Sequence[int],
+        *,
+        dimensions: int,
+        num_classes: int | None,
+        condition_channels: int | None,
+        features: bool,
+    ) -> None:
+        for name, number in (("num_classes", num_classes), ("condition_channels", condition_channels)):
+            if number is not None:
+                check_count(name, number)
+        samples = "pictures" if dimensions == 2 else "waveforms"
+        if num_classes is not None and condition_channels is not None:
+            raise BadArgumentsError(
+                f"{self.kind} takes num_classes for labels or condition_channels for {samples}, got both: "
+                f"num_classes={num_classes} and condition_channels={condition_channels}"
+            )
+        super().__init__()
+        self.sample_shape: tuple[int, ...] = checked_shape(sample_shape)
+        self.num_classes = num_classes
+        self.condition_channels = condition_channels
+        self.returns_features = features
+        self._sizes = "H, W" if dimensions == 2 else "T"
+        if len(self.sample_shape) != 1 + dimensions:
+            raise ShapeError(f"{self.kind} needs {samples} (C, {self._sizes}), got sample_shape={self.sample_shape}")
+
+    @property
+    def input_channels(self) -> int:
+        """The number of channels of samples and condition together."""
+        return self.sample_shape[0] + (self.num_classes or self.condition_channels or 0)
+
+    @abc.abstractmethod
+    def judge(self, x: Tensor) -> tuple[tuple[Tensor, ...], Features]:
+        """Return the logits of each head, `(N, ...)`, and the features, for what `network_input` returns."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor | Answer:
+        """Return the judgements of samples `(N, C, ...)`, or an `Answer` of them and the features.
+
+        Args:
+            x: The samples.
+            condition: Labels `(N,)`, or a condition of the samples' size; or None.
+        """
+        heads, features = self.judge(self.network_input(x, condition))
+        if self.returns_features:
+            return Answer(heads=heads, features=features)
+        return heads[0] if len(heads) == 1 else Answer(heads=heads)
+
+    def network_input(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Check samples and condition, and return them joined along the channels.
+
+        Raises:
+            ShapeError: If the samples have another number of channels or are too small, or the condition does not fit.
+            BadArgumentsError: If a condition is missing, or given to an unconditional network.
+        """
+        name, channels = type(self).__name__, self.sample_shape[0]
+        if x.ndim != 1 + len(self.sample_shape) or x.shape[1] != channels:
+            raise ShapeError(
+                f"{name} with sample_shape={self.sample_shape} needs samples of shape (N, {channels}, {self._sizes}), "
+                f"got {tuple(x.shape)}"
+            )
+        self.check_size(x.shape)
+        if self.condition_channels is None:
+            return append_planes(x, one_hot(self, condition, self.num_classes, x))
+        wanted = (x.shape[0], self.condition_channels, *x.shape[2:])
+        if condition is None:
+            raise BadArgumentsError(
+                f"{name} was built with condition_channels={self.condition_channels}, so it needs a condition"
+            )
+        if condition.shape != wanted:
+            raise ShapeError(f"{name} needs a condition of shape {wanted}, got {tuple(condition.shape)}")
+        return torch.cat([x, condition.to(x.dtype)], dim=1)
+
+    def check_size(self, shape: Sequence[int]) -> None:
+        """Raise `ShapeError` unless the sizes in a shape `(..., H, W)` or `(..., T)` are at least `minimum_size`."""
+        sizes = len(self.sample_shape) - 1
+        given = min(shape[-sizes:])
+        if given >= self.minimum_size:
+            return
+        depth = way = ""
+        if self.minimum_sizes:  # larger depths need larger samples
+            fitting = sum(minimum <= given for minimum in self.minimum_sizes)
+            depth = f" for depth={len(self.minimum_sizes)}"
+            way = f"; depth={fitting} fits" if fitting else f"; no depth fits less than {self.minimum_sizes[0]}"
+        size = "a height and width" if sizes == 2 else "a length"
+        raise ShapeError(f"{self.kind} needs {size} of {self.minimum_size} or more{depth}, got {tuple(shape)}{way}")
+
+
+def outputs_of(layers: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
+    """Return the output of each of the layers, which are applied one after the other.
+
+    Example:
+        >>> [one.shape[1] for one in outputs_of([nn.Linear(4, 3), nn.Linear(3, 2)], torch.zeros(1, 4))]
+        [3, 2]
+    """
+    outputs: list[Tensor] = []
+    for layer in layers:
+        x = layer(x)
+        outputs.append(x)
+    return outputs

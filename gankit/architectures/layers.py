@@ -1,4 +1,4 @@
-"""What architectures offer as options: minibatch standard deviation, spectral normalisation, an initial range."""
+"""What architectures are built with: minibatch standard deviation, normalised weights, an initial range."""
 
 from __future__ import annotations
 
@@ -108,6 +108,33 @@ class SpectralNorm(nn.Module):
         return weight / u.dot(matrix.mv(v))
 
 
+class WeightNorm(nn.Module):
+    """Split a weight into a length and a direction for each output (Salimans & Kingma 2016), as a parametrization.
+
+    Formula: `w = g v / |v|`, with the norm over all but the first dimension. It computes the same numbers as torch's
+    own `weight_norm` and has the same names in the `state_dict`: `original0` is g, `original1` is v. Unlike torch's,
+    it uses operations that `torch.vmap` supports, so that it also works in replicas.
+
+    Example:
+        >>> norm = WeightNorm()
+        >>> norm(torch.tensor([[2.0]]), torch.tensor([[3.0, 4.0]]))
+        tensor([[1.2000, 1.6000]])
+    """
+
+    @override
+    def forward(self, length: Tensor, direction: Tensor) -> Tensor:
+        """Return the weight of the given length and direction."""
+        return direction * (length / _lengths(direction))
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the length and the direction that give the weight."""
+        return _lengths(weight), weight
+
+
+def _lengths(weight: Tensor) -> Tensor:
+    return weight.flatten(1).square().sum(1).sqrt().view(-1, *[1] * (weight.ndim - 1))
+
+
 def initialise_uniformly(network: nn.Module, limit: float) -> None:
     """Draw the weights of every linear layer uniformly from [-limit, limit), and set its bias to zero.
 
@@ -143,8 +170,24 @@ def normalise_spectrally(network: nn.Module) -> None:
         1.0
     """
     for layer in list(network.modules()):
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
+            _make_picklable(layer)
+
+
+def normalise_weights(network: nn.Module) -> None:
+    """Give the weight of every linear and convolutional layer a length of its own (Salimans & Kingma 2016).
+
+    Example:
+        >>> layer = nn.Sequential(nn.Conv1d(2, 3, 5))
+        >>> before = layer[0].weight.clone()
+        >>> normalise_weights(layer)
+        >>> torch.allclose(layer[0].weight, before)
+        True
+    """
+    for layer in list(network.modules()):
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+            parametrize.register_parametrization(layer, "weight", WeightNorm())
             _make_picklable(layer)
 
 

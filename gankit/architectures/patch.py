@@ -9,20 +9,21 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from gankit.answers import Answer
-from gankit.architectures.base import append_planes, checked_shape, one_hot
+from gankit.answers import Features
+from gankit.architectures.base import PositionalDiscriminator, outputs_of
 from gankit.architectures.block_stacks import given_options
 from gankit.architectures.dcgan import initialise
 from gankit.architectures.layers import normalise_spectrally
 from gankit.architectures.registry import DISCRIMINATORS
-from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_count
+from gankit.errors import BadValueError, check_count
 
 Normalization = Literal["batch", "instance", "spectral", "none"]
 
 
 @DISCRIMINATORS.register("patch")
-class PatchDiscriminator(nn.Module):
+class PatchDiscriminator(PositionalDiscriminator):
     """PatchGAN: one logit for each patch of the picture (Isola et al. 2017, pix2pix, sections 3.2.2 and 6.1.2).
 
     Formula: `depth` convolutions with stride 2 and one with stride 1, each with normalisation and LeakyReLU(0.2); a
@@ -72,6 +73,8 @@ class PatchDiscriminator(nn.Module):
         (4, torch.Size([2, 64, 7, 7]))
     """
 
+    kind: str = "patch"
+
     def __init__(
         self,
         sample_shape: Sequence[int],
@@ -89,41 +92,31 @@ class PatchDiscriminator(nn.Module):
         check_count("hidden_dim", hidden_dim)
         check_count("depth", depth)
         check_count("kernel_size", kernel_size)
-        for name, number in (("num_classes", num_classes), ("condition_channels", condition_channels)):
-            if number is not None:
-                check_count(name, number)
         if kernel_size < 2:
             raise BadValueError(f"kernel_size must be 2 or more, because stride 2 skips pixels, got {kernel_size}")
         if normalization not in get_args(Normalization):
             choices = ", ".join(get_args(Normalization))
             raise BadValueError(f"normalization must be one of {choices}, got {normalization!r}")
-        if num_classes is not None and condition_channels is not None:
-            raise BadArgumentsError(
-                "patch takes num_classes for labels or condition_channels for pictures, got both: "
-                f"num_classes={num_classes} and condition_channels={condition_channels}"
-            )
-        super().__init__()
-        self.sample_shape: tuple[int, ...] = checked_shape(sample_shape)
-        self.num_classes = num_classes
-        self.condition_channels = condition_channels
-        self.returns_features = features
-        if len(self.sample_shape) != 3:
-            raise ShapeError(f"patch needs pictures (C, H, W), got sample_shape={self.sample_shape}")
-        self.depth = depth
+        super().__init__(
+            sample_shape,
+            dimensions=2,
+            num_classes=num_classes,
+            condition_channels=condition_channels,
+            features=features,
+        )
         # an even kernel with stride 1 loses a position, and InstanceNorm needs two of them
         odd = kernel_size % 2
         smallest = 1 + max(1 - odd, normalization == "instance") + (1 - odd)
-        self._minimum_sizes = [smallest * 2**one - odd * (2**one - 1) for one in range(1, depth + 1)]
-        self.minimum_size: int = self._minimum_sizes[-1]
+        self.minimum_sizes = [smallest * 2**one - odd * (2**one - 1) for one in range(1, depth + 1)]
+        self.minimum_size: int = self.minimum_sizes[-1]
         self.receptive_field: int = 1 + (kernel_size - 1) * (3 * 2**depth - 1)
-        self._check_size(self.sample_shape)
+        self.check_size(self.sample_shape)
 
         factory = given_options(device, dtype)
         convolution = partial(nn.Conv2d, kernel_size=kernel_size, padding=(kernel_size - 1) // 2, **factory)
         widths = [hidden_dim * min(2**i, 8) for i in range(depth + 1)]
-        inputs = self.sample_shape[0] + (num_classes or condition_channels or 0)
         self.network: nn.Sequential = nn.Sequential(
-            nn.Sequential(convolution(inputs, widths[0], stride=2), nn.LeakyReLU(0.2)),
+            nn.Sequential(convolution(self.input_channels, widths[0], stride=2), nn.LeakyReLU(0.2)),
             *[
                 nn.Sequential(
                     convolution(before, after, stride=stride, bias=normalization != "batch"),
@@ -141,53 +134,11 @@ class PatchDiscriminator(nn.Module):
         if normalization == "spectral":
             normalise_spectrally(self.network)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor | Answer:
-        """Return the logits `(N, 1, H', W')` of pictures `(N, C, H, W)`, or an `Answer` of them and the features."""
-        x = self.network_input(x, condition)
-        if not self.returns_features:
-            return self.network(x)
-        outputs: list[Tensor] = []
-        for layer in self.network:
-            x = layer(x)
-            outputs.append(x)
-        return Answer(heads=(outputs.pop(),), features=outputs)
-
-    def network_input(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Check pictures and condition, and return them joined along the channels.
-
-        Raises:
-            ShapeError: If the pictures have another number of channels or are too small, or the condition does not fit.
-            BadArgumentsError: If a condition is missing, or given to an unconditional network.
-        """
-        name, channels = type(self).__name__, self.sample_shape[0]
-        if x.ndim != 4 or x.shape[1] != channels:
-            raise ShapeError(
-                f"{name} with sample_shape={self.sample_shape} needs samples of shape (N, {channels}, H, W), got "
-                f"{tuple(x.shape)}"
-            )
-        self._check_size(x.shape)
-        if self.condition_channels is None:
-            return append_planes(x, one_hot(self, condition, self.num_classes, x))
-        wanted = (x.shape[0], self.condition_channels, *x.shape[2:])
-        if condition is None:
-            raise BadArgumentsError(
-                f"{name} was built with condition_channels={self.condition_channels}, so it needs a condition"
-            )
-        if condition.shape != wanted:
-            raise ShapeError(f"{name} needs a condition of shape {wanted}, got {tuple(condition.shape)}")
-        return torch.cat([x, condition.to(x.dtype)], dim=1)
-
-    def _check_size(self, shape: Sequence[int]) -> None:
-        size = min(shape[-2:])
-        if size >= self.minimum_size:
-            return
-        # larger depths need larger pictures
-        fitting = sum(minimum <= size for minimum in self._minimum_sizes)
-        way = f"depth={fitting} fits" if fitting else f"no depth fits less than {self._minimum_sizes[0]}"
-        raise ShapeError(
-            f"patch needs a height and width of {self.minimum_size} or more for depth={self.depth}, got "
-            f"{tuple(shape)}; {way}"
-        )
+    @override
+    def judge(self, x: Tensor) -> tuple[tuple[Tensor, ...], Features]:
+        """Return the logits `(N, 1, H', W')` and the output of each LeakyReLU."""
+        *features, logits = outputs_of(self.network, x)
+        return (logits,), features
 
 
 def _statistics(normalization: Normalization, channels: int, factory: dict[str, Any]) -> list[nn.Module]:

@@ -33,11 +33,18 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "discriminators": (
         "autoencoder",
+        "blur_patch",
         "dcgan",
         "mlp",
+        "multi_period",
+        "multi_resolution_stft",
         "multi_scale",
+        "multi_scale_waveform",
         "packed",
         "patch",
+        "pixel",
+        "unet",
+        "vgg",
     ),
     "generators": (
         "dcgan",
