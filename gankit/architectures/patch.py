@@ -104,6 +104,7 @@ class PatchDiscriminator(PositionalDiscriminator):
             condition_channels=condition_channels,
             features=features,
         )
+        self.depth = depth
         # an even kernel with stride 1 loses a position, and InstanceNorm needs two of them
         odd = kernel_size % 2
         smallest = 1 + max(1 - odd, normalization == "instance") + (1 - odd)

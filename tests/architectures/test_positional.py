@@ -102,7 +102,7 @@ def test_vgg_takes_the_size_it_was_built_for_alone():
     with pytest.raises(ShapeError, match=r"needs samples of shape \(N, 2, 18, 21\), got \(2, 2, 18, 22\)"):
         D(torch.randn(2, 2, 18, 22))
     with pytest.raises(
-        ShapeError, match=r"^vgg needs a height and width of 8 or more, got \(1, 7, 9\); a smaller depth"
+        ShapeError, match=r"^vgg needs a height and width of 8 or more for depth=3, got \(1, 7, 9\); depth=2"
     ):
         build("vgg", sample_shape=(1, 7, 9))
 
