@@ -108,7 +108,7 @@ class PatchDiscriminator(PositionalDiscriminator):
         # an even kernel with stride 1 loses a position, and InstanceNorm needs two of them
         odd = kernel_size % 2
         smallest = 1 + max(1 - odd, normalization == "instance") + (1 - odd)
-        self.minimum_sizes = [smallest * 2**one - odd * (2**one - 1) for one in range(1, depth + 1)]
+        self.minimum_sizes: Sequence[int] = [smallest * 2**one - odd * (2**one - 1) for one in range(1, depth + 1)]
         self.minimum_size: int = self.minimum_sizes[-1]
         self.receptive_field: int = 1 + (kernel_size - 1) * (3 * 2**depth - 1)
         self.check_size(self.sample_shape)

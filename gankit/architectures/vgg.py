@@ -82,7 +82,7 @@ class VGGDiscriminator(PositionalDiscriminator):
             condition_channels=condition_channels,
             features=features,
         )
-        self.minimum_sizes = [2**one for one in range(1, depth + 1)]
+        self.minimum_sizes: Sequence[int] = [2**one for one in range(1, depth + 1)]
         self.minimum_size: int = self.minimum_sizes[-1]
         self.check_size(self.sample_shape)
         factory = given_options(device, dtype)
