@@ -54,7 +54,7 @@ LOSSES = (
 )
 PENALTIES = (
     *("r1", "r2", "r1_r2", "dragan", "zero_centered_interpolated", "lecam", "consistency", "balanced_consistency"),
-    *("logit_drift", "feature_matching", "mode_seeking", "path_length", "weight_clipping"),
+    *("logit_drift", "feature_matching", "layer_matching", "mode_seeking", "path_length", "weight_clipping"),
 )
 
 COUNTED: dict[str, dict[str, Any]] = {

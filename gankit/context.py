@@ -187,6 +187,23 @@ class StepContext:
                 self._judgements[which] = self._judge(self._sample(which), condition)
         return self._judgements[which]
 
+    def judge(self, samples: Tensor, like: Source) -> Judgements:
+        """Return D's judgements of other samples with the condition of the real or of the fake ones.
+
+        Args:
+            samples: The samples, `(N, *sample_shape)`.
+            like: The samples whose condition they have.
+        """
+        return self._judge(samples, self.condition if like == "real" else self.fake_condition)
+
+    def mean_over_ranks(self, x: Tensor) -> Tensor:
+        """Return the mean of a statistic over the processes that train together.
+
+        Here it is `x` itself: the trainer averages the state of the penalties after each update. `Adversary` exchanges
+        it with the other processes.
+        """
+        return x
+
     def _judge_both(self) -> None:
         real, fake = self.real, self.fake
         if real.shape != fake.shape:

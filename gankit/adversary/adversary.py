@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from typing_extensions import override
 
 from gankit.adversary.starts import Starts
-from gankit.adversary.wrapped import DriftCheck, unsynchronized
+from gankit.adversary.wrapped import DriftCheck, mean_over_ranks, unsynchronized
 from gankit.answers import check_head_weights
 from gankit.architectures import DISCRIMINATORS
 from gankit.augmentations import Augmentation, AugmentationRef, build_augmentation
@@ -387,6 +387,11 @@ class _Context(StepContext):
             returned = self.discriminator(*arguments)
         self._is_called = True
         return returned if self._answered is None else self._answered(returned)
+
+    @override
+    def mean_over_ranks(self, x: Tensor) -> Tensor:
+        """Return the mean of a statistic over the processes of torch's default group."""
+        return mean_over_ranks(x)
 
 
 def _built_loss(loss: LossRef) -> AdversarialLoss | ScheduledLoss | BuildsLosses:

@@ -109,3 +109,17 @@ def checksum(network: nn.Module) -> Tensor:
         weights = torch.cos(torch.arange(parameter.numel(), dtype=torch.float64, device=parameter.device) + index + 1)
         total = total + (parameter.flatten().double() * (weights + 0.005)).sum().to(place)
     return total
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes of torch's default group, or the tensor if there is only one.
+
+    Example:
+        >>> mean_over_ranks(torch.tensor(2.0))
+        tensor(2.)
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() < 2:
+        return x
+    total = x.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()

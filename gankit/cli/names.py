@@ -99,6 +99,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "consistency",
         "dragan",
         "feature_matching",
+        "layer_matching",
         "lecam",
         "logit_drift",
         "mode_seeking",

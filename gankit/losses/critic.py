@@ -55,19 +55,37 @@ class Hinge(Wasserstein):
     Formula:
 
     - discriminator: `max(0, 1 - real_logits) + max(0, 1 + fake_logits)`
-    - generator: as for `wasserstein`
+    - generator: `-fake_logits`, or with `clipped_generator` `max(0, 1 - fake_logits)`, as EnCodec has it (Défossez et
+      al. 2022, section 3.4)
+
+    With the clipped half, a fake with a logit above 1 gives G no gradient.
+
+    Args:
+        clipped_generator: Whether the generator's half has a margin too.
 
     Example:
         >>> import torch
         >>> Hinge().discriminator_loss(torch.tensor([0.0, 2.0]), torch.tensor([0.0, -2.0]))
         tensor([2., 0.])
+        >>> Hinge(clipped_generator=True).generator_loss(torch.tensor([0.0, 2.0]))
+        tensor([1., 0.])
     """
+
+    clipped_generator: bool = False
 
     @override
     def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """Return D's loss of each pair of logits, `(..., N)`, 0 or more; raise `ShapeError` if their shapes differ."""
         check_same_batch(real_logits, fake_logits)
         return F.relu(1 - real_logits) + F.relu(1 + fake_logits)
+
+    @override
+    def generator_loss(self, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+        """Return G's loss of each fake logit, `(..., N)`."""
+        if not self.clipped_generator:
+            return super().generator_loss(fake_logits)
+        check_logits(fake_logits)
+        return F.relu(1 - fake_logits)
 
 
 @LOSSES.register("energy_based")

@@ -78,7 +78,7 @@ class BuiltSchedule:
         >>> from gankit.losses import Hinge, Minimax
         >>> built = BuiltSchedule({0: Minimax(), 10: Hinge()})
         >>> built.loss_at(10), len(built.losses)
-        (Hinge(), 2)
+        (Hinge(clipped_generator=False), 2)
     """
 
     def __init__(self, stages: Mapping[int, AdversarialLoss]) -> None:

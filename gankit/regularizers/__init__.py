@@ -3,7 +3,7 @@
 from gankit.augmentations import AUGMENTATIONS as AUGMENTATIONS  # documented under this path before it had a module
 from gankit.regularizers.clipping import WeightClipping
 from gankit.regularizers.consistency import BalancedConsistency, Consistency
-from gankit.regularizers.generator import FeatureMatching, ModeSeeking, PathLength
+from gankit.regularizers.generator import FeatureMatching, LayerMatching, ModeSeeking, PathLength
 from gankit.regularizers.gradient import (
     DRAGAN,
     R1,
@@ -28,6 +28,7 @@ __all__ = [
     "BalancedConsistency",
     "Consistency",
     "FeatureMatching",
+    "LayerMatching",
     "Lecam",
     "LogitDrift",
     "ModeSeeking",

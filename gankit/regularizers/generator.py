@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from typing_extensions import override
 
 from gankit.answers import widened
 from gankit.context import StepContext
-from gankit.errors import BadArgumentsError, BadValueError
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.protocols import GradientInput, Half
 from gankit.regularizers.gradient import lengths
 from gankit.regularizers.penalty import AveragingPenalty, Penalty
@@ -63,6 +64,82 @@ class FeatureMatching(Penalty):
             gaps.append((ours.mean(-2) - theirs.mean(-2)).square().sum(-1, keepdim=True))
         first, *others = gaps
         return self.weight * sum(others, first).expand(context.batch_shape)
+
+
+@REGULARIZERS.register("layer_matching")
+@dataclass(frozen=True)
+class LayerMatching(Penalty):
+    """Feature matching layer by layer: each fake should have the features of its target (Wang et al. 2018, sec. 3.2).
+
+    Formula: `weight * sum_heads sum_layers mean |f(x) - f(y)|`, where f are the features of one layer, from D's
+    `features` or its `Answer`, x is real, y is the fake that belongs to it, and the mean is over the values of one
+    sample. No gradient flows through the real side. It is for models whose fakes have a target each, such as an
+    autoencoder; `feature_matching` compares means over the batch. With features in an `Answer`, it costs one forward
+    pass of D, that on the real samples.
+
+    Publications differ in the factor:
+
+    | publication | weight | options |
+    |---|---|---|
+    | HiFi-GAN (Kong et al. 2020), whose code has the logits among the features | 2 | none |
+    | pix2pixHD (Wang et al. 2018), whose code multiplies by `4 / (depth + 1)`, which is 1 | 10 | `normalize="heads"` |
+    | EnCodec (Défossez et al. 2022) | 3 | `normalize="all"`, `relative=True` |
+
+    Args:
+        weight: The weight of the term.
+        normalize: `none` for the sum over layers and heads, `heads` for the mean over heads of the sum over layers, or
+            `all` for the mean over layers and heads.
+        relative: Whether each layer's distance is divided by the mean of `|f(x)|` over the batch.
+        every: Apply the term only in every `every`-th step, `every` times as strong.
+
+    Raises:
+        BadValueError: If `weight` is negative, `every` is less than 1, or `normalize` is unknown.
+        BadArgumentsError: If it is called with a discriminator that has no features.
+        ShapeError: If real and fake features have different shapes.
+
+    Example:
+        >>> class Critic(torch.nn.Flatten):
+        ...     def features(self, x, condition=None):
+        ...         return [x, 10 * x]
+        >>> real, fake = torch.tensor([[1.0], [3.0]]), torch.tensor([[4.0], [4.0]])
+        >>> LayerMatching()(StepContext(discriminator=Critic(0), real=real, fake=fake))     # 3 + 30 and 1 + 10
+        tensor([33., 11.])
+    """
+
+    weight: float = 1.0
+    normalize: Literal["none", "heads", "all"] = "none"
+    relative: bool = False
+    every: int = 1
+    half: ClassVar[Half] = "generator"
+
+    @override
+    def check_arguments(self) -> None:
+        """Raise `BadValueError` if `weight` is negative, `every` is less than 1, or `normalize` is unknown."""
+        super().check_arguments()
+        if self.normalize not in ("none", "heads", "all"):
+            raise BadValueError(f"normalize must be one of none, heads, all, got {self.normalize!r}")
+
+    @override
+    def __call__(self, context: StepContext) -> Tensor:
+        """Return the term of each fake, `(..., N)`."""
+        real, fake = context.features("real"), context.features("fake")
+        batch = len(context.batch_shape)
+        distances: list[Tensor] = []
+        for ours, theirs in zip(tree_leaves(real), tree_leaves(fake), strict=True):
+            if ours.shape != theirs.shape:
+                raise ShapeError(
+                    "layer_matching compares each fake with its real sample, so their features must have the same "
+                    f"shape, got {tuple(ours.shape)} and {tuple(theirs.shape)}"
+                )
+            ours, theirs = (one.unsqueeze(-1).flatten(batch) for one in (ours.detach(), theirs))
+            distance = (ours - theirs).abs().mean(-1)
+            if self.relative:
+                distance = distance / ours.abs().mean((-2, -1)).unsqueeze(-1)
+            distances.append(distance)
+        first, *others = distances
+        by_head = isinstance(fake, Sequence) and fake and not isinstance(fake[0], Tensor)
+        parts = {"none": 1, "heads": len(fake) if by_head else 1, "all": len(distances)}
+        return self.weight / parts[self.normalize] * sum(others, first)
 
 
 @REGULARIZERS.register("mode_seeking")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from gankit.answers import Reduction, widened
+from gankit.answers import Answer, Reduction, widened
 from gankit.context import StepContext
 from gankit.errors import BadArgumentsError, BadValueError, ShapeError, check_positive
 from gankit.protocols import GradientInput, Source, check_same_batch
@@ -123,22 +123,79 @@ class _GradientPenalty(Penalty):
         return context.sample_logits(which, self.reduction)
 
 
+class _ZeroCentered(_GradientPenalty):
+    """A penalty on the squared gradient norm at the samples themselves, exact or by a finite difference."""
+
+    weight: float
+    sigma: float | None
+
+    @override
+    def check_arguments(self) -> None:
+        """Raise `BadValueError` if a number is negative, `every` is less than 1, or the reduction is unknown."""
+        super().check_arguments()
+        if self.sigma is not None:
+            check_positive("sigma", self.sigma)
+            # nothing is differentiated with respect to a sample; the dataclass is frozen
+            object.__setattr__(self, "gradient_inputs", frozenset[GradientInput]())
+
+    def _square(self, context: StepContext, which: Source) -> Tensor:
+        """Return the squared gradient norm of each real or fake sample, `(..., N)`."""
+        if self.sigma is not None:
+            return self._squared_slope(context, which, self.sigma)
+        return squared_gradient_norm(self._logits(context, which), context.real if which == "real" else context.fake)
+
+    def _squared_slope(self, context: StepContext, which: Source, sigma: float) -> Tensor:
+        """Return the squared slope of the logit along random noise, whose expectation is the squared norm."""
+        samples = (context.real if which == "real" else context.fake).detach()
+        kind = samples.device.type
+        if not torch.is_autocast_enabled(kind):
+            self._check_precision(context.answer(which))
+            here = self._logits(context, which)
+            there = context.judge(samples + sigma * context.normal_like(samples), which)
+        else:
+            # the pass of the loss has rounded its logits, and rounding errors are divided by sigma
+            with torch.autocast(kind, enabled=False):
+                samples = widened(samples)
+                at_sample = context.judge(samples, which)
+                self._check_precision(at_sample.answer)
+                here = at_sample.per_sample(context.head_weights, self.reduction)
+                there = context.judge(samples + sigma * context.normal_like(samples), which)
+        return ((there.per_sample(context.head_weights, self.reduction) - here) / sigma).square()
+
+    @staticmethod
+    def _check_precision(answer: Answer) -> None:
+        number = answer.heads[0].dtype
+        if number in (torch.bfloat16, torch.float16):
+            raise BadArgumentsError(
+                f"sigma needs a discriminator whose logits are float32 or wider, got {number}, whose rounding errors "
+                "would be divided by sigma"
+            )
+
+
 @REGULARIZERS.register("r1")
 @dataclass(frozen=True)
-class R1(_GradientPenalty):
+class R1(_ZeroCentered):
     """R1: zero-centred gradient penalty on real samples (Mescheder et al. 2018, eq. 9).
 
     Formula: `weight / 2 * |grad_x D(x)|^2` at real x, where D is the logit. It reuses the forward pass of the loss,
     so it costs a backward pass but no forward pass.
+
+    With `sigma`, the gradient is replaced by a finite difference, `weight / 2 * ((D(x + sigma n) - D(x)) / sigma)^2`
+    with standard normal noise n. This is the approximated R1 of Lin et al. 2025 ("Diffusion adversarial
+    post-training"), whose lambda is `weight / (2 sigma^2)`. Its expectation over n is the exact penalty plus a term of
+    the order of sigma squared. It serves networks without a second derivative, such as fused attention and FSDP, and
+    costs a forward pass. Under autocast it costs two, because the difference is taken in float32.
 
     Args:
         weight: The paper's gamma.
         every: Apply the penalty only in every `every`-th step, `every` times as strong (Karras et al. 2020, lazy
             regularization).
         reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
+        sigma: The length of a finite difference in units of the samples, such as 0.01, in place of the exact gradient.
+            None differentiates.
 
     Raises:
-        BadValueError: If `weight` is negative or `every` is less than 1.
+        BadValueError: If `weight` is negative, `every` is less than 1, or `sigma` is not positive.
 
     Example:
         >>> from torch import nn
@@ -152,17 +209,18 @@ class R1(_GradientPenalty):
     weight: float = 10.0
     every: int = 1
     reduction: Reduction = "mean"
+    sigma: float | None = None
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"real"})
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each real sample, `(..., N)`."""
-        return self.weight / 2 * squared_gradient_norm(self._logits(context, "real"), context.real)
+        return self.weight / 2 * self._square(context, "real")
 
 
 @REGULARIZERS.register("r2")
 @dataclass(frozen=True)
-class R2(_GradientPenalty):
+class R2(_ZeroCentered):
     """R2: zero-centred gradient penalty on generated samples (Mescheder et al. 2018, eq. 10).
 
     Formula: `weight / 2 * |grad_x D(x)|^2` at x = G(z), where D is the logit. G receives no gradient. It reuses the
@@ -172,9 +230,10 @@ class R2(_GradientPenalty):
         weight: The paper's gamma.
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
         reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
+        sigma: The length of a finite difference in units of the samples, in place of the exact gradient; see `r1`.
 
     Raises:
-        BadValueError: If `weight` is negative or `every` is less than 1.
+        BadValueError: If `weight` is negative, `every` is less than 1, or `sigma` is not positive.
 
     Example:
         >>> from torch import nn
@@ -188,17 +247,18 @@ class R2(_GradientPenalty):
     weight: float = 10.0
     every: int = 1
     reduction: Reduction = "mean"
+    sigma: float | None = None
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"fake"})
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each fake, `(..., N)`."""
-        return self.weight / 2 * squared_gradient_norm(self._logits(context, "fake"), context.fake)
+        return self.weight / 2 * self._square(context, "fake")
 
 
 @REGULARIZERS.register("r1_r2")
 @dataclass(frozen=True)
-class R1R2(_GradientPenalty):
+class R1R2(_ZeroCentered):
     """R1 + R2: both zero-centred penalties in one backward pass (Huang et al. 2024, R3GAN, section 2).
 
     Formula: `weight / 2 * (|grad_x D(x)|^2 + |grad_y D(y)|^2)` at real x and fake y. This is the sum of `r1` and `r2`,
@@ -208,9 +268,10 @@ class R1R2(_GradientPenalty):
         weight: The paper's gamma, the same for both penalties.
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
         reduction: What is differentiated where D judges a sample several times: the `mean` or the `sum`.
+        sigma: The length of a finite difference in units of the samples, in place of the exact gradient; see `r1`.
 
     Raises:
-        BadValueError: If `weight` is negative or `every` is less than 1.
+        BadValueError: If `weight` is negative, `every` is less than 1, or `sigma` is not positive.
         ShapeError: If it is called with different numbers of real and fake samples.
 
     Example:
@@ -227,11 +288,16 @@ class R1R2(_GradientPenalty):
     weight: float = 10.0
     every: int = 1
     reduction: Reduction = "mean"
+    sigma: float | None = None
     gradient_inputs: ClassVar[frozenset[GradientInput]] = frozenset({"real", "fake"})
 
     @override
     def __call__(self, context: StepContext) -> Tensor:
         """Return the penalty of each pair of a real sample and a fake, `(..., N)`."""
+        if self.sigma is not None:
+            ours, theirs = (self._square(context, which) for which in ("real", "fake"))
+            check_same_batch(ours, theirs)
+            return self.weight / 2 * (ours + theirs)
         logits = [self._logits(context, "real"), self._logits(context, "fake")]
         check_same_batch(*logits)
         real, fake = _gradients(logits, [context.real, context.fake])

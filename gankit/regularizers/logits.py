@@ -49,8 +49,13 @@ class Lecam(AveragingPenalty):
     """LeCam: pulls D's real logits toward the average fake logit, and the reverse (Tseng et al. 2021, R_LC).
 
     Formula: `weight * ((D(x) - alpha_F)^2 + (D(G(z)) - alpha_R)^2)`, where `alpha_R` and `alpha_F` are moving
-    averages of the mean logit of real and of fake samples. This is the paper's formula; its authors' code keeps
-    only the positive parts of `D(x) - alpha_F` and `alpha_R - D(G(z))`. It reuses both forward passes of the loss.
+    averages of the mean logit of real and of fake samples. This is the paper's formula. With `rectified`, only the
+    positive parts are squared, `max(0, D(x) - alpha_F)^2 + max(0, alpha_R - D(G(z)))^2`, as in the authors' code and in
+    later image tokenizers: nothing then pulls apart logits that have passed each other's averages. It reuses both
+    forward passes of the loss.
+
+    With several processes, the trainer averages the moving averages after each update. `Adversary` averages the means
+    of the batch, so that all processes have the averages of the whole batch.
 
     Each call in train mode, that is, each update of D in which the penalty is due, first updates the averages with
     this batch's means, and then computes the penalty with the new averages, which count as constants. The averages
@@ -62,6 +67,7 @@ class Lecam(AveragingPenalty):
         weight: The paper's lambda.
         decay: The paper's gamma, the factor by which an average is multiplied at each update.
         every: Apply the penalty only in every `every`-th step, `every` times as strong.
+        rectified: Square only the positive parts of `D(x) - alpha_F` and `alpha_R - D(G(z))`.
 
     Attributes:
         real_average: `alpha_R`, a buffer, 0-d or with one value per replica. With several heads, each has averages of
@@ -87,8 +93,9 @@ class Lecam(AveragingPenalty):
     fake_average: Tensor
     updates_done: Tensor
 
-    def __init__(self, weight: float = 0.3, decay: float = 0.99, every: int = 1) -> None:
+    def __init__(self, weight: float = 0.3, decay: float = 0.99, every: int = 1, *, rectified: bool = False) -> None:
         super().__init__(weight, decay, every)
+        self.rectified = rectified
         self.register_buffer("real_average", torch.zeros(()))
         self.register_buffer("fake_average", torch.zeros(()))
         self.register_buffer("updates_done", torch.zeros((), dtype=torch.long))
@@ -99,14 +106,18 @@ class Lecam(AveragingPenalty):
         heads = list(zip(context.heads("real"), context.heads("fake"), strict=True))
         for real, fake in heads:
             check_same_batch(real, fake)
-        self._update(_means([real for real, _ in heads]), _means([fake for _, fake in heads]))
+        means = (_means([real for real, _ in heads]), _means([fake for _, fake in heads]))
+        self._update(*(context.mean_over_ranks(one) for one in means))
         squares: list[Tensor] = []
         for index, (real, fake) in enumerate(heads):
             averages = [self.fake_average, self.real_average]
             if len(heads) > 1:
                 averages = [one[index] for one in averages]
             from_fake, from_real = (one.unsqueeze(-1) for one in averages)
-            squares.append((real - from_fake).square() + (fake - from_real).square())
+            above, below = real - from_fake, from_real - fake
+            if self.rectified:
+                above, below = above.relu(), below.relu()
+            squares.append(above.square() + below.square())
         return self.weight * context.per_sample("real", squares)
 
     def _update(self, real: Tensor, fake: Tensor) -> None:

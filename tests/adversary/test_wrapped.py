@@ -151,3 +151,25 @@ def test_the_checksum_sees_any_change():
         D[0].weight[0, 0] += 1e-3
         D[0].weight[0, 1] -= 1e-3
     assert abs(checksum(D) - before) > 1e-6
+
+
+def averages_of(rows: slice) -> list[torch.Tensor]:
+    """LeCam's averages after two updates on the rows of each batch."""
+    _, D = networks()
+    adversary = Adversary(D, regularizers=["lecam"], discriminator_start=0, generator_start=0)
+    for step in range(2):
+        x = data(step)[rows]
+        adversary.discriminator_loss(real=x, fake=x.flip(1), step=step)
+    return [one for one in adversary.buffers() if one.is_floating_point()]
+
+
+def averages_on_this_rank() -> list[torch.Tensor]:
+    rank = dist.get_rank()
+    return averages_of(slice(rank * 4, rank * 4 + 4))
+
+
+def test_the_averages_of_a_penalty_are_those_of_the_whole_batch():
+    expected = averages_of(slice(0, 8))
+    assert len(expected) == 2
+    for found in on_ranks(2, averages_on_this_rank):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from gankit import StepContext
-from gankit.errors import BadArgumentsError, BadValueError
-from gankit.regularizers import FeatureMatching, ModeSeeking, PathLength
+from gankit import Answer, StepContext
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError
+from gankit.regularizers import FeatureMatching, LayerMatching, ModeSeeking, PathLength
 
 
 class Critic(nn.Flatten):
@@ -213,3 +213,59 @@ def test_path_length_refuses_latents_that_require_no_gradient():
 def test_a_context_without_latents_is_refused(part):
     with pytest.raises(BadArgumentsError, match=r"needs the StepContext's latent=, got None"):
         part(StepContext(discriminator=Critic(), fake=torch.zeros(2, 3)))
+
+
+# --- layer_matching --------------------------------------------------------------------------------------
+
+
+class Heads(torch.nn.Module):
+    """A discriminator of two heads with two layers each."""
+
+    def forward(self, x):
+        layers = [[x, x.square()], [x.mean(1, keepdim=True), 3 * x[:, :1]]]
+        return Answer(heads=(x.sum(1), x[:, 0]), features=layers)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("normalize", ["none", "heads", "all"])
+def test_layer_matching_is_a_loop_over_heads_layers_and_samples(normalize, relative):
+    real, fake = torch.randn(2, 5, 4, dtype=torch.float64)
+    fake.requires_grad_()
+    D = Heads()
+    term = LayerMatching(weight=3.0, normalize=normalize, relative=relative)
+    found = term(StepContext(discriminator=D, real=real, fake=fake))
+    ours, theirs = D(real).features, D(fake).features
+    for n in range(5):
+        total = 0.0
+        for head in range(2):
+            for layer in range(2):
+                distance = (ours[head][layer][n] - theirs[head][layer][n]).abs().mean()
+                total += distance / (ours[head][layer].abs().mean() if relative else 1)
+        torch.testing.assert_close(found[n], 3 * total / {"none": 1, "heads": 2, "all": 4}[normalize])
+    found.sum().backward()
+    assert fake.grad.any()
+
+
+def test_layer_matching_with_a_weight_of_two_is_hifi_gans():
+    """`feature_loss` of jik876/hifi-gan, models.py, commit 4769534: twice the sum of mean absolute differences."""
+    real, fake = torch.randn(2, 5, 4, dtype=torch.float64)
+    D = Heads()
+    ours, theirs = D(real).features, D(fake).features
+    pairs = ((a, b) for head, other in zip(ours, theirs, strict=True) for a, b in zip(head, other, strict=True))
+    expected = 2 * sum((a - b).abs().mean() for a, b in pairs)
+    found = LayerMatching(weight=2.0)(StepContext(discriminator=D, real=real, fake=fake)).mean()
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_gradient_of_layer_matching_reaches_the_real_side():
+    real, fake = torch.randn(2, 5, 4, requires_grad=True).unbind()
+    real = real.detach().requires_grad_()
+    LayerMatching()(StepContext(discriminator=Heads(), real=real, fake=fake)).sum().backward()
+    assert real.grad is None
+
+
+def test_layer_matching_refuses_what_has_no_target():
+    with pytest.raises(ShapeError, match=r"^layer_matching compares each fake with its real sample, .* \(5, 4\) and"):
+        LayerMatching()(StepContext(discriminator=Heads(), real=torch.zeros(5, 4), fake=torch.zeros(3, 4)))
+    with pytest.raises(BadValueError, match="^normalize must be one of none, heads, all, got 'layers'"):
+        LayerMatching(normalize="layers")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gankit import REGULARIZERS, StepContext
-from gankit.errors import BadArgumentsError, ShapeError
+from gankit.errors import BadArgumentsError, BadValueError, ShapeError
 from gankit.regularizers import (
     DRAGAN,
     R1,
@@ -234,3 +234,119 @@ def test_r1_r2_refuses_unequal_batches():
     )
     with pytest.raises(ShapeError, match=r"got \(4,\) and \(1,\)"):
         R1R2()(context)
+
+
+# --- finite differences ----------------------------------------------------------------------------------
+
+ZERO_CENTERED = pytest.mark.parametrize("name", ["r1", "r2", "r1_r2"])
+
+
+class Wave(nn.Module):
+    """A critic whose gradient changes: `a sin(w x)`, and its gradient is `a w cos(w x)`."""
+
+    def __init__(self, dtype=torch.float64):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([1.0, -0.5, 2.0], dtype=dtype))
+        self.passes = []
+
+    def forward(self, x):
+        self.passes.append(x.dtype)
+        return torch.nn.functional.linear(x, self.w[None]).squeeze(1).sin()
+
+    def slopes(self, x):
+        """The squared gradient norm."""
+        return (self.w.square().sum() * (x @ self.w).cos().square()).detach()
+
+
+def exact_and_difference(name, sigma, count=400_000):
+    critic = Wave()
+    real, fake = torch.tensor([[0.3, 0.2, -0.4]]).double(), torch.tensor([[0.1, 0.9, 0.5]]).double()
+    many = (one.expand(count, 3) for one in (real, fake))
+    penalty = REGULARIZERS.build(name, weight=2.0, sigma=sigma)
+    found = penalty(context_for(penalty, critic, *many))
+    expected = sum(critic.slopes(one) for one, own in ((real, "r1"), (fake, "r2")) if own in name.split("_"))
+    return expected.item(), found.mean().item(), found.std().item() / count**0.5
+
+
+@ZERO_CENTERED
+def test_a_finite_difference_has_the_exact_penalty_as_its_limit_of_the_second_order(name):
+    errors = []
+    for sigma in (0.2, 0.1):
+        exact, found, deviation = exact_and_difference(name, sigma)
+        errors.append(found - exact)
+        assert abs(found - exact) > 6 * deviation  # what remains is no chance
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
+    exact, found, deviation = exact_and_difference(name, 1e-4)
+    assert abs(found - exact) < 4 * deviation
+
+
+@ZERO_CENTERED
+def test_a_finite_difference_needs_no_second_derivative_and_one_more_pass(name):
+    critic = Wave()
+    penalty = REGULARIZERS.build(name, sigma=0.01)
+    assert penalty.gradient_inputs == frozenset()
+    real, fake = torch.randn(2, 5, 3, dtype=torch.float64)
+    context = context_for(penalty, critic, real, fake)
+    before = len(critic.passes)
+    value = penalty(context)
+    assert len(critic.passes) - before == (2 if name == "r1_r2" else 1)
+    assert not context.real.requires_grad
+    assert value.shape == (5,)
+    value.sum().backward()
+    assert critic.w.grad.any()
+
+
+def test_a_difference_is_that_of_its_noise_written_by_hand():
+    critic, penalty = Wave(), R1(weight=3.0, sigma=0.05)
+    real, fake = torch.randn(2, 5, 3, dtype=torch.float64)
+    value = penalty(context_for(penalty, critic, real, fake, seed=7))
+    noise = torch.empty_like(real).normal_(generator=torch.Generator().manual_seed(7))
+    expected = 1.5 * ((critic(real + 0.05 * noise) - critic(real)) / 0.05) ** 2
+    torch.testing.assert_close(value, expected)
+
+
+@ZERO_CENTERED
+def test_under_autocast_the_difference_is_taken_in_float32(name):
+    critic = Wave(torch.float32)
+    real, fake = torch.randn(2, 2000, 3)
+    values = {}
+    for autocast in (False, True):
+        penalty = REGULARIZERS.build(name, weight=2.0, sigma=0.003)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            context = context_for(penalty, critic, real, fake)
+            values[autocast] = penalty(context)
+    torch.testing.assert_close(values[True], values[False])
+    # what the rounded logits of the loss's own passes would give
+    with torch.autocast("cpu", torch.bfloat16):
+        noise = 0.003 * torch.randn_like(real)
+        rounded = ((critic(real + noise) - critic(real)) / 0.003).float().square().mean()
+    assert rounded > 1.4 * critic.slopes(real).mean()
+
+
+def test_a_difference_of_rounded_logits_is_refused():
+    critic = Wave(torch.bfloat16)
+    penalty = R1(sigma=0.01)
+    x = torch.randn(4, 3, dtype=torch.bfloat16)
+    with pytest.raises(BadArgumentsError, match="^sigma needs a discriminator whose logits are float32 or wider, got"):
+        penalty(context_for(penalty, critic, x, x))
+
+
+def test_fakes_keep_their_condition_in_a_difference():
+    seen = []
+
+    class Conditional(nn.Module):
+        def forward(self, x, condition):
+            seen.append(condition)
+            return x.sum(1)
+
+    ours, theirs = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long)
+    x = torch.randn(2, 3)
+    context = StepContext(discriminator=Conditional(), real=x, fake=x, condition=ours, fake_condition=theirs)
+    R1R2(sigma=0.1)(context)
+    assert [one is ours for one in seen] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_impossible_sigma_is_refused(sigma):
+    with pytest.raises(BadValueError, match="^sigma must be"):
+        R1(sigma=sigma)

@@ -100,7 +100,7 @@ class ByHand:
 GRADIENT_PENALTIES = ["r1", "r2", "r1_r2", "wasserstein_gradient_penalty", "zero_centered_interpolated", "dragan"]
 OF_LOGITS = ["logit_drift", "consistency", "balanced_consistency", "lecam"]
 OF_SAMPLES = ["mode_seeking", "path_length"]  # which do not ask D
-OF_FEATURES = ["feature_matching"]
+OF_FEATURES = ["feature_matching", "layer_matching"]
 
 
 def test_every_penalty_is_compared():

@@ -45,6 +45,19 @@ def test_lecam_equals_the_formula_written_by_hand_over_many_steps(decay):
         torch.testing.assert_close(fake.grad, 1.4 * (fake.detach() - alpha_r))
 
 
+def test_rectified_lecam_squares_the_positive_parts():
+    lecam = Lecam(weight=0.7, decay=0.5, rectified=True)
+    lecam(given_logits(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 0.0])))  # averages of 2 and 0
+    lecam.eval()
+    real = torch.tensor([1.5, -1.0], requires_grad=True)
+    fake = torch.tensor([1.0, 3.0], requires_grad=True)
+    values = lecam(given_logits(real, fake))
+    # max(0, D(x) - 0)^2 + max(0, 2 - D(y))^2
+    torch.testing.assert_close(values, 0.7 * torch.tensor([1.5**2 + 1.0, 0.0]))
+    slopes = torch.autograd.grad(values.sum(), (real, fake))
+    torch.testing.assert_close(slopes, (torch.tensor([2.1, 0.0]), torch.tensor([-1.4, 0.0])))
+
+
 def test_lecams_averages_start_at_the_first_batch_and_have_no_graph():
     lecam = Lecam()
     lecam(given_logits(torch.tensor([1.0, 3.0], requires_grad=True), torch.tensor([-4.0, -6.0])))

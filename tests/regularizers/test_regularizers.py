@@ -25,6 +25,7 @@ PASSES = {
     "consistency": (1, 0, 0),
     "dragan": (1, 0, 0),
     "feature_matching": (0, 2, 0),
+    "layer_matching": (0, 2, 0),
     "lecam": (0, 0, 0),
     "logit_drift": (0, 0, 0),
     "mode_seeking": (0, 0, 0),
@@ -86,8 +87,8 @@ def test_a_negative_or_undefined_weight_is_refused(name):
 def test_misspelt_arguments_are_refused_with_the_signature():
     with pytest.raises(
         BadArgumentsError,
-        match=r"regularizer 'r1'\(weight: float = 10.0, every: int = 1, reduction: Reduction = 'mean'\) got an "
-        r"unexpected argument 'wieght'\. "
+        match=r"regularizer 'r1'\(weight: float = 10.0, every: int = 1, reduction: Reduction = 'mean', "
+        r"sigma: float \| None = None\) got an unexpected argument 'wieght'\. "
         r"Did you mean 'weight'\?",
     ):
         REGULARIZERS.build("r1", wieght=1.0)

@@ -246,10 +246,10 @@ def fit_with(**of_rank_1):
 
 DIFFERENCES = {
     "an optimizer's number": ({"lr": 0.2}, "generator_optimizer lr 0.1 on rank 0 and 0.2 on rank 1"),
-    "a loss": ({"loss": "wasserstein"}, "loss Hinge() on rank 0 and Wasserstein() on rank 1"),
+    "a loss": ({"loss": "wasserstein"}, "loss Hinge(clipped_generator=False) on rank 0 and Wasserstein() on rank 1"),
     "a loss's number": (
         {"loss": Spec("non_saturating", label_smoothing=0.1)},
-        "loss Hinge() on rank 0 and NonSaturating(label_smoothing=0.1) on rank 1",
+        "loss Hinge(clipped_generator=False) on rank 0 and NonSaturating(label_smoothing=0.1) on rank 1",
     ),
     "a network": ({"width": 9}, "generator 0 Linear(in_features=4, out_features=8, bias=True) on rank 0 and Linear("),
     "a layer's number": ({"slope": 0.1}, "generator 1 LeakyReLU(negative_slope=0.2) on rank 0 and LeakyReLU("),
@@ -257,7 +257,7 @@ DIFFERENCES = {
     "the seed": ({"seed": 1}, "seed 0 on rank 0 and 1 on rank 1"),
     "a penalty": (
         {"regularizers": {"r1": REGULARIZERS.build("r1")}},
-        "regularizer r1 missing on rank 0 and R1(weight=10.0, every=1, reduction='mean') on rank 1",
+        "regularizer r1 missing on rank 0 and R1(weight=10.0, every=1, reduction='mean', sigma=None) on rank 1",
     ),
     "the number of steps": ({"steps": 3}, "steps 2 on rank 0 and 3 on rank 1"),
     "a checkpoint that one rank has loaded": ({"resumed": 1}, "steps_done 0 on rank 0 and 1 on rank 1"),
