@@ -198,8 +198,8 @@ def test_a_misspelt_argument_is_answered_with_the_signature_and_the_nearest(ref)
     with pytest.raises(BadArgumentsError) as refusal:
         REGULARIZERS.build(ref, wieght=1.0)
     assert str(refusal.value) == (
-        "regularizer 'r1'(weight: float = 10.0, every: int = 1, reduction: Reduction = 'mean') got an unexpected "
-        "argument 'wieght'. Did you mean 'weight'?"
+        "regularizer 'r1'(weight: float = 10.0, every: int = 1, reduction: Reduction = 'mean', "
+        "sigma: float | None = None) got an unexpected argument 'wieght'. Did you mean 'weight'?"
     )
 
 
