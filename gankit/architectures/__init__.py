@@ -9,6 +9,7 @@ layers in `network`, the inner network.
 from gankit.architectures.autoencoder import AutoencoderDiscriminator
 from gankit.architectures.blur_patch import BlurPatchDiscriminator, load_titok_state_dict
 from gankit.architectures.dcgan import DCGANDiscriminator, DCGANGenerator
+from gankit.architectures.frozen_features import FrozenFeaturesDiscriminator
 from gankit.architectures.mlp import MLPDiscriminator, MLPGenerator, load_lecture_state_dict
 from gankit.architectures.multi_period import MultiPeriodDiscriminator
 from gankit.architectures.multi_resolution_stft import MultiResolutionSTFTDiscriminator, load_encodec_state_dict
@@ -28,6 +29,7 @@ __all__ = [
     "BlurPatchDiscriminator",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "FrozenFeaturesDiscriminator",
     "MLPDiscriminator",
     "MLPGenerator",
     "MultiPeriodDiscriminator",

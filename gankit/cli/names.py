@@ -35,6 +35,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "autoencoder",
         "blur_patch",
         "dcgan",
+        "frozen_features",
         "mlp",
         "multi_period",
         "multi_resolution_stft",

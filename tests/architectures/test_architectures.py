@@ -18,8 +18,8 @@ SHAPE = (1, 28, 28)
 CLASSES = 3
 ODD_BATCH = 3
 
-# these wrap another discriminator: test_packed.py, test_multi_scale.py
-WHOLE = [name for name in DISCRIMINATORS if name not in ("packed", "multi_scale")]
+# these wrap another network: test_packed.py, test_multi_scale.py, test_frozen_features.py
+WHOLE = [name for name in DISCRIMINATORS if name not in ("packed", "multi_scale", "frozen_features")]
 WAVEFORMS = ["multi_period", "multi_resolution_stft", "multi_scale_waveform"]
 OF_PICTURES = [name for name in WHOLE if name not in WAVEFORMS]
 ROLES = [("generator", name) for name in GENERATORS.names()] + [("discriminator", name) for name in WHOLE]
