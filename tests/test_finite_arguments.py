@@ -34,7 +34,13 @@ SHELVES = {
     "data": DATASETS,
     "optimizer": OPTIMIZERS,
 }
-NEEDED = {"latent_dim": 4, "categories": 2, "sample_shape": (1, 28, 28), "discriminator": Spec("mlp")}
+NEEDED = {
+    "latent_dim": 4,
+    "categories": 2,
+    "sample_shape": (1, 28, 28),
+    "discriminator": Spec("mlp"),
+    "network": torch.nn.Identity(),
+}
 
 
 def numbers():
@@ -55,7 +61,7 @@ def test_a_number_that_is_not_finite_is_refused(shelf, name, key, value):
     registry = SHELVES[shelf]
     taken = inspect.signature(registry.get(name)).parameters
     needed = {one: given for one, given in NEEDED.items() if one in taken}
-    pair = isinstance(taken[key].default, tuple)
+    pair = isinstance(taken[key].default, tuple) or "Sequence[float]" in str(taken[key].annotation)
     spec = Spec(name, **(needed | {key: (value, 0.9) if pair else value}))
     build, arguments = registry.build, [4, 4] if shelf == "block" else []
     if shelf == "optimizer":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, cast
 
@@ -110,8 +111,10 @@ class FrozenFeaturesDiscriminator(nn.Module):
                 raise BadValueError(
                     f"{name} must be one number for each of the {self.sample_shape[0]} channels, got {len(numbers)}"
                 )
-        if std is not None and not all(number > 0 for number in std):
-            raise BadValueError(f"std must be above 0, got {tuple(std)}")
+            for number in numbers or ():
+                if not math.isfinite(number) or (name == "std" and number <= 0):
+                    sign = " above 0" if name == "std" else ""
+                    raise BadValueError(f"{name} must be finite numbers{sign}, got {tuple(numbers or ())}")
         if size is not None:
             for side in size:
                 check_count("size", side)

@@ -197,7 +197,7 @@ class Returns(nn.Module):
         ({"kernel_size": 2}, BadValueError, "kernel_size must be odd, .*, got 2"),
         ({"hidden_dim": 0}, BadValueError, "hidden_dim must be above 0, got 0"),
         ({"mean": (0.5, 0.5)}, BadValueError, "mean must be one number for each of the 3 channels, got 2"),
-        ({"std": (0.0,)}, BadValueError, r"std must be above 0, got \(0.0,\)"),
+        ({"std": (0.0,)}, BadValueError, r"std must be finite numbers above 0, got \(0.0,\)"),
     ],
 )
 def test_an_impossible_argument_is_refused(options, error, sentence):
