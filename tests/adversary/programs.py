@@ -35,7 +35,6 @@ def run(program: str, prelude: str = "", digits: int = 32, changes: dict[str, st
     """Run a program after the model's lines, in float64, with few digits; return its names."""
     names: dict[str, Any] = {"__name__": "__page__"}
     exec(MODEL, names)
-    # every 50th digit, since they are sorted by class
     # every n-th digit, since they are sorted by class
     names["digits"] = names["digits"][:: len(names["digits"]) // digits][:digits].double()
     names["patch"] = Spec(names["patch"].name, **(names["patch"].arguments | {"hidden_dim": 4}))

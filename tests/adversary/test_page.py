@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
-from tests.adversary.programs import BLOCKS, PROGRAMS, after, before, run, weights
+from tests.adversary.programs import BLOCKS, PROGRAMS, TEXT, after, before, run, weights
 from tests.ranks import on_ranks
 
 
@@ -18,6 +20,13 @@ def test_a_program_adds_at_most_ten_lines(name):
     for part in (before(difference), after(difference)):
         compile(part, name, "exec")
     assert "dversar" not in before(difference)
+
+
+def test_no_line_is_wider_than_the_page():
+    for kind, width in (("diff", 96), ("python", 88)):
+        blocks = re.findall(rf"^```{kind}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+        assert blocks
+        assert not [line for block in blocks for line in block.splitlines() if len(line) > width]
 
 
 def test_the_plain_program_is_its_difference_and_trains():
