@@ -22,9 +22,9 @@ from tools.compare_autoencoders import (
     WAYS,
     RandomFilters,
     Training,
+    change_of,
     compare,
     detail,
-    jump_of,
     mean_and_spread,
     photographs,
     pixel_error,
@@ -82,10 +82,11 @@ def test_random_filters_see_blur_and_noise_but_not_brightness():
         assert distances[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_the_jump_is_the_difference_of_the_means_beside_the_start():
+def test_a_change_is_the_difference_of_the_means_beside_the_start():
     before = [(step, 1.0 if 100 - NEAR <= step < 100 else 9.0) for step in range(100)]
-    after = [(step, 1.5 if step < 100 + NEAR else 9.0) for step in range(100, 300)]
-    assert jump_of([*before, *after], 100) == 0.5
+    after = [(step, 1.5 if step < 120 else 2.0 if step < 130 else 9.0) for step in range(100, 300)]
+    assert change_of([*before, *after], 100, 20) == 0.5
+    assert change_of([*before, *after], 100, 30) == pytest.approx(2 / 3)
 
 
 def test_a_mean_is_printed_to_the_second_digit_of_its_spread():
@@ -217,7 +218,7 @@ def test_tables_have_mean_and_spread_of_the_results():
     ]
     lines = table(settings, held_out, results).splitlines()
     assert len(lines) == 4 + len(WAYS)
-    assert lines[4] == "| alone | 0.20 ± 0.10 | 2.0 ± 1.0 | 20 ± 10 | +0.20 ± 0.10 |"
+    assert lines[4] == "| alone | 0.20 ± 0.10 | 2.0 ± 1.0 | 20 ± 10 | +0.20 ± 0.10 | +0.20 ± 0.10 |"
 
 
 def test_a_whole_comparison_prints_tables_and_draws_pictures(tmp_path, monkeypatch, capsys):

@@ -46,7 +46,9 @@ WAYS = ("alone", "head start", "head start, ramp", "untrained D")
 COLOURS = ("tab:gray", "tab:blue", "tab:green", "tab:red")
 """The colour of each way in the pictures."""
 NEAR = 50
-"""The number of steps before and after the start of the term over which errors are averaged."""
+"""The number of steps before the start of the term over which errors are averaged."""
+AFTER = (50, 200)
+"""The numbers of steps from the start on over which errors are averaged."""
 WATCHED = 128
 """The number of held-out samples whose error is measured during a training."""
 SHOWN = 12
@@ -354,7 +356,7 @@ def advance(training: Training, batches: Iterator[Tensor], steps: range, held_ou
     errors: list[tuple[int, float]] = []
     for step, batch in zip(steps, batches, strict=False):
         training.step(batch, step)
-        if -NEAR <= step - start < 4 * NEAR or step % 10 == 0:
+        if -NEAR <= step - start < AFTER[-1] or step % 10 == 0:
             errors.append((step, pixel_error(training.made(watched), watched)))
     return errors
 
@@ -364,9 +366,9 @@ def spread(samples: Tensor, count: int) -> Tensor:
     return samples[torch.linspace(0, len(samples) - 1, count).long()]
 
 
-def jump_of(errors: list[tuple[int, float]], start: int) -> float:
-    """Return the mean error of the first `NEAR` steps from the start on, minus that of the `NEAR` steps before it."""
-    after = [error for step, error in errors if start <= step < start + NEAR]
+def change_of(errors: list[tuple[int, float]], start: int, steps: int) -> float:
+    """Return the mean error of so many steps from the start on, minus that of the `NEAR` steps before it."""
+    after = [error for step, error in errors if start <= step < start + steps]
     before = [error for step, error in errors if start - NEAR <= step < start]
     return statistics.mean(after) - statistics.mean(before)
 
@@ -375,16 +377,17 @@ def jump_of(errors: list[tuple[int, float]], start: int) -> float:
 
 
 def table(settings: Settings, held_out: Tensor, results: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table in Markdown: the scores of each way, and the jump at the start, over the seeds."""
-    columns = ("pixel error ↓", "sharpness → 1", "Fréchet ↓", f"change of the error in {NEAR} steps")
-    lines = [row("", *columns), row(*["---"] * (len(columns) + 1)), row("originals", "0", "1", "0", "")]
+    """Return a table in Markdown: the scores of each way, and how the error changes at the start."""
+    columns = ("pixel error ↓", "sharpness → 1", "Fréchet ↓", *(f"change in {steps} steps" for steps in AFTER))
+    lines = [row("", *columns), row(*["---"] * (len(columns) + 1)), row("originals", "0", "1", "0", "", "")]
     blurred = F.avg_pool2d(held_out, 3, stride=1, padding=1, count_include_pad=False)
-    lines.append(row("originals, blurred", *map(number, scores_of(settings.data, blurred, held_out).values()), ""))
+    lines.append(row("originals, blurred", *map(number, scores_of(settings.data, blurred, held_out).values()), "", ""))
     for way in WAYS:
         of_way = [result["ways"][way] for result in results]
         scores = ([one["scores"][name] for one in of_way] for name in ("error", "sharpness", "distance"))
-        jumps = [jump_of(one["errors"], settings.start) for one in of_way]
-        lines.append(row(way, *map(mean_and_spread, scores), mean_and_spread(jumps, sign=True)))
+        changes = ([change_of(one["errors"], settings.start, steps) for one in of_way] for steps in AFTER)
+        signed = (mean_and_spread(values, sign=True) for values in changes)
+        lines.append(row(way, *map(mean_and_spread, scores), *signed))
     return "\n".join(lines)
 
 
@@ -411,7 +414,7 @@ def draw_pictures(originals: Tensor, made: Mapping[str, Tensor], path: Path) -> 
 
     rows = {"originals": originals, **{way: made[way] for way in WAYS}}
     count = len(originals)
-    figure = Figure(figsize=(1.6 + 0.8 * count, 0.8 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(1.5 + 0.72 * count, 0.8 * len(rows)), layout="constrained")
     for ax, (name, pictures) in zip(figure.subplots(len(rows), 1), rows.items(), strict=True):
         strip = F.pad(pictures, (1, 1, 1, 1), value=1.0).permute(2, 0, 3, 1).flatten(1, 2)
         ax.imshow(strip.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -431,7 +434,7 @@ def draw_start(found: Mapping[str, tuple[Settings, Sequence[Mapping[str, Any]]]]
             curves: list[list[float]] = []
             steps: list[int] = []
             for result in results:
-                near = [pair for pair in result["ways"][way]["errors"] if -NEAR <= pair[0] - settings.start < 4 * NEAR]
+                near = [pair for pair in result["ways"][way]["errors"] if -NEAR <= pair[0] - settings.start < AFTER[-1]]
                 steps = [step - settings.start for step, _ in near]
                 curves.append([error for _, error in near])
                 ax.plot(steps, curves[-1], color=colour, linewidth=0.5, alpha=0.5)
