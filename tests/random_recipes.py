@@ -203,14 +203,16 @@ def _drops_out(part: Spec) -> bool:
 def _mixes(part: Spec) -> bool:
     """Whether a discriminator joins the samples of a batch."""
     inner = part.arguments.get("discriminator", part)
-    if inner.name == "patch" and inner.arguments.get("normalization", "batch") == "batch":
+    if inner.name in ("patch", "pixel") and inner.arguments.get("normalization", "batch") == "batch":
+        return True
+    if inner.name == "vgg":
         return True
     return bool(part.name in ("packed", "dcgan") or part.arguments.get("minibatch_std"))
 
 
 def _has_features(part: Spec) -> bool:
     inner = part.arguments.get("discriminator", part)
-    return inner.name != "patch" or inner.arguments.get("features", False)
+    return inner.arguments.get("features", inner.name != "patch")
 
 
 @st.composite
@@ -219,9 +221,19 @@ def sound_discriminators(draw) -> Spec:
     return Spec("packed", packing=2, discriminator=inner) if draw(st.integers(0, 3)) == 0 else inner
 
 
+_POSITIONAL = {
+    "pixel": {"hidden_dim": 2},
+    "unet": {"hidden_dim": 2, "depth": 1},
+    "vgg": {"hidden_dim": 2, "depth": 2},
+    "blur_patch": {"hidden_dim": 4, "groups": 2, "depth": 1, "positions": 3},
+}
+
+
 @st.composite
 def sound_convolutional_discriminators(draw) -> Spec:
-    name = draw(st.sampled_from(["dcgan", "patch", "multi_scale"]))
+    name = draw(st.sampled_from(["dcgan", "patch", "multi_scale", *_POSITIONAL]))
+    if name in _POSITIONAL:
+        return Spec(name, **_POSITIONAL[name], features=draw(st.booleans()))
     if name == "dcgan":
         options = {option: draw(st.booleans()) for option in ("spectral_norm", "minibatch_std")}
         return Spec("dcgan", hidden_dim=draw(st.integers(1, 3)), **options)
@@ -238,7 +250,7 @@ def sound_losses(draw) -> Spec | LossSchedule:
 @st.composite
 def sound_regularizers(draw, pictures: bool, features: bool) -> tuple[Spec, ...]:
     names = [name for name in REGULARIZERS.names() if pictures or not name.endswith("consistency")]
-    names = [name for name in names if features or name != "feature_matching"]
+    names = [name for name in names if features or not name.endswith("_matching")]
     chosen = draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
     return tuple(draw(sound_part(REGULARIZERS, [name])) for name in chosen)
 
