@@ -420,7 +420,7 @@ def draw_pictures(originals: Tensor, made: Mapping[str, Tensor], path: Path) -> 
         ax.imshow(strip.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         ax.set_axis_off()
         ax.text(-4, strip.shape[0] / 2, name, ha="right", va="center", fontsize=11)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, bbox_inches="tight")  # the names stand outside of the axes
 
 
 def draw_start(found: Mapping[str, tuple[Settings, Sequence[Mapping[str, Any]]]], path: Path) -> None:
