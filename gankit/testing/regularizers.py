@@ -127,9 +127,9 @@ def check_regularizer(
         ...         return self.weight / 2 * g.square().sum().expand(len(g))
         >>> check_regularizer(NormOfTheBatch())
         Traceback (most recent call last):
-        gankit.errors.ConformanceError: check_regularizer: NormOfTheBatch(weight=10.0, every=1, reduction='mean') \
-breaks the rule 'per-sample': the first sample's penalty depends on the other samples of a batch of 5; the usual \
-cause is a norm or a mean over the whole batch; for an intended batch statistic, pass batch_statistic=True
+        gankit.errors.ConformanceError: check_regularizer: NormOfTheBatch(weight=10.0, every=1, reduction='mean', \
+sigma=None) breaks the rule 'per-sample': the first sample's penalty depends on the other samples of a batch of 5; the \
+usual cause is a norm or a mean over the whole batch; for an intended batch statistic, pass batch_statistic=True
     """
     if isinstance(regularizer, Constraint) and not isinstance(regularizer, Regularizer):
         CONSTRAINT_RULES.check(ConstraintSubject(regularizer), skip)

@@ -47,6 +47,7 @@ def flat(features):
 
 @EVERY
 def test_it_follows_the_rules(name):
+    torch.manual_seed(0)  # with few positions, all judgements of an untrained network may have one sign
     check_discriminator(build(name), sample_shape=SHAPES[name])
 
 

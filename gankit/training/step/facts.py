@@ -58,7 +58,7 @@ def in_words(value: object, depth: int = 2) -> str:
     Example:
         >>> from gankit.regularizers import R1
         >>> in_words(R1(weight=2.0))
-        "R1(weight=2.0, every=1, reduction='mean')"
+        "R1(weight=2.0, every=1, reduction='mean', sigma=None)"
     """
     if isinstance(value, _NUMBERS):
         return repr(value)
