@@ -218,7 +218,10 @@ def test_it_serves_an_adversary(name):
     assert all(parameter.grad is not None for parameter in adversary.discriminator.parameters())
 
 
-@EVERY
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("unet", "multi_resolution_stft") else pytest.mark.slow) for name in SMALL],
+)
 def test_it_compiles(name):
     D = build(name).eval()
     x = samples(name)

@@ -21,6 +21,17 @@ def content(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def wait_until_stopped(process: int) -> None:
+    """Wait until all threads of a process have stopped: a signal is delivered some time after it is sent."""
+    deadline = time.monotonic() + 60
+    while True:
+        states = [one.read_text().rpartition(")")[2].split()[0] for one in Path(f"/proc/{process}/task").glob("*/stat")]
+        if states and set(states) == {"T"}:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_a_run_that_is_training_cannot_be_resumed_by_another_process(fork_server, capsys):
     folder = Path("run").resolve()
     options = ["--steps", "1000000", "--checkpoint-every-steps", "7", "--no-progress", "--out", str(folder)]
@@ -31,6 +42,7 @@ def test_a_run_that_is_training_cannot_be_resumed_by_another_process(fork_server
         time.sleep(0.005)
     os.kill(child, signal.SIGSTOP)
     try:
+        wait_until_stopped(child)
         before = content(folder)
         assert main(["train", "--resume", str(folder), "--no-progress"]) == 2
         assert f"which process {child} writes into" in capsys.readouterr().err
